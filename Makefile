@@ -1,0 +1,61 @@
+# The two commands: `make boot` and `make test`. Both do all set-up; nothing is written into the tree.
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/corral
+HERE := $(shell pwd | cksum | cut -d ' ' -f 1)
+VENV := $(CACHE)/venv-$(HERE)
+ASAN := $(CACHE)/asan-$(HERE)
+PYTHON ?= python3
+BIN := $(VENV)/bin
+SHIM := $(wildcard csrc/*.c csrc/*.h csrc/decl/*.h) csrc/build_ffi.py
+export PYTHONDONTWRITEBYTECODE =
+export RUFF_CACHE_DIR := $(CACHE)/ruff
+export MYPY_CACHE_DIR := $(CACHE)/mypy
+PYTEST := $(BIN)/pytest -o cache_dir=$(CACHE)/pytest
+
+.PHONY: help boot test lint unit kvm nested sanitize bench venv clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which takes a few minutes)
+	@$(BIN)/corral boot $(ARGS)
+
+test: lint unit sanitize kvm nested  ## everything that CI runs
+
+venv: $(VENV)/ready  ## the Python environment with Corral in it, for work on Corral
+
+$(VENV)/ready: pyproject.toml $(SHIM)
+	@command -v gcc >/dev/null || { echo "corral: no gcc; install it: apt-get install gcc" >&2; exit 3; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ echo "corral: $(PYTHON) cannot make a venv; install it: apt-get install python3-venv" >&2; exit 3; }
+	@echo "corral: setting up $(VENV)" >&2
+	@$(BIN)/pip --quiet --disable-pip-version-check install -e '.[dev]'
+	@touch $@
+
+$(ASAN)/_corral_shim.abi3.so: $(VENV)/ready
+	@$(BIN)/python csrc/build_ffi.py --into $(ASAN) --sanitize
+
+lint: $(VENV)/ready  ## ruff, mypy --strict, clang-format
+	$(BIN)/ruff check src tests benchmarks csrc
+	$(BIN)/ruff format --check src tests benchmarks csrc
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror csrc/*.c csrc/*.h
+
+unit: $(VENV)/ready  ## tests that need no KVM
+	$(PYTEST) tests/unit
+
+kvm: $(VENV)/ready  ## tests on this machine's KVM
+	$(PYTEST) tests/kvm
+
+nested: $(VENV)/ready  ## tests in an emulated host with hardware KVM
+	$(PYTEST) tests/nested
+
+sanitize: $(ASAN)/_corral_shim.abi3.so  ## the tests of the shim again, under ASan and UBSan
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONPATH=$(ASAN) \
+		$(PYTEST) -p no:faulthandler tests/unit tests/kvm
+
+bench: $(VENV)/ready  ## measure; see docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove what was built for this checkout
+	rm -rf $(VENV) $(ASAN)

@@ -1,0 +1,350 @@
+/* 16550A: the guest's console. Output goes to a bounded ring that Python drains, input comes from a backlog.
+ *
+ * Back-pressure is the device's own: while the ring has no room for a full FIFO, THRE stays clear, and a driver
+ * waits as it would for a slow line. A guest that writes all the same loses the byte, and it is counted. */
+#include "uart.h"
+
+#include <errno.h>
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum { RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
+enum { IER_DATA = 1, IER_THRE = 2, IER_LINE = 4, IER_MODEM = 8 };
+enum { IIR_MODEM = 0, IIR_NONE = 1, IIR_THRE = 2, IIR_DATA = 4, IIR_LINE = 6, IIR_TIMEOUT = 12, IIR_FIFOS = 0xc0 };
+enum { FCR_ENABLE = 1, FCR_CLEAR_RX = 2 };
+enum { LCR_DLAB = 0x80 };
+enum { MCR_DTR = 1, MCR_RTS = 2, MCR_OUT1 = 4, MCR_OUT2 = 8, MCR_LOOP = 16, MCR_BITS = 31 };
+enum { LSR_DATA = 1, LSR_OVERRUN = 2, LSR_THRE = 0x20, LSR_IDLE = 0x40 };
+enum { MSR_DELTA_CTS = 1, MSR_DELTA_DSR = 2, MSR_RI_TRAIL = 4, MSR_DELTA_DCD = 8 };
+enum { MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80 };
+
+#define FIFO_SIZE 16
+#define OUTPUT_SIZE (256 * 1024)
+#define INPUT_SIZE (16 * 1024)
+/* A guest that polls LSR this often and sends nothing between is waiting for input. */
+#define POLLS_OF_A_READER 64
+
+struct ring {
+    uint8_t *data;
+    size_t size, head, used;
+};
+
+struct corral_uart {
+    pthread_mutex_t lock; /* all below; taken alone */
+    int vm_fd, output_fd;
+    uint32_t gsi;
+    bool line_high;
+
+    uint8_t ier, lcr, mcr, msr, scr, dll, dlm;
+    bool fifos, thre_pending, overrun, waiting_for_room;
+    unsigned trigger, polls;
+
+    uint8_t fifo_data[FIFO_SIZE], input_data[INPUT_SIZE], output_data[OUTPUT_SIZE];
+    struct ring fifo, input, output;
+    struct corral_uart_stats stats;
+};
+
+static bool ring_put(struct ring *r, uint8_t byte)
+{
+    if (r->used == r->size)
+        return false;
+    r->data[(r->head + r->used++) % r->size] = byte;
+    return true;
+}
+
+static uint8_t ring_get(struct ring *r)
+{
+    uint8_t byte = r->data[r->head];
+    r->head = (r->head + 1) % r->size;
+    r->used--;
+    return byte;
+}
+
+static bool has_room(const struct corral_uart *u)
+{
+    return u->output.size - u->output.used >= FIFO_SIZE;
+}
+
+static uint8_t pending(const struct corral_uart *u)
+{
+    if ((u->ier & IER_LINE) && u->overrun)
+        return IIR_LINE;
+    if ((u->ier & IER_DATA) && u->fifo.used)
+        return !u->fifos || u->fifo.used >= u->trigger ? IIR_DATA : IIR_TIMEOUT;
+    if ((u->ier & IER_THRE) && u->thre_pending)
+        return IIR_THRE;
+    if ((u->ier & IER_MODEM) && (u->msr & 0x0f))
+        return IIR_MODEM;
+    return IIR_NONE;
+}
+
+static void update_line(struct corral_uart *u)
+{
+    /* OUT2 gates the interrupt on the PC's board; a driver that polls leaves it clear. */
+    bool high = pending(u) != IIR_NONE && (u->mcr & MCR_OUT2) && !(u->mcr & MCR_LOOP);
+    if (high == u->line_high || u->vm_fd < 0)
+        return;
+    struct kvm_irq_level level = {.irq = u->gsi, .level = high};
+    if (ioctl(u->vm_fd, KVM_IRQ_LINE, &level) == 0)
+        u->line_high = high;
+}
+
+/* Real input is put before the guest only when it listens: a driver's probing would eat it otherwise. */
+static void refill(struct corral_uart *u)
+{
+    bool listening = (u->ier & IER_DATA) || u->polls >= POLLS_OF_A_READER;
+    if (!listening || (u->mcr & MCR_LOOP))
+        return;
+    size_t depth = u->fifos ? FIFO_SIZE : 1;
+    while (u->input.used && u->fifo.used < depth)
+        ring_put(&u->fifo, ring_get(&u->input));
+}
+
+static void set_modem_lines(struct corral_uart *u, uint8_t lines)
+{
+    uint8_t changed = (u->msr ^ lines) & 0xf0;
+    uint8_t delta = (changed >> 4) & (MSR_DELTA_CTS | MSR_DELTA_DSR | MSR_DELTA_DCD);
+    if ((changed & MSR_RI) && !(lines & MSR_RI))
+        delta |= MSR_RI_TRAIL;
+    u->msr = lines | (u->msr & 0x0f) | delta;
+}
+
+static void write_mcr(struct corral_uart *u, uint8_t value)
+{
+    u->mcr = value & MCR_BITS;
+    uint8_t lines = MSR_CTS | MSR_DSR | MSR_DCD;
+    if (u->mcr & MCR_LOOP)
+        lines = (u->mcr & MCR_RTS ? MSR_CTS : 0) | (u->mcr & MCR_DTR ? MSR_DSR : 0) |
+                (u->mcr & MCR_OUT1 ? MSR_RI : 0) | (u->mcr & MCR_OUT2 ? MSR_DCD : 0);
+    set_modem_lines(u, lines);
+}
+
+static void transmit(struct corral_uart *u, uint8_t byte)
+{
+    if (u->mcr & MCR_LOOP) {
+        if (u->fifo.used < (size_t)(u->fifos ? FIFO_SIZE : 1))
+            ring_put(&u->fifo, byte);
+        else
+            u->overrun = true;
+    } else if (ring_put(&u->output, byte)) {
+        u->stats.sent++;
+        if (u->output.used == 1) /* the reader empties the ring before it sleeps: one wake-up is enough */
+            eventfd_write(u->output_fd, 1);
+    } else {
+        u->stats.dropped++;
+    }
+    u->thre_pending = has_room(u);
+    u->waiting_for_room = !u->thre_pending;
+}
+
+static uint8_t read_iir(struct corral_uart *u)
+{
+    uint8_t reason = pending(u);
+    if (reason == IIR_THRE)
+        u->thre_pending = false;
+    return reason | (u->fifos ? IIR_FIFOS : 0);
+}
+
+static uint8_t read_lsr(struct corral_uart *u)
+{
+    if (u->polls < POLLS_OF_A_READER)
+        u->polls++;
+    refill(u);
+    uint8_t lsr = (u->fifo.used ? LSR_DATA : 0) | (u->overrun ? LSR_OVERRUN : 0);
+    if (has_room(u))
+        lsr |= LSR_THRE | LSR_IDLE;
+    u->overrun = false;
+    return lsr;
+}
+
+static uint8_t read_rbr(struct corral_uart *u)
+{
+    if (!u->fifo.used)
+        return 0;
+    u->stats.received += !(u->mcr & MCR_LOOP);
+    return ring_get(&u->fifo);
+}
+
+static uint8_t register_read(struct corral_uart *u, uint16_t offset)
+{
+    bool dlab = u->lcr & LCR_DLAB;
+    uint8_t value = 0xff;
+    switch (offset) {
+    case RBR_THR:
+        value = dlab ? u->dll : read_rbr(u);
+        break;
+    case IER:
+        value = dlab ? u->dlm : u->ier;
+        break;
+    case IIR_FCR:
+        value = read_iir(u);
+        break;
+    case LCR:
+        value = u->lcr;
+        break;
+    case MCR:
+        value = u->mcr;
+        break;
+    case LSR:
+        value = read_lsr(u);
+        break;
+    case MSR:
+        value = u->msr;
+        u->msr &= 0xf0;
+        break;
+    case SCR:
+        value = u->scr;
+        break;
+    }
+    return value;
+}
+
+static void write_fcr(struct corral_uart *u, uint8_t value)
+{
+    static const uint8_t triggers[] = {1, 4, 8, 14};
+    bool enable = value & FCR_ENABLE;
+    if ((value & FCR_CLEAR_RX) || enable != u->fifos)
+        u->fifo.used = 0;
+    u->fifos = enable;
+    u->trigger = enable ? triggers[value >> 6] : 1;
+}
+
+static void register_write(struct corral_uart *u, uint16_t offset, uint8_t value)
+{
+    bool dlab = u->lcr & LCR_DLAB;
+    u->polls = 0;
+    switch (offset) {
+    case RBR_THR:
+        if (dlab)
+            u->dll = value;
+        else
+            transmit(u, value);
+        break;
+    case IER:
+        if (dlab) {
+            u->dlm = value;
+            break;
+        }
+        /* Enabling THRE while the holder is empty interrupts at once: Linux's driver starts to send by it. */
+        if ((value & ~u->ier & IER_THRE) && has_room(u))
+            u->thre_pending = true;
+        u->ier = value & 0x0f;
+        break;
+    case IIR_FCR:
+        write_fcr(u, value);
+        break;
+    case LCR:
+        u->lcr = value;
+        break;
+    case MCR:
+        write_mcr(u, value);
+        break;
+    case SCR:
+        u->scr = value;
+        break;
+    }
+}
+
+bool corral_uart_pio(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value)
+{
+    struct corral_uart *u = device;
+    pthread_mutex_lock(&u->lock);
+    if (write) {
+        register_write(u, offset, *value & 0xff);
+    } else {
+        /* The registers are a byte wide; the upper lanes of a wider read float. */
+        *value = 0xffffff00u | register_read(u, offset);
+    }
+    refill(u);
+    update_line(u);
+    pthread_mutex_unlock(&u->lock);
+    (void)size;
+    return true;
+}
+
+size_t corral_uart_drain(struct corral_uart *u, uint8_t *buffer, size_t size)
+{
+    pthread_mutex_lock(&u->lock);
+    size_t taken = 0;
+    while (taken < size && u->output.used) {
+        size_t run = u->output.size - u->output.head;
+        run = run < u->output.used ? run : u->output.used;
+        run = run < size - taken ? run : size - taken;
+        memcpy(buffer + taken, u->output.data + u->output.head, run);
+        u->output.head = (u->output.head + run) % u->output.size;
+        u->output.used -= run;
+        taken += run;
+    }
+    if (!u->output.used) {
+        eventfd_t ignored;
+        eventfd_read(u->output_fd, &ignored);
+    }
+    if (u->waiting_for_room && has_room(u)) {
+        u->waiting_for_room = false;
+        u->thre_pending = true;
+        update_line(u);
+    }
+    pthread_mutex_unlock(&u->lock);
+    return taken;
+}
+
+size_t corral_uart_offer(struct corral_uart *u, const uint8_t *data, size_t size)
+{
+    pthread_mutex_lock(&u->lock);
+    size_t taken = 0;
+    while (taken < size && ring_put(&u->input, data[taken]))
+        taken++;
+    u->stats.refused += size - taken;
+    refill(u);
+    update_line(u);
+    pthread_mutex_unlock(&u->lock);
+    return taken;
+}
+
+void corral_uart_stats(struct corral_uart *u, struct corral_uart_stats *stats)
+{
+    pthread_mutex_lock(&u->lock);
+    *stats = u->stats;
+    pthread_mutex_unlock(&u->lock);
+}
+
+int corral_uart_output_fd(const struct corral_uart *u)
+{
+    return u->output_fd;
+}
+
+struct corral_uart *corral_uart_create(int vm_fd, uint32_t gsi)
+{
+    struct corral_uart *u = calloc(1, sizeof *u);
+    if (!u)
+        return NULL;
+    u->output_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (u->output_fd < 0) {
+        free(u);
+        return NULL;
+    }
+    pthread_mutex_init(&u->lock, NULL);
+    u->vm_fd = vm_fd;
+    u->gsi = gsi;
+    u->trigger = 1;
+    u->dll = 1; /* 115200 baud */
+    u->msr = MSR_CTS | MSR_DSR | MSR_DCD;
+    u->fifo = (struct ring){u->fifo_data, FIFO_SIZE, 0, 0};
+    u->input = (struct ring){u->input_data, INPUT_SIZE, 0, 0};
+    u->output = (struct ring){u->output_data, OUTPUT_SIZE, 0, 0};
+    return u;
+}
+
+void corral_uart_destroy(struct corral_uart *u)
+{
+    if (!u)
+        return;
+    close(u->output_fd);
+    pthread_mutex_destroy(&u->lock);
+    free(u);
+}

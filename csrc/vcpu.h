@@ -1,0 +1,73 @@
+/* One vCPU and the loop that runs it. */
+#ifndef CORRAL_VCPU_H
+#define CORRAL_VCPU_H
+
+#include "memory.h"
+
+#include <linux/kvm.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define CORRAL_EXIT_REASONS 64
+#define CORRAL_PIO_RANGES 16
+
+struct corral_vcpu;
+struct corral_assist;
+
+/* Completes one exit. 1: finished, enter the guest again; 0: Python shall have it; < 0: -errno. */
+typedef int (*corral_finisher)(struct corral_vcpu *v);
+
+/* A device register access finished in C. False: not finished here, Python shall have it. */
+typedef bool (*corral_pio_op)(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value);
+
+struct corral_pio_range {
+    uint16_t first, last;
+    corral_pio_op op;
+    void *device;
+};
+
+struct corral_vcpu {
+    int fd, vm_fd;
+    struct kvm_run *run;
+    const struct corral_ram *ram;
+    struct corral_assist *assist;
+    pid_t tid; /* of the thread inside corral_vcpu_run, 0 when there is none; atomic */
+
+    /* By exit reason; reasons past the end count as the last and always go to Python. */
+    corral_finisher finish[CORRAL_EXIT_REASONS];
+    uint64_t exits[CORRAL_EXIT_REASONS];
+    uint64_t finished[CORRAL_EXIT_REASONS];
+
+    unsigned n_pio;
+    struct corral_pio_range pio[CORRAL_PIO_RANGES];
+};
+
+/* Runs the guest until an exit wants Python: 0, and run->exit_reason tells which. -EINTR: kicked. */
+int corral_vcpu_run(struct corral_vcpu *v);
+
+/* Makes corral_vcpu_run return -EINTR soon: from any thread, in any state of the vCPU, also before it runs. */
+void corral_vcpu_kick(struct corral_vcpu *v);
+
+/* Claims a port range for C. -ENOSPC, -EINVAL (empty), -EEXIST (overlaps). Only while the vCPU does not run. */
+int corral_vcpu_claim_pio(struct corral_vcpu *v, uint16_t first, uint16_t last, corral_pio_op op, void *device);
+
+/* Finisher of KVM_EXIT_IO: the claimed ranges. */
+int corral_finish_pio(struct corral_vcpu *v);
+
+/* Port devices without state: reads give the constant that device points to, writes are dropped. */
+bool corral_pio_constant(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value);
+
+/* Installs the handler that lets a kick interrupt KVM_RUN; once per process. 0 or -errno. */
+int corral_kick_init(void);
+
+/* ioctl(2) that returns -errno instead of setting it. */
+int corral_ioctl(int fd, unsigned long request, void *arg);
+
+/* Names the calling thread for ps, top and /proc; cut at 15 bytes. */
+void corral_name_thread(const char *name);
+
+/* CPUID of the real CPU, as user space sees it. */
+void corral_host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
+#endif

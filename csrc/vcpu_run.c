@@ -1,0 +1,126 @@
+/* The way of an exit: KVM_RUN, count, finish what is hot, give Python the rest. */
+#define _GNU_SOURCE
+#include "vcpu.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define KICK_SIGNAL (SIGRTMIN + 1)
+
+int corral_vcpu_run(struct corral_vcpu *v)
+{
+    __atomic_store_n(&v->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
+    int result;
+    do {
+        if (ioctl(v->fd, KVM_RUN, 0) < 0) {
+            result = -errno;
+            if (result == -EINTR)
+                __atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_RELAXED);
+            if (result == -EAGAIN) /* a waiting AP was woken by INIT: nothing to tell, run it again */
+                continue;
+            break;
+        }
+        uint32_t reason = v->run->exit_reason;
+        if (reason >= CORRAL_EXIT_REASONS)
+            reason = CORRAL_EXIT_REASONS - 1;
+        v->exits[reason]++;
+        corral_finisher finish = v->finish[reason];
+        result = finish ? finish(v) : 0;
+        v->finished[reason] += result > 0;
+    } while (result > 0 || result == -EAGAIN);
+    __atomic_store_n(&v->tid, 0, __ATOMIC_RELEASE);
+    return result;
+}
+
+void corral_vcpu_kick(struct corral_vcpu *v)
+{
+    /* immediate_exit first: a signal that lands before KVM_RUN is then not lost (api.rst, 5: immediate_exit). */
+    __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    pid_t tid = __atomic_load_n(&v->tid, __ATOMIC_ACQUIRE);
+    if (tid)
+        syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
+}
+
+int corral_vcpu_claim_pio(struct corral_vcpu *v, uint16_t first, uint16_t last, corral_pio_op op, void *device)
+{
+    if (last < first || !op)
+        return -EINVAL;
+    for (unsigned i = 0; i < v->n_pio; i++)
+        if (first <= v->pio[i].last && last >= v->pio[i].first)
+            return -EEXIST;
+    if (v->n_pio == CORRAL_PIO_RANGES)
+        return -ENOSPC;
+    v->pio[v->n_pio++] = (struct corral_pio_range){first, last, op, device};
+    v->finish[KVM_EXIT_IO] = corral_finish_pio;
+    return 0;
+}
+
+int corral_finish_pio(struct corral_vcpu *v)
+{
+    struct kvm_run *run = v->run;
+    uint16_t port = run->io.port;
+    uint8_t size = run->io.size;
+    bool write = run->io.direction == KVM_EXIT_IO_OUT;
+
+    for (unsigned i = 0; i < v->n_pio; i++) {
+        const struct corral_pio_range *range = &v->pio[i];
+        if (port < range->first || port > range->last)
+            continue;
+        uint8_t *data = (uint8_t *)run + run->io.data_offset;
+        for (uint32_t done = 0; done < run->io.count; done++, data += size) {
+            uint32_t value = 0;
+            memcpy(&value, data, size);
+            /* A device that wants Python says so for the first element: a string access is not split. */
+            if (!range->op(range->device, write, port - range->first, size, &value))
+                return 0;
+            if (!write)
+                memcpy(data, &value, size);
+        }
+        return 1;
+    }
+    return 0;
+}
+
+bool corral_pio_constant(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value)
+{
+    (void)offset, (void)size;
+    if (!write)
+        *value = *(const uint32_t *)device;
+    return true;
+}
+
+static void kicked(int signal)
+{
+    (void)signal; /* its arrival is the message: KVM_RUN returns EINTR */
+}
+
+int corral_kick_init(void)
+{
+    struct sigaction action = {.sa_handler = kicked}; /* no SA_RESTART, or KVM_RUN would go on */
+    return sigaction(KICK_SIGNAL, &action, NULL) < 0 ? -errno : 0;
+}
+
+int corral_ioctl(int fd, unsigned long request, void *arg)
+{
+    int result = ioctl(fd, request, arg);
+    return result < 0 ? -errno : result;
+}
+
+void corral_name_thread(const char *name)
+{
+    char cut[16];
+    strncpy(cut, name, sizeof cut - 1);
+    cut[sizeof cut - 1] = 0;
+    pthread_setname_np(pthread_self(), cut);
+}
+
+void corral_host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4])
+{
+    __cpuid_count(leaf, subleaf, out[0], out[1], out[2], out[3]);
+}
