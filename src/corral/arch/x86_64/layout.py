@@ -1,0 +1,34 @@
+"""Every guest physical address that Corral chooses, here only.
+
+From bottom to top; what is not named is free for the guest. Everything below 1 MiB is written before the guest
+starts and belongs to the guest afterwards, except what the memory map (e820.py) keeps reserved.
+"""
+
+from __future__ import annotations
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+PAGE_SIZE = 4 * KIB
+
+# Below 1 MiB: what a guest needs at its entry.
+BOOT_GDT = 0x500  # flat segments for the 32-bit and 64-bit entries
+BOOT_GDT_END = 0x600
+PVH_START_INFO = 0x6000  # struct hvm_start_info, its module list and its memory map: one page
+ZERO_PAGE = 0x7000  # struct boot_params of the Linux boot protocol: one page
+PAGE_TABLES = 0x9000  # identity map for the 64-bit entry
+PAGE_TABLES_END = 0x10000
+COMMAND_LINE = 0x20000
+COMMAND_LINE_END = 0x30000
+
+# The hole that a PC has between 640 KiB and 1 MiB. Its pages are RAM here, reserved in the memory map.
+EBDA = 0x9FC00  # 639 KiB: where guests look for the MP floating pointer
+MP_TABLE = 0xF0000  # the BIOS area: room for the table of any number of processors
+MP_TABLE_END = 0x100000
+HIGH_MEMORY = 0x100000  # kernels are loaded from here up
+
+# RAM ends at 3 GiB at most and goes on at 4 GiB; devices live in between.
+RAM_HOLE = 3 * GIB
+RAM_HOLE_END = 4 * GIB
+IOAPIC = 0xFEC00000
+LOCAL_APIC = 0xFEE00000

@@ -1,0 +1,1 @@
+"""KVM's file descriptors as objects: System (/dev/kvm), Vm, Vcpu. One class each, no policy."""

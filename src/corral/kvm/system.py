@@ -1,0 +1,99 @@
+"""/dev/kvm: what this host's KVM is, what it can do, and the virtual machines it makes."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+
+from corral.errors import HostError
+from corral.kvm.vm import Vm
+from corral.native import check, ffi, ioctl, lib
+
+API_VERSION = 12  # frozen since Linux 2.6.22 (api.rst, 4.1)
+CPUID_ENTRIES = 256
+
+_CURES = {
+    "ENOENT": "is KVM loaded? modprobe kvm_amd or kvm_intel; in a virtual machine, enable nested virtualization",
+    "EACCES": "add yourself to its group: sudo usermod -aG kvm $USER, then log in again",
+    "EPERM": "the sandbox or container forbids it: pass the device through (--device /dev/kvm)",
+    "ENODEV": "the kvm module found no CPU support: enable SVM or VT-x in the firmware",
+    "ENXIO": "the device node is stale: modprobe kvm_amd or kvm_intel",
+    "EBUSY": "another hypervisor holds the CPU's virtualization: stop it first",
+}
+
+
+class Kind(enum.Enum):
+    """How this KVM runs guests; docs/hosts.md tells what follows from it."""
+
+    HARDWARE = "hardware"  # VMX or SVM: every mode runs natively
+    PAGETABLE = "pagetable"  # neither: CPL 3 runs natively, the rest is interpreted by KVM
+
+
+def host_kind() -> Kind:
+    """The kind, from CPUID: VMX is leaf 1 ECX bit 5 (SDM 2A), SVM leaf 0x80000001 ECX bit 2 (APM 3)."""
+    registers = ffi.new("uint32_t[4]")
+    lib.corral_host_cpuid(1, 0, registers)
+    vmx = registers[2] >> 5 & 1
+    lib.corral_host_cpuid(0x80000001, 0, registers)
+    svm = registers[2] >> 2 & 1
+    return Kind.HARDWARE if vmx or svm else Kind.PAGETABLE
+
+
+class System:
+    """An open /dev/kvm. Raises HostError with the cure when it can't be opened or is not KVM API 12."""
+
+    def __init__(self, path: str = "/dev/kvm") -> None:
+        try:
+            self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            cure = _CURES.get(errno.errorcode.get(error.errno or 0, ""), "corral doctor tells more")
+            raise HostError(f"cannot open {path}: {error.strerror}; {cure}") from error
+        try:
+            version = ioctl(self.fd, "KVM_GET_API_VERSION", cure=f"{path} is not KVM")
+            if version != API_VERSION:
+                raise HostError(f"{path} speaks KVM API {version}, Corral needs {API_VERSION}")
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self.kind = host_kind()
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def __enter__(self) -> System:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def capability(self, name: str) -> int:
+        """What KVM_CHECK_EXTENSION says of `KVM_CAP_<name>`: 0 is no, and the meaning of more is the capability's.
+
+        Raises AttributeError for a name that csrc/decl/capabilities.h does not list.
+        """
+        return ioctl(self.fd, "KVM_CHECK_EXTENSION", getattr(lib, f"KVM_CAP_{name}"))
+
+    def capabilities(self) -> dict[str, int]:
+        """Every capability that Corral knows by name."""
+        names = [name.removeprefix("KVM_CAP_") for name in dir(lib) if name.startswith("KVM_CAP_")]
+        return {name: self.capability(name) for name in sorted(names)}
+
+    def supported_cpuid(self) -> list[tuple[int, int, int, int, int, int, int]]:
+        """KVM_GET_SUPPORTED_CPUID as (function, index, flags, eax, ebx, ecx, edx) (api.rst, 4.46)."""
+        cpuid = ffi.new("struct kvm_cpuid2 *", {"entries": CPUID_ENTRIES})
+        cpuid.nent = CPUID_ENTRIES
+        ioctl(self.fd, "KVM_GET_SUPPORTED_CPUID", cpuid)
+        return [
+            (e.function, e.index, e.flags, e.eax, e.ebx, e.ecx, e.edx)
+            for e in (cpuid.entries[i] for i in range(cpuid.nent))
+        ]
+
+    def create_vm(self) -> Vm:
+        """A new, empty virtual machine. Raises KvmError."""
+        cure = "another hypervisor may hold the CPU's virtualization, or memory is short; see corral doctor"
+        vcpu_mmap_size = ioctl(self.fd, "KVM_GET_VCPU_MMAP_SIZE")
+        # KVM_CREATE_VM gives up with EINTR when a signal arrives while it works.
+        while (fd := lib.corral_ioctl(self.fd, lib.KVM_CREATE_VM, ffi.NULL)) == -errno.EINTR:
+            pass
+        return Vm(check("KVM_CREATE_VM", fd, cure), vcpu_mmap_size)

@@ -1,0 +1,108 @@
+"""A vCPU's file descriptor, its kvm_run page and its state."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+
+from corral.errors import KvmError
+from corral.native import CData, check, ffi, ioctl, lib
+
+
+class Vcpu:
+    """Owns the descriptor that KVM_CREATE_VCPU gave; every method raises KvmError.
+
+    Registers are only to be touched while no thread is inside run().
+    """
+
+    def __init__(self, fd: int, vm_fd: int, mmap_size: int, ram: CData) -> None:
+        self.fd = fd
+        try:
+            self._page = mmap.mmap(fd, mmap_size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._page_pointer = ffi.from_buffer(self._page)
+        self.run_page = ffi.cast("struct kvm_run *", self._page_pointer)
+        self._ram = ram  # keeps the structure alive that C points to
+        self.native = ffi.new("struct corral_vcpu *")
+        self.native.fd = fd
+        self.native.vm_fd = vm_fd
+        self.native.run = self.run_page
+        self.native.ram = ram
+
+    def close(self) -> None:
+        self.run_page = self.native.run = ffi.NULL
+        ffi.release(self._page_pointer)
+        self._page.close()
+        os.close(self.fd)
+
+    def run(self) -> bool:
+        """Runs the guest until an exit wants Python (True) or a kick arrives (False). Releases the GIL."""
+        result = lib.corral_vcpu_run(self.native)
+        if result == -errno.EINTR:
+            return False
+        check("KVM_RUN", result)
+        return True
+
+    def kick(self) -> None:
+        """Makes run() return False soon, from any thread; also a run() that has not begun yet."""
+        lib.corral_vcpu_kick(self.native)
+
+    def claim_ports(self, first: int, last: int, operation: CData, device: CData) -> None:
+        """Gives I/O ports first..last to a corral_pio_op in C. Before the vCPU runs."""
+        check("claim_pio", lib.corral_vcpu_claim_pio(self.native, first, last, operation, device))
+
+    def get_regs(self) -> CData:
+        regs = ffi.new("struct kvm_regs *")
+        ioctl(self.fd, "KVM_GET_REGS", regs)
+        return regs
+
+    def set_regs(self, regs: CData) -> None:
+        ioctl(self.fd, "KVM_SET_REGS", regs)
+
+    def get_sregs(self) -> CData:
+        sregs = ffi.new("struct kvm_sregs *")
+        ioctl(self.fd, "KVM_GET_SREGS", sregs)
+        return sregs
+
+    def set_sregs(self, sregs: CData) -> None:
+        ioctl(self.fd, "KVM_SET_SREGS", sregs)
+
+    def set_cpuid(self, entries: list[tuple[int, int, int, int, int, int, int]]) -> None:
+        """Entries as (function, index, flags, eax, ebx, ecx, edx)."""
+        cpuid = ffi.new("struct kvm_cpuid2 *", {"entries": len(entries)})
+        cpuid.nent = len(entries)
+        names = ("function", "index", "flags", "eax", "ebx", "ecx", "edx")
+        for i, entry in enumerate(entries):
+            for name, value in zip(names, entry, strict=True):
+                setattr(cpuid.entries[i], name, value)
+        ioctl(self.fd, "KVM_SET_CPUID2", cpuid)
+
+    def set_msrs(self, values: dict[int, int]) -> None:
+        """Sets all of them, or raises KvmError naming the first that KVM refuses."""
+        msrs = ffi.new("struct kvm_msrs *", {"entries": len(values)})
+        msrs.nmsrs = len(values)
+        for i, (index, data) in enumerate(values.items()):
+            msrs.entries[i].index = index
+            msrs.entries[i].data = data
+        done = ioctl(self.fd, "KVM_SET_MSRS", msrs)
+        if done < len(values):  # KVM stops at the first it refuses (api.rst, 4.19)
+            raise KvmError(f"KVM_SET_MSRS {list(values)[done]:#x}", errno.EINVAL, "this KVM does not let the MSR be set")
+
+    def get_msr(self, index: int) -> int:
+        msrs = ffi.new("struct kvm_msrs *", {"entries": 1})
+        msrs.nmsrs = 1
+        msrs.entries[0].index = index
+        if ioctl(self.fd, "KVM_GET_MSRS", msrs) != 1:
+            raise KvmError(f"KVM_GET_MSRS {index:#x}", errno.EINVAL, "this KVM does not have the MSR")
+        return int(msrs.entries[0].data)
+
+    def get_lapic(self) -> CData:
+        lapic = ffi.new("struct kvm_lapic_state *")
+        ioctl(self.fd, "KVM_GET_LAPIC", lapic)
+        return lapic
+
+    def set_lapic(self, lapic: CData) -> None:
+        ioctl(self.fd, "KVM_SET_LAPIC", lapic)
