@@ -1,0 +1,1 @@
+"""Device models: one small file each, wired in corral.machine."""

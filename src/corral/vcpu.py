@@ -1,0 +1,108 @@
+"""A vCPU's thread and its states."""
+
+from __future__ import annotations
+
+import enum
+import threading
+
+from corral import exits
+from corral.native import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corral.bus import Bus
+    from corral.kvm.vcpu import Vcpu
+
+
+class State(enum.Enum):
+    CREATED = "created"  # no thread yet
+    RUNNING = "running"  # inside the guest, or handling one of its exits
+    PAUSED = "paused"  # its registers may be looked at and changed
+    STOPPED = "stopped"  # ended by request or by the guest; its registers may be looked at
+    FAILED = "failed"  # ended by an error of Corral's or a device's; `failure` has it
+
+
+class VcpuThread:
+    """Runs one vCPU. pause(), resume() and stop() may come from any thread, in any state, any number of times.
+
+    `ended` is called once, on the vCPU's thread, when the guest ends by itself or the thread fails.
+    """
+
+    def __init__(
+        self, index: int, vcpu: Vcpu, ports: Bus, mmio: Bus, ended: Callable[[VcpuThread], None]
+    ) -> None:
+        self.index = index
+        self.vcpu = vcpu
+        self.state = State.CREATED
+        self.end: exits.GuestEnded | None = None
+        self.failure: BaseException | None = None
+        self._ports = ports
+        self._mmio = mmio
+        self._ended = ended
+        self._changed = threading.Condition()
+        self._wanted = State.RUNNING
+        self._thread = threading.Thread(target=self._main, name=f"vcpu{index}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Returns when the vCPU is out of the guest and stays out, or has ended."""
+        self._want(State.PAUSED)
+        with self._changed:
+            self._changed.wait_for(lambda: self.state is not State.RUNNING)
+
+    def resume(self) -> None:
+        self._want(State.RUNNING)
+
+    def stop(self) -> None:
+        """Ends the thread and returns when it has ended."""
+        self.request_stop()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def request_stop(self) -> None:
+        """Begins to end the thread: many vCPUs are asked first and waited for after."""
+        self._want(State.STOPPED)
+
+    def _want(self, state: State) -> None:
+        with self._changed:
+            if self._wanted is State.STOPPED:
+                return
+            self._wanted = state
+            self._changed.notify_all()
+        if state is not State.RUNNING:
+            self.vcpu.kick()
+
+    def _main(self) -> None:
+        lib.corral_name_thread(f"vcpu{self.index}".encode())
+        final = State.STOPPED
+        try:
+            while self._may_run():
+                if self.vcpu.run():
+                    exits.dispatch(self.vcpu.run_page, self._ports, self._mmio)
+        except exits.GuestEnded as end:
+            self.end = end
+        except Exception as error:
+            self.failure = error
+            final = State.FAILED
+        with self._changed:
+            self._wanted = State.STOPPED
+            self.state = final
+            self._changed.notify_all()
+        if self.end or self.failure:
+            self._ended(self)
+
+    def _may_run(self) -> bool:
+        """Waits while paused. False: the thread shall end."""
+        with self._changed:
+            while self._wanted is State.PAUSED:
+                self.state = State.PAUSED
+                self._changed.notify_all()
+                self._changed.wait()
+            if self._wanted is State.STOPPED:
+                return False
+            self.state = State.RUNNING
+            return True
