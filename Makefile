@@ -7,7 +7,6 @@ ASAN := $(CACHE)/asan-$(HERE)
 PYTHON ?= python3
 BIN := $(VENV)/bin
 SHIM := $(wildcard csrc/*.c csrc/*.h csrc/decl/*.h) csrc/build_ffi.py
-export PYTHONDONTWRITEBYTECODE =
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 PYTEST := $(BIN)/pytest -o cache_dir=$(CACHE)/pytest

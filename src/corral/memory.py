@@ -30,9 +30,9 @@ class GuestMemory:
     def __init__(self, size: int) -> None:
         check_size(size)
         self.size = size
-        self.low_end = min(size, layout.HOLE_BEGIN)
+        self.low_end = min(size, layout.RAM_HOLE)
         high = size - self.low_end
-        self.high_end = layout.HOLE_END + high if high else 0
+        self.high_end = layout.RAM_HOLE_END + high if high else 0
         try:
             self.fd = os.memfd_create("corral-ram", os.MFD_CLOEXEC)
         except OSError as error:
@@ -72,7 +72,7 @@ class GuestMemory:
         """(gpa, length) of each run of RAM, lowest first."""
         regions = [(0, self.low_end)]
         if self.high_end:
-            regions.append((layout.HOLE_END, self.high_end - layout.HOLE_END))
+            regions.append((layout.RAM_HOLE_END, self.high_end - layout.RAM_HOLE_END))
         return regions
 
     def view(self, gpa: int, length: int) -> memoryview:
@@ -91,8 +91,8 @@ class GuestMemory:
         if length >= 0:
             if 0 <= gpa < self.low_end and length <= self.low_end - gpa:
                 return gpa
-            if layout.HOLE_END <= gpa < self.high_end and length <= self.high_end - gpa:
-                return gpa - layout.HOLE_END + self.low_end
+            if layout.RAM_HOLE_END <= gpa < self.high_end and length <= self.high_end - gpa:
+                return gpa - layout.RAM_HOLE_END + self.low_end
         raise GuestMemoryError(f"{length} bytes at guest physical address {gpa:#x} are not all RAM")
 
 

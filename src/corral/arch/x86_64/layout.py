@@ -1,4 +1,4 @@
-"""Every guest physical address that Corral chooses, here only.
+"""Every guest physical address and I/O port that Corral chooses, here only.
 
 From bottom to top; what is not named is free for the guest. Everything below 1 MiB is written before the guest
 starts and belongs to the guest afterwards, except what the memory map (e820.py) keeps reserved.
@@ -32,3 +32,16 @@ RAM_HOLE = 3 * GIB
 RAM_HOLE_END = 4 * GIB
 IOAPIC = 0xFEC00000
 LOCAL_APIC = 0xFEE00000
+
+# Pages that VMX needs for itself where no device is (api.rst, 4.32 and 4.41).
+IDENTITY_MAP = 0xFFFBC000
+TSS_AREA = 0xFFFBD000
+
+# I/O ports, first and last, and interrupt lines.
+I8042_PORTS = (0x60, 0x64)
+RTC_PORTS = (0x70, 0x71)
+POST_PORTS = (0x80, 0x80)
+COM1_PORTS = (0x3F8, 0x3FF)
+COM1_GSI = 4
+# A guest's init writes the exit status of its command here, one byte, when the command line names the port.
+STATUS_PORT = 0xCA1

@@ -43,7 +43,7 @@ def enter(vcpu: Vcpu, memory: GuestMemory, entry: Entry) -> None:
         sregs.cr0 = CR0_PE | CR0_ET | CR0_NE
         if entry.mode is Mode.LONG:
             _identity_map(memory)
-            sregs.cr3 = layout.BOOT_PAGE_TABLES
+            sregs.cr3 = layout.PAGE_TABLES
             sregs.cr4 |= CR4_PAE
             sregs.cr0 |= CR0_PG
             sregs.efer |= EFER_LME | EFER_LMA
@@ -119,7 +119,7 @@ def _load_segment(segment: CData, selector: int, descriptor: int) -> None:
 def _identity_map(memory: GuestMemory) -> None:
     """The first 4 GiB in 2 MiB pages: PML4, PDPT, four PDs (SDM 3A, 4.5)."""
     flags = PAGE_PRESENT | PAGE_WRITE
-    pml4 = layout.BOOT_PAGE_TABLES
+    pml4 = layout.PAGE_TABLES
     pdpt, directories = pml4 + 0x1000, pml4 + 0x2000
     memory.write(pml4, struct.pack("<Q", pdpt | flags))
     memory.write(pdpt, struct.pack("<4Q", *(directories + i * 0x1000 | flags for i in range(4))))

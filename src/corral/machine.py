@@ -1,0 +1,158 @@
+"""A virtual machine, built in order. Read this first."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from corral import boot
+from corral.arch.x86_64 import cpuid, layout, mptable, registers
+from corral.bus import Bus
+from corral.config import MachineConfig
+from corral.console import Console, Over
+from corral.devices.cmos import Cmos
+from corral.devices.i8042 import I8042
+from corral.devices.serial import Serial
+from corral.devices.status_port import StatusPort
+from corral.exits import Cause, GuestEnded
+from corral.kvm.system import Kind, System
+from corral.memory import GuestMemory
+from corral.native import check, ffi, lib
+from corral.vcpu import VcpuThread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.kvm.vcpu import Vcpu
+    from corral.kvm.vm import Vm
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    `cause` is None unless the guest ended by itself, on vCPU `vcpu`. `status` is what the guest's init reported as
+    the exit status of its command, 0 when it reported nothing.
+    """
+
+    over: Over
+    cause: Cause | None = None
+    detail: str = ""
+    vcpu: int = 0
+    status: int = 0
+
+
+class Machine:
+    """One guest and all it owns. A context manager; close it on the thread that made it.
+
+    Making one raises BootError for a kernel or initramfs that cannot be used, ConfigError, HostError and KvmError.
+    """
+
+    def __init__(self, config: MachineConfig) -> None:
+        self.config = config
+        with ExitStack() as owned:
+            self._build(config, owned)
+            self._owned = owned.pop_all()
+
+    def _build(self, config: MachineConfig, owned: ExitStack) -> None:
+        """Each step needs those before it; `owned` undoes them last to first."""
+        kernel = owned.enter_context(boot.open_kernel(config.kernel))
+        self.system = owned.enter_context(System())
+
+        self.memory = GuestMemory(config.memory)
+        owned.callback(self.memory.close)
+        self.vm = self._create_vm(owned)
+        self._create_devices(owned)
+        self.vcpus = [self._create_vcpu(index, owned) for index in range(config.cpus)]
+
+        mptable.write(self.memory, config.cpus)
+        entry = kernel.load(self.memory, config.cmdline.encode(), config.initrd)
+        registers.enter(self.vcpus[0], self.memory, entry)
+
+        self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        owned.callback(os.close, self._ended)
+        self.threads = [
+            VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended)
+            for index, vcpu in enumerate(self.vcpus)
+        ]
+        owned.callback(self.stop)
+
+    def _create_vm(self, owned: ExitStack) -> Vm:
+        vm = self.system.create_vm()
+        owned.callback(vm.close)
+        vm.set_identity_map(layout.IDENTITY_MAP)
+        vm.set_tss_area(layout.TSS_AREA)
+        vm.create_irqchip()
+        vm.create_pit()
+        for slot, (gpa, length) in enumerate(self.memory.regions):
+            vm.set_memory_slot(slot, gpa, length, self.memory.host_address + self.memory.offset(gpa, length))
+        return vm
+
+    def _create_devices(self, owned: ExitStack) -> None:
+        self.ports, self.mmio = Bus("port"), Bus("MMIO")
+        self.serial = Serial(self.vm.fd, layout.COM1_GSI)
+        owned.callback(self.serial.close)
+        self.status_port = StatusPort()
+        self.ports.claim(*layout.I8042_PORTS, I8042())
+        self.ports.claim(*layout.RTC_PORTS, Cmos())
+        self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
+
+    def _create_vcpu(self, index: int, owned: ExitStack) -> Vcpu:
+        vcpu = self.vm.create_vcpu(index, self.memory.native)
+        owned.callback(vcpu.close)
+        interpreted = self.system.kind is Kind.PAGETABLE
+        vcpu.set_cpuid(cpuid.for_vcpu(self.system.supported_cpuid(), index, self.config.cpus, interpreted))
+        registers.firmware_msrs(vcpu)
+        if index == 0:
+            registers.firmware_lapic(vcpu)
+        self.serial.attach(vcpu, layout.COM1_PORTS)
+        vcpu.claim_ports(*layout.POST_PORTS, lib.corral_pio_constant, _ALL_ONES)
+        return vcpu
+
+    def start(self) -> None:
+        """Starts every vCPU; once."""
+        check("sigaction", lib.corral_kick_init())
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Ends every vCPU, from any state; the guest's memory and registers can be looked at until close()."""
+        for thread in self.threads:
+            thread.request_stop()
+        for thread in self.threads:
+            thread.stop()
+
+    def run(self, console: Console | None = None, timeout: float | None = None) -> Outcome:
+        """start(), serve the console until the guest ends or `timeout` seconds are over, stop().
+
+        Raises what a device or the VMM failed with, if that was what ended the guest.
+        """
+        self.start()
+        try:
+            over = (console or Console()).serve(self.serial, self._ended, timeout)
+        finally:
+            self.stop()
+        for thread in self.threads:
+            if thread.failure:
+                raise thread.failure
+        ended = next((thread for thread in self.threads if thread.end), None)
+        if over is not Over.ENDED or ended is None or ended.end is None:
+            return Outcome(over, status=self.status_port.status)
+        end: GuestEnded = ended.end
+        return Outcome(over, end.cause, end.detail, ended.index, self.status_port.status)
+
+    def close(self) -> None:
+        """Stops the guest and gives everything back."""
+        self._owned.close()
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _vcpu_ended(self, thread: VcpuThread) -> None:
+        os.eventfd_write(self._ended, 1)
+
+
+_ALL_ONES = ffi.new("uint32_t *", 0xFFFFFFFF)
