@@ -39,8 +39,7 @@ class GuestMemory:
             raise HostError(f"cannot make guest memory: {error.strerror}; see ulimit -n") from error
         try:
             os.ftruncate(self.fd, size)
-            flags = mmap.MAP_SHARED | mmap.MAP_NORESERVE
-            self._map = mmap.mmap(self.fd, size, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+            self._map = mmap.mmap(self.fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except (OSError, OverflowError) as error:
             os.close(self.fd)
             reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
