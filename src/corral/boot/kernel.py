@@ -1,0 +1,111 @@
+"""What every kind of kernel has in common: it is described, and loaded into guest memory for an entry."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+
+from corral.boot.file import Flaw
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+
+    from corral.boot.file import ImageFile
+    from corral.memory import GuestMemory
+
+
+class Mode(Enum):
+    """The mode of the CPU at a guest's first instruction."""
+
+    REAL = "real"
+    PROTECTED = "protected"
+    LONG = "long"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a loaded guest is entered. All addresses are guest physical.
+
+    `boot_info` is what the boot protocol passes: the zero page in RSI (LONG), hvm_start_info in EBX
+    (PROTECTED), 0 for a flat binary. In REAL mode `rip` is a linear address below 1 MiB.
+    """
+
+    mode: Mode
+    rip: int
+    boot_info: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFacts:
+    """What is known of a kernel without running it; None: not known without loading it, or not there."""
+
+    kind: str
+    file_size: int
+    version: str | None = None  # "6.1.0-56-cloud-amd64 (builder) #1 SMP ..."
+    compression: str | None = None
+    loaded_size: int | None = None  # bytes of RAM, those that the file leaves zero included
+    entry: int | None = None
+    pvh_entry: int | None = None
+    cmdline_limit: int | None = None  # bytes, without the terminating zero
+
+    @property
+    def release(self) -> str | None:
+        """The version's first word, as `uname -r` has it."""
+        words = (self.version or "").split()
+        return words[0] if words else None
+
+    def __str__(self) -> str:
+        parts = [self.kind]
+        if self.release:
+            parts.append(f"Linux {self.release}")
+        if self.compression:
+            parts.append(self.compression)
+        parts.append(f"{self.file_size / (1 << 20):.1f} MiB")
+        return ", ".join(parts)
+
+
+class Kernel(ABC):
+    """A kernel whose file is open and whose headers are valid. Close it, or use it as a context manager."""
+
+    kind = ""
+
+    def __init__(self, file: ImageFile) -> None:
+        self.file = file
+
+    @property
+    def path(self) -> str:
+        return self.file.path
+
+    def load(
+        self, memory: GuestMemory, cmdline: bytes = b"", initrd: str | os.PathLike[str] | None = None
+    ) -> Entry:
+        """Place the kernel, its command line, its initrd and what the protocol wants beside them in `memory`.
+
+        The memory is as the host gave it, all zeros: what a kernel has in RAM but not in its file is not
+        touched. Raises BootError, naming the file at fault; HostError when a library for its compression is
+        missing.
+        """
+        self.file.require_unchanged()
+        try:
+            return self._load(memory, cmdline, initrd)
+        except Flaw as flaw:
+            raise self.file.error(str(flaw)) from None
+
+    @abstractmethod
+    def describe(self) -> KernelFacts:
+        """The facts about this kernel; reads the file where the headers do not tell. Raises BootError."""
+
+    @abstractmethod
+    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None) -> Entry:
+        """load(), with a Flaw for what is wrong with the kernel itself."""
+
+    def close(self) -> None:
+        self.file.close()
+
+    def __enter__(self) -> Kernel:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

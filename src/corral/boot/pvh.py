@@ -1,0 +1,96 @@
+"""PVH: an ELF kernel entered in 32-bit protected mode, with struct hvm_start_info in EBX.
+
+Source: Xen's docs/misc/pvh.pandoc ("x86/HVM direct boot ABI") and public header arch-x86/hvm/start_info.h.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from corral.arch.x86_64 import e820, layout
+from corral.arch.x86_64.records import Record, u32, u64
+from corral.boot import linux, vmlinux
+from corral.boot.file import Flaw
+from corral.boot.kernel import Entry, Kernel, KernelFacts, Mode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+
+    from corral.boot.elf import Elf
+    from corral.boot.file import ImageFile
+    from corral.memory import GuestMemory
+
+MAGIC = 0x336EC578
+_VERSION = 1  # the one that has a memory map
+_MODULE = struct.Struct("<QQQQ")  # address, size, command line, reserved
+_MEMORY_RANGE = struct.Struct("<QQII")  # address, size, type, reserved
+
+
+class StartInfo(Record):
+    """struct hvm_start_info, version 1. All addresses are guest physical."""
+
+    SIZE = 56
+    __slots__ = ()
+
+    magic = u32(0)
+    version = u32(4)
+    flags = u32(8)
+    nr_modules = u32(12)
+    modlist_paddr = u64(16)
+    cmdline_paddr = u64(24)
+    rsdp_paddr = u64(32)
+    memmap_paddr = u64(40)
+    memmap_entries = u32(48)
+
+
+_MODULES = layout.PVH_START_INFO + 64
+_MEMORY_MAP = _MODULES + _MODULE.size
+
+
+class Pvh(Kernel):
+    """Enters at the address in the ELF note XEN_ELFNOTE_PHYS32_ENTRY."""
+
+    kind = "pvh"
+
+    def __init__(self, file: ImageFile, executable: Elf) -> None:
+        super().__init__(file)
+        if executable.pvh_entry is None:
+            raise Flaw("has no PVH entry; build it with CONFIG_PVH, or boot it by the Linux protocol")
+        self.elf = executable
+        self.entry = executable.pvh_entry
+
+    def describe(self) -> KernelFacts:
+        return KernelFacts(
+            self.kind,
+            self.file.size,
+            version=vmlinux.find_banner(self.file, self.elf),
+            loaded_size=self.elf.end - self.elf.start,
+            entry=self.entry,
+            pvh_entry=self.entry,
+        )
+
+    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None) -> Entry:
+        linux.check_cmdline(cmdline, layout.COMMAND_LINE_END - layout.COMMAND_LINE - 1)
+        vmlinux.load_segments(self.file, self.elf, memory)
+        memory.write(layout.COMMAND_LINE, cmdline + b"\0")
+        ranges = e820.memory_map(memory.regions)
+        info = StartInfo()
+        info.magic, info.version = MAGIC, _VERSION
+        info.cmdline_paddr = layout.COMMAND_LINE
+        info.memmap_paddr, info.memmap_entries = _MEMORY_MAP, len(ranges)
+        if initrd is not None:
+            from corral.boot import initramfs
+
+            taken = [(self.elf.start, self.elf.end)]
+            module = initramfs.load(
+                memory, initrd, taken, layout.RAM_HOLE, above_4g=False, any_content=not self._is_linux()
+            )
+            info.nr_modules, info.modlist_paddr = 1, _MODULES
+            memory.write(_MODULES, _MODULE.pack(*module, 0, 0))
+        memory.write(_MEMORY_MAP, b"".join(_MEMORY_RANGE.pack(*entry, 0) for entry in ranges))
+        memory.write(layout.PVH_START_INFO, info.data)
+        return Entry(Mode.PROTECTED, self.entry, layout.PVH_START_INFO)
+
+    def _is_linux(self) -> bool:
+        return self.elf.is_linux or vmlinux.find_banner(self.file, self.elf) is not None

@@ -1,0 +1,47 @@
+"""Whether what a boot loader places fits into the guest's RAM, and the words for it when it does not."""
+
+from __future__ import annotations
+
+from corral.boot.file import Flaw
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from corral.memory import GuestMemory
+
+MIB = 1 << 20
+
+
+def require_ram(memory: GuestMemory, start: int, length: int, what: str) -> None:
+    """Raise Flaw unless all of [start, start + length) is RAM."""
+    end = start + length
+    if any(low <= start and end <= low + size for low, size in memory.regions):
+        return
+    place = f"{what} needs RAM from {start:#x} to {end:#x}"
+    if end > memory.low_end and start < 1 << 32 and end > 3 << 30:
+        raise Flaw(f"{place}, where devices are (3 to 4 GiB); link it for a lower address")
+    if end > 1 << 40:
+        raise Flaw(f"{place}, more than any guest has; it is damaged, copy or build it again")
+    raise Flaw(f"{place}, the guest has {size_text(memory.size)}; give it {size_text(end)} with --memory")
+
+
+def free_windows(
+    memory: GuestMemory, taken: list[tuple[int, int]], low: int, high: int
+) -> Iterator[tuple[int, int]]:
+    """(start, end) of the RAM within [low, high) beside the `taken` ranges, from the highest down."""
+    for start, length in reversed(memory.regions):
+        floor, end = max(start, low), min(start + length, high)
+        for taken_start, taken_end in sorted(taken, reverse=True):
+            if taken_start >= end or taken_end <= floor:
+                continue
+            if taken_end < end:
+                yield taken_end, end
+            end = taken_start
+        if floor < end:
+            yield floor, end
+
+
+def size_text(size: int) -> str:
+    """A size in MiB, rounded up, as --memory takes it."""
+    return f"{-(-size // MIB)}M"

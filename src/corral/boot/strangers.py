@@ -1,0 +1,134 @@
+"""Files that are not what was asked for: what they are, and what to do with them instead.
+
+Only reached when a file is refused, so it may look closely; its tables are the magic numbers of the formats
+that people have lying about next to their kernels.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.boot.file import ImageFile
+
+KERNEL = "a bzImage (vmlinuz) or a vmlinux for x86-64"
+
+_HEAD = 36 << 10  # as far as an ISO 9660 descriptor
+_UNPACKED = 512
+
+# (offset, magic, what it is, what to do). The first that fits is taken.
+_MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
+    (0x38, b"ARM\x64", "an ARM64 kernel image", "use one for x86-64"),
+    (0x38, b"RSC\x05", "a RISC-V kernel image", "use one for x86-64"),
+    (0x38, b"\xcd\x23\x82\x81", "an EFI kernel image for another architecture", "use one for x86-64"),
+    (0x24, b"\x18\x28\x6f\x01", "a 32-bit ARM kernel image (zImage)", "use one for x86-64"),
+    (0, b"\x27\x05\x19\x56", "a U-Boot image (uImage)", "use one for x86-64, without U-Boot's wrapping"),
+    (0, b"\xd0\x0d\xfe\xed", "a device tree or a FIT image", "use a kernel for x86-64"),
+    (0x8001, b"CD001", "an ISO image", "copy the kernel out of it (often in /boot, /casper or /isolinux)"),
+    (0, b"!<arch>\ndebian-binary", "a Debian package", "unpack it: dpkg-deb -x FILE DIR, kernel in DIR/boot"),
+    (0, b"!<arch>\n", "an ar archive or a static library", "name the linked kernel"),
+    (0, b"\xed\xab\xee\xdb", "an RPM package", "unpack it: rpm2cpio FILE | cpio -id, kernel in lib/modules"),
+    (0, b"PK\x03\x04", "a zip archive", "unpack it first"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
+    (257, b"ustar", "a tar archive", "unpack it first: tar -xf FILE"),
+    (0, b"QFI\xfb", "a qcow2 disk image", "a disk is not booted from: name the kernel that is on it"),
+    (0, b"KDMV", "a VMDK disk image", "a disk is not booted from: name the kernel that is on it"),
+    (0, b"vhdxfile", "a VHDX disk image", "a disk is not booted from: name the kernel that is on it"),
+    (
+        0x40,
+        b"\x7f\x10\xda\xbe",
+        "a VDI disk image",
+        "a disk is not booted from: name the kernel that is on it",
+    ),
+    (
+        0x200,
+        b"EFI PART",
+        "a disk image with a GPT",
+        "a disk is not booted from: name the kernel that is on it",
+    ),
+    (0x438, b"\x53\xef", "an ext2/3/4 file system", "name the kernel that is on it"),
+    (0, b"hsqs", "a squashfs file system", "name the kernel that is on it"),
+    (0, b"XFSB", "an XFS file system", "name the kernel that is on it"),
+    (0, b"-----BEGIN ", "a key or a certificate", "check the path"),
+    (0, b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself: git lfs pull"),
+    (0, b"#!", "a script", "check the path"),
+    (0, b"%PDF", "a PDF document", "check the path"),
+    (0, b"\x89PNG", "a picture", "check the path"),
+    (0, b"\xca\xfe\xba\xbe", "a Mach-O or Java class file", "check the path"),
+    (0, b"\xcf\xfa\xed\xfe", "a macOS program", "check the path"),
+)
+_COMPRESSED = (
+    (b"\x1f\x8b", "gzip", "gunzip"),
+    (b"\xfd7zXZ\0", "xz", "unxz"),
+    (b"BZh", "bzip2", "bunzip2"),
+    (b"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
+    (b"\x04\x22\x4d\x18", "lz4", "unlz4"),
+    (b"\x02\x21\x4c\x18", "lz4", "unlz4"),
+    (b"\x89LZO", "lzop", "lzop -d"),
+    (b"\x5d\0\0", "lzma", "unlzma"),
+)
+_CPIO = (b"070701", b"070702", b"070707", b"\xc7\x71")
+_BOOT_SECTOR = b"\x55\xaa"  # at 510
+_SETUP_HEADER = b"HdrS"  # at 0x202
+
+
+def explain(file: ImageFile, wanted: str = KERNEL) -> str:
+    """What `file` is instead of `wanted`, and what to do: what follows its name in a message."""
+    head = file.head(_HEAD)
+    for offset, magic, what, cure in _MAGICS:
+        if head.startswith(magic, offset):
+            return f"is {what}; {cure}"
+    for magic, what, tool in _COMPRESSED:
+        if head.startswith(magic):
+            return _name_compressed(head, what, tool)
+    if head.startswith(_CPIO):
+        return "is a cpio archive, an initramfs perhaps; pass that with --initrd, and name a kernel"
+    if wanted is not KERNEL and (head.startswith(b"\x7fELF") or head.startswith(_SETUP_HEADER, 0x202)):
+        return f"is a kernel or a program; name {wanted}"
+    if head.startswith(b"MZ"):
+        return "is an EFI or Windows program; if a kernel is in it: objcopy -O binary -j .linux FILE vmlinuz"
+    if head.startswith(_BOOT_SECTOR, 510):
+        return "is a boot sector or a disk image; a disk is not booted from: name the kernel that is on it"
+    if not head.strip(b"\0"):
+        return "starts with nothing but zeros; copy or download it again"
+    if head.lstrip()[:1] == b"<":
+        return "is a web page, a failed download perhaps; download it again"
+    if _is_text(head):
+        return f"is a text file; name {wanted}"
+    if len(head) < _UNPACKED:
+        return f"has only {len(head)} bytes; copy or download it again"
+    return f"is in no format that is known; name {wanted}"
+
+
+def _name_compressed(head: bytes, what: str, tool: str) -> str:
+    inner = _first_bytes(head) if what == "gzip" else b""
+    if inner.startswith(_CPIO):
+        return "is a gzip-compressed initramfs; pass it with --initrd, and name a kernel"
+    if inner.startswith(b"\x7fELF"):
+        return f"is a compressed ELF file; unpack it first: {tool}"
+    if inner.startswith(b"ustar", 257):
+        return "is a tar archive compressed with gzip; unpack it first: tar -xf FILE"
+    return f"is a file compressed with {what}; if a kernel is in it, unpack it first: {tool}"
+
+
+def _first_bytes(packed: bytes) -> bytes:
+    """The start of what is in gzip data; nothing if it is damaged."""
+    import zlib
+
+    try:
+        return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(packed, _UNPACKED)
+    except zlib.error:
+        return b""
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        return (
+            head[:_UNPACKED]
+            .decode("utf-8")
+            .replace("\n", "")
+            .replace("\t", "")
+            .replace("\r", "")
+            .isprintable()
+        )
+    except UnicodeDecodeError:
+        return False
