@@ -2,6 +2,7 @@
 #include "pvh.inc"
 
 _start:
+    mov $0x80000, %esp
     mov $0x5670, %edx
     in %dx, %eax
     call send
