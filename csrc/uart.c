@@ -101,7 +101,7 @@ static void refill(struct corral_uart *u)
     if (!listening || (u->mcr & MCR_LOOP))
         return;
     size_t depth = u->fifos ? FIFO_SIZE : 1;
-    while (u->input.used && u->fifo.used < depth)
+    for (; u->input.used && u->fifo.used < depth; u->stats.received++)
         ring_put(&u->fifo, ring_get(&u->input));
 }
 
@@ -162,21 +162,13 @@ static uint8_t read_lsr(struct corral_uart *u)
     return lsr;
 }
 
-static uint8_t read_rbr(struct corral_uart *u)
-{
-    if (!u->fifo.used)
-        return 0;
-    u->stats.received += !(u->mcr & MCR_LOOP);
-    return ring_get(&u->fifo);
-}
-
 static uint8_t register_read(struct corral_uart *u, uint16_t offset)
 {
     bool dlab = u->lcr & LCR_DLAB;
     uint8_t value = 0xff;
     switch (offset) {
     case RBR_THR:
-        value = dlab ? u->dll : read_rbr(u);
+        value = dlab ? u->dll : u->fifo.used ? ring_get(&u->fifo) : 0;
         break;
     case IER:
         value = dlab ? u->dlm : u->ier;
