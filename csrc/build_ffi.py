@@ -58,7 +58,8 @@ def compile_shim(into: Path, sanitize: bool = False) -> Path:
             subprocess.Popen([*compiler, *flags, *extra, "-c", str(source), "-o", output])
             for (source, extra), output in zip(jobs, objects, strict=True)
         ]
-        if any([process.wait() != 0 for process in running]):
+        statuses = [process.wait() for process in running]  # of all: none is left behind
+        if any(statuses):
             raise SystemExit("csrc: the shim does not compile (gcc and the Python headers are needed)")
         target = into / FILE
         # Linked beside its place and moved: a running Corral keeps the file that it has mapped.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Bus:
-    """Ranges of one address space. An address that nobody claims reads as all ones and ignores writes, as on a PC."""
+    """Ranges of one address space. What nobody claims reads as all ones and ignores writes, as on a PC."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -30,7 +30,7 @@ class Bus:
         if last < first:
             raise ValueError(f"{self.name} range {first:#x}-{last:#x} is empty")
         at = bisect_right(self._firsts, first)
-        if at and self._ranges[at - 1][1] >= first or at < len(self._ranges) and self._ranges[at][0] <= last:
+        if (at and self._ranges[at - 1][1] >= first) or (at < len(self._ranges) and self._ranges[at][0] <= last):
             raise ValueError(f"{self.name} range {first:#x}-{last:#x} overlaps one that is claimed")
         self._firsts.insert(at, first)
         self._ranges.insert(at, (first, last, device))

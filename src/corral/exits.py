@@ -29,7 +29,7 @@ class Cause(enum.Enum):
         return self in (Cause.RESET, Cause.POWER_OFF, Cause.HALT)
 
 
-class GuestEnded(Exception):  # noqa: N818  (an end is not always an error)
+class GuestEnded(Exception):
     """Raised by a device or a handler: this guest is over."""
 
     def __init__(self, cause: Cause, detail: str = "") -> None:

@@ -23,8 +23,8 @@ class GuestMemoryError(CorralError):
 class GuestMemory:
     """RAM of `size` bytes (a multiple of 4 KiB): [0, 3 GiB) and, for the rest, [4 GiB, ...).
 
-    Pages cost host memory when they are first touched. Raises ConfigError for a size that no machine has, HostError
-    when the host cannot map it.
+    Pages cost host memory when they are first touched. Raises ConfigError for a size that no machine has,
+    HostError when the host cannot map it.
     """
 
     def __init__(self, size: int) -> None:

@@ -30,9 +30,7 @@ class VcpuThread:
     `ended` is called once, on the vCPU's thread, when the guest ends by itself or the thread fails.
     """
 
-    def __init__(
-        self, index: int, vcpu: Vcpu, ports: Bus, mmio: Bus, ended: Callable[[VcpuThread], None]
-    ) -> None:
+    def __init__(self, index: int, vcpu: Vcpu, ports: Bus, mmio: Bus, ended: Callable[[VcpuThread], None]) -> None:
         self.index = index
         self.vcpu = vcpu
         self.state = State.CREATED

@@ -89,7 +89,9 @@ class Vcpu:
             msrs.entries[i].data = data
         done = ioctl(self.fd, "KVM_SET_MSRS", msrs)
         if done < len(values):  # KVM stops at the first it refuses (api.rst, 4.19)
-            raise KvmError(f"KVM_SET_MSRS {list(values)[done]:#x}", errno.EINVAL, "this KVM does not let the MSR be set")
+            raise KvmError(
+                f"KVM_SET_MSRS {list(values)[done]:#x}", errno.EINVAL, "this KVM does not let the MSR be set"
+            )
 
     def get_msr(self, index: int) -> int:
         msrs = ffi.new("struct kvm_msrs *", {"entries": 1})

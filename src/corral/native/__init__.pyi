@@ -21,6 +21,7 @@ class Lib:
     corral_pio_constant: CData
     corral_uart_pio: CData
     corral_assist_finish: CData
+    KVM_CREATE_VM: int
     KVM_EXIT_IO: int
     KVM_EXIT_IO_IN: int
     KVM_EXIT_MMIO: int
