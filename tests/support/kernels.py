@@ -1,7 +1,7 @@
-"""Kernels in miniature, real in every byte that a loader looks at: built here, so that a test can break any of them.
+"""Kernels in miniature, real in every byte that a loader looks at, so that a test can break any of them.
 
-The code in them is a guest for both kinds of KVM: it prints its command line and the start of its initrd on COM1 and
-resets the machine.
+The code in them is a guest for both kinds of KVM: it prints its command line and the start of its initrd on
+COM1 and resets the machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from corral.arch.x86_64.boot_params import BootParams, SetupHeader
+from corral.arch.x86_64.boot_params import SetupHeader
 
 MIB = 1 << 20
 LOAD_ADDRESS = 16 * MIB
@@ -38,7 +38,7 @@ LONG_MODE_CODE = bytes.fromhex(
     "ebf4"  # jmp 1b
     "8b8e1c020000"  # 2: mov ecx, [rsi + ramdisk_size]
     "85c9"  # test ecx, ecx
-    "7415"  # jz 4f
+    "7414"  # jz 4f
     "8b9e18020000"  # mov ebx, [rsi + ramdisk_image]
     "b906000000"  # mov ecx, 6
     "8a03"  # 3: mov al, [rbx]
@@ -61,7 +61,7 @@ PROTECTED_MODE_CODE = bytes.fromhex(
     "ebf8"  # jmp 1b
     "8b4b0c"  # 2: mov ecx, [ebx + nr_modules]
     "85c9"  # test ecx, ecx
-    "740f"  # jz 4f
+    "740e"  # jz 4f
     "8b7310"  # mov esi, [ebx + modlist_paddr]
     "8b36"  # mov esi, [esi]
     "b906000000"  # mov ecx, 6
@@ -247,7 +247,3 @@ def cpio(files: Iterable[tuple[str, bytes]] = (("init", b"#!/bin/sh\n"),), trail
         out += bytes(-len(out) % 4) + content
         out += bytes(-len(out) % 4)
     return bytes(out)
-
-
-def zero_page(data: bytes) -> BootParams:
-    return BootParams(data)

@@ -65,9 +65,7 @@ def _recognise(file: ImageFile, protocol: str | None) -> Kernel:
 
     if bzimage.recognises(head):
         if protocol == "pvh":
-            raise Flaw(
-                "is a bzImage, which has no PVH entry; use the vmlinux, or boot it by the Linux protocol"
-            )
+            raise Flaw("is a bzImage, which has no PVH entry; use the vmlinux, or boot it by the Linux protocol")
         return bzimage.BzImage(file, head)
     from corral.boot.strangers import explain
 

@@ -80,9 +80,7 @@ class BzImage(Kernel):
         if not self._payload_size:
             raise Flaw("has no payload: its header gives it 0 bytes; build it again")
         if end > self.file.size:
-            raise Flaw(
-                f"is cut off: its payload ends at {end:#x}, the file at {self.file.size:#x}; copy it again"
-            )
+            raise Flaw(f"is cut off: its payload ends at {end:#x}, the file at {self.file.size:#x}; copy it again")
         magic = self.file.read(self._payload, min(decompress.MAGIC_SIZE, self._payload_size))
         form = decompress.identify(magic)
         if form is None:
@@ -129,9 +127,7 @@ class BzImage(Kernel):
     def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None) -> Entry:
         linux.check_cmdline(cmdline, self._cmdline_limit)
         if self._unpacked_size > memory.size:
-            raise Flaw(
-                f"unpacks to {size_text(self._unpacked_size)}, more than the guest's RAM; see --memory"
-            )
+            raise Flaw(f"unpacks to {size_text(self._unpacked_size)}, more than the guest's RAM; see --memory")
         executable = self._unpack(memory)
         end = max(executable.end, executable.start + self.header.init_size)
         require_ram(memory, executable.start, end - executable.start, "the kernel (its init_size)")

@@ -208,9 +208,7 @@ def _lzo(source: Source) -> Iterator[bytes]:
     except ImportError:
         raise _missing("lzo", "python-lzo") from None
     flags = _lzop_flags(source)
-    checks = [
-        check for flag, check in ((_LZOP_ADLER32, zlib.adler32), (_LZOP_CRC32, zlib.crc32)) if flags & flag
-    ]
+    checks = [check for flag, check in ((_LZOP_ADLER32, zlib.adler32), (_LZOP_CRC32, zlib.crc32)) if flags & flag]
     packed_checks = 4 * bool(flags & _LZOP_ADLER32_PACKED) + 4 * bool(flags & _LZOP_CRC32_PACKED)
     while size := int.from_bytes(source.exactly(4), "big"):
         packed_size = int.from_bytes(source.exactly(4), "big")

@@ -100,13 +100,9 @@ class ImageFile:
             try:
                 count = os.preadv(self._fd, [view[done:]], offset + done)
             except OSError as error:
-                raise self.error(
-                    f"cannot be read ({error.strerror}); check its disk or copy it again"
-                ) from None
+                raise self.error(f"cannot be read ({error.strerror}); check its disk or copy it again") from None
             if count == 0:
-                raise self.error(
-                    "became shorter while it was read; wait until nobody writes it and try again"
-                )
+                raise self.error("became shorter while it was read; wait until nobody writes it and try again")
             done += count
 
     def require_unchanged(self) -> None:

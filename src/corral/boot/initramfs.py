@@ -64,6 +64,9 @@ def load(
 
 def check(archive: memoryview) -> None:
     """Flaw if the archive is cut off, damaged or no archive, as far as its structure tells."""
+    head = bytes(archive[:_HEAD])
+    if _is_ram_disk(head) and not head.startswith(_MAGICS):
+        return
     end = len(archive) - _bootconfig_size(archive)
     position = 0
     while (position := _skip_zeros(archive, position, end)) < end:
@@ -73,15 +76,15 @@ def check(archive: memoryview) -> None:
             continue
         checker = next((checker for start, checker in _CHECKERS if magic.startswith(start)), None)
         if checker is not None:
-            checker(archive[position:end])
+            # Released here, lest a traceback keep guest memory from being closed.
+            with archive[position:end] as packed:
+                checker(packed)
         elif position:
             raise Flaw(f"has bytes at {position:#x} that belong to no archive; build it again")
         return
 
 
-def _find_place(
-    memory: GuestMemory, size: int, taken: list[tuple[int, int]], limit: int, above_4g: bool
-) -> int:
+def _find_place(memory: GuestMemory, size: int, taken: list[tuple[int, int]], limit: int, above_4g: bool) -> int:
     windows = list(free_windows(memory, taken, layout.HIGH_MEMORY, min(limit, layout.RAM_HOLE)))
     if above_4g:
         windows += free_windows(memory, taken, layout.RAM_HOLE_END, 1 << 64)
@@ -115,7 +118,7 @@ def _require_known(file: ImageFile) -> None:
 
 def _is_archive(head: bytes) -> bool:
     """Whether what starts like this is something that Linux unpacks or mounts."""
-    return head.startswith((*_CPIO, *(magic for magic, _ in _CHECKERS))) or _is_ram_disk(head)
+    return head.startswith(_MAGICS) or _is_ram_disk(head)
 
 
 def _is_ram_disk(head: bytes) -> bool:
@@ -238,3 +241,4 @@ _CHECKERS: tuple[tuple[bytes, Callable[[memoryview], None]], ...] = (
     (LZ4_MAGIC.to_bytes(4, "little"), _check_lz4),
     (b"\x89LZO", _trust),
 )
+_MAGICS = (*_CPIO, *(magic for magic, _ in _CHECKERS))

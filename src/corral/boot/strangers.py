@@ -122,13 +122,6 @@ def _first_bytes(packed: bytes) -> bytes:
 
 def _is_text(head: bytes) -> bool:
     try:
-        return (
-            head[:_UNPACKED]
-            .decode("utf-8")
-            .replace("\n", "")
-            .replace("\t", "")
-            .replace("\r", "")
-            .isprintable()
-        )
+        return head[:_UNPACKED].decode("utf-8").replace("\n", "").replace("\t", "").replace("\r", "").isprintable()
     except UnicodeDecodeError:
         return False
