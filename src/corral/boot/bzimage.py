@@ -23,7 +23,7 @@ from corral.arch.x86_64.boot_params import (
 from corral.boot import decompress, elf, linux
 from corral.boot.file import Flaw
 from corral.boot.kernel import Entry, Kernel, KernelFacts
-from corral.boot.ram import require_ram, size_text
+from corral.boot.ram import MIB, require_ram, size_text, store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from corral.memory import GuestMemory
 
 # More than any kernel unpacks to.
-MAX_UNPACKED = 256 << 20
+MAX_UNPACKED = 256 * MIB
 
 _SECTOR = 512
 _DEFAULT_SETUP_SECTORS = 4  # what 0 in setup_sects means
@@ -146,6 +146,7 @@ class BzImage(Kernel):
                 break
         executable = self._parse(bytes(head))
         elf.require_room(executable, memory)
+        self._check_rest(executable)
         done = 0
         for piece in chain((bytes(head),), pieces):
             _scatter(executable, memory, done, piece)
@@ -155,6 +156,13 @@ class BzImage(Kernel):
         if done != self._unpacked_size:
             raise Flaw("has a payload that unpacks to another size than it claims; copy or build it again")
         return executable
+
+    def _check_rest(self, executable: elf.Elf) -> None:
+        """Behind the segments come section headers and relocations: far less than what they are about."""
+        used = max(segment.offset + segment.file_size for segment in executable.segments)
+        if self._unpacked_size > 2 * used + MIB:
+            size = size_text(self._unpacked_size)
+            raise Flaw(f"has a payload of {size} with a kernel of {size_text(used)} in it; copy or build it again")
 
     def _parse(self, head: bytes) -> elf.Elf:
         if not head.startswith(elf.MAGIC):
@@ -176,4 +184,4 @@ def _scatter(executable: elf.Elf, memory: GuestMemory, offset: int, piece: bytes
             high = min(offset + len(piece), segment.offset + segment.file_size)
             if low < high:
                 address = segment.physical + low - segment.offset
-                memory.write(address, view[low - offset : high - offset])
+                store(memory, address, view[low - offset : high - offset])

@@ -94,22 +94,40 @@ class ImageFile:
         return bytes(data)
 
     def read_into(self, offset: int, view: memoryview) -> None:
-        """Fill `view` (guest memory, mostly) from `offset`; an error if the file has become shorter."""
+        """Fill `view` from `offset`; an error if the file has become shorter."""
         done = 0
         while done < len(view):
             try:
                 count = os.preadv(self._fd, [view[done:]], offset + done)
             except OSError as error:
-                raise self.error(f"cannot be read ({error.strerror}); check its disk or copy it again") from None
+                raise self._unreadable(error) from None
             if count == 0:
-                raise self.error("became shorter while it was read; wait until nobody writes it and try again")
+                raise self._shrunk()
             done += count
+
+    def send(self, offset: int, length: int, target: int, position: int) -> None:
+        """Copy `length` bytes from `offset` to `position` of the file descriptor `target`, within the kernel."""
+        os.lseek(target, position, os.SEEK_SET)
+        while length:
+            try:
+                count = os.sendfile(target, self._fd, offset, length)
+            except OSError as error:
+                raise self._unreadable(error) from None
+            if count == 0:
+                raise self._shrunk()
+            offset, length = offset + count, length - count
 
     def require_unchanged(self) -> None:
         """An error if somebody wrote the file since it was opened."""
         status = os.fstat(self._fd)
         if (status.st_size, status.st_mtime_ns) != self._stamp:
             raise self.error("changed while it was loaded; wait until nobody writes it and try again")
+
+    def _unreadable(self, error: OSError) -> BootError:
+        return self.error(f"cannot be read ({error.strerror}); check its disk or copy it again")
+
+    def _shrunk(self) -> BootError:
+        return self.error("became shorter while it was read; wait until nobody writes it and try again")
 
     def _require_regular(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):

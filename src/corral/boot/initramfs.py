@@ -9,7 +9,7 @@ from __future__ import annotations
 from corral.arch.x86_64 import layout
 from corral.boot.decompress import LZ4_MAGIC, MAGIC_SIZE, Source, identify, unpack
 from corral.boot.file import Flaw, ImageFile
-from corral.boot.ram import free_windows, size_text
+from corral.boot.ram import free_windows, size_text, store_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,9 +53,9 @@ def load(
             address = _find_place(memory, file.size, taken, limit, above_4g)
             if not any_content:
                 _require_known(file)
-            with memory.view(address, file.size) as view:
-                file.read_into(0, view)
-                if not any_content:
+            store_file(memory, address, file, 0, file.size)
+            if not any_content:
+                with memory.view(address, file.size) as view:
                     check(view)
         except Flaw as flaw:
             raise file.error(str(flaw)) from None

@@ -1,6 +1,8 @@
-"""Whether what a boot loader places fits into the guest's RAM, and the words for it when it does not."""
+"""Placing things in the guest's RAM: whether they fit, the words for it when they do not, and the copying."""
 
 from __future__ import annotations
+
+import os
 
 from corral.boot.file import Flaw
 
@@ -8,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from corral.boot.file import ImageFile
     from corral.memory import GuestMemory
 
 MIB = 1 << 20
@@ -40,6 +43,19 @@ def free_windows(
             end = taken_start
         if floor < end:
             yield floor, end
+
+
+def store(memory: GuestMemory, address: int, data: memoryview) -> None:
+    """Write `data` through the memfd: twice as fast as through the mapping, which would fault every page in."""
+    offset = memory.offset(address, len(data))
+    while data:
+        count = os.pwrite(memory.fd, data, offset)
+        data, offset = data[count:], offset + count
+
+
+def store_file(memory: GuestMemory, address: int, file: ImageFile, offset: int, length: int) -> None:
+    """store() what lies at `offset` of a file."""
+    file.send(offset, length, memory.fd, memory.offset(address, length))
 
 
 def size_text(size: int) -> str:

@@ -16,6 +16,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -282,6 +283,12 @@ def test_decompression_bombs(
     assert message in refuse(path, memory)
 
 
+def test_a_payload_with_much_behind_its_kernel(save: Save, memory: GuestMemory) -> None:
+    content = GOOD_VMLINUX + bytes(20 * MIB)
+    path = save(kernels.bzimage(kernels.payload(content), init_size=32 * MIB))
+    assert "a payload of 21M with a kernel of 1M in it" in refuse(path, memory)
+
+
 def test_a_kernel_that_unpacks_to_more_than_the_guests_ram(save: Save, memory: GuestMemory) -> None:
     content = GOOD_VMLINUX + bytes(65 * MIB)
     path = save(kernels.bzimage(kernels.payload(content, "lz4"), init_size=80 * MIB))
@@ -433,23 +440,30 @@ def test_a_file_that_shrinks_while_it_is_loaded(
 ) -> None:
     path = save(good)
     with boot.open_kernel(path) as kernel:
-        real = os.preadv
+        preadv, sendfile = os.preadv, os.sendfile
 
-        def shrink(fd: int, buffers: list[memoryview], offset: int) -> int:
+        def shrink_preadv(*arguments: Any) -> int:
             os.truncate(path, 80)
-            return real(fd, buffers, offset)
+            return preadv(*arguments)
 
-        monkeypatch.setattr(os, "preadv", shrink)
+        def shrink_sendfile(*arguments: Any) -> int:
+            os.truncate(path, 80)
+            return sendfile(*arguments)
+
+        monkeypatch.setattr(os, "preadv", shrink_preadv)
+        monkeypatch.setattr(os, "sendfile", shrink_sendfile)
         with pytest.raises(BootError, match="became shorter while it was read"):
             kernel.load(memory)
 
 
-def test_a_disk_that_fails(save: Save, memory: GuestMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("good", [GOOD, GOOD_VMLINUX], ids=["bzImage", "vmlinux"])
+def test_a_disk_that_fails(save: Save, memory: GuestMemory, good: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> int:
         raise OSError(5, os.strerror(5))
 
-    with boot.open_kernel(save(GOOD)) as kernel:
+    with boot.open_kernel(save(good)) as kernel:
         monkeypatch.setattr(os, "preadv", fail)
+        monkeypatch.setattr(os, "sendfile", fail)
         with pytest.raises(BootError, match=r"cannot be read .*; check its disk"):
             kernel.load(memory)
 
