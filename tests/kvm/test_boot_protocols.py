@@ -22,9 +22,9 @@ INITRD = kernels.cpio()
 EXPECTED = CMDLINE.encode() + INITRD[:6]
 
 
-def run(kernel: Path, initrd: Path | None, memory: int = 64 * MIB) -> bytes:
+def run(kernel: Path, initrd: Path | None, memory: int = 64 * MIB, cmdline: str = CMDLINE) -> bytes:
     """What the guest prints before it resets the machine."""
-    config = MachineConfig(str(kernel), str(initrd) if initrd else None, CMDLINE, memory)
+    config = MachineConfig(str(kernel), str(initrd) if initrd else None, cmdline, memory)
     reader, writer = os.pipe()
     try:
         with Machine(config) as machine:
@@ -104,5 +104,4 @@ def test_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, addre
     path = tmp_path / "flat"
     path.write_bytes(b"\xf4" * (entry - address) + prefix + SHOUT)
     monkeypatch.setattr(boot, "open_kernel", lambda path: boot.open_flat(path, address, mode, entry))
-    monkeypatch.setattr("tests.kvm.test_boot_protocols.CMDLINE", "")
-    assert run(path, None) == b"!"
+    assert run(path, None, cmdline="") == b"!"

@@ -67,6 +67,6 @@ def _recognise(file: ImageFile, protocol: str | None) -> Kernel:
         if protocol == "pvh":
             raise Flaw("is a bzImage, which has no PVH entry; use the vmlinux, or boot it by the Linux protocol")
         return bzimage.BzImage(file, head)
-    from corral.boot.strangers import explain
+    from corral.boot.strangers import instead_of_kernel
 
-    raise Flaw(explain(file))
+    raise Flaw(instead_of_kernel(file))

@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from corral.errors import BootError
+from corral.errors import BootError, HostError
 
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -112,6 +112,8 @@ class ImageFile:
             try:
                 count = os.sendfile(target, self._fd, offset, length)
             except OSError as error:
+                if error.errno in (errno.ENOMEM, errno.ENOSPC):
+                    raise HostError(f"no memory for the {self.role}: {error.strerror}; free some") from None
                 raise self._unreadable(error) from None
             if count == 0:
                 raise self._shrunk()

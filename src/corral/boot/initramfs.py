@@ -107,13 +107,13 @@ def _require_known(file: ImageFile) -> None:
     start = head.lstrip(b"\0")
     if not start:
         if not file.read(0, min(file.size, _PIECE)).strip(b"\0"):
-            raise Flaw("starts with nothing but zeros; copy or build it again")
+            raise Flaw("is nothing but zeros at its start; copy or build it again")
         return
     if _is_archive(head) or start.startswith(_CPIO):
         return
-    from corral.boot.strangers import explain
+    from corral.boot.strangers import instead_of_initrd
 
-    raise Flaw(explain(file, wanted="an initramfs: a cpio archive (format newc), compressed or not"))
+    raise Flaw(instead_of_initrd(file))
 
 
 def _is_archive(head: bytes) -> bool:

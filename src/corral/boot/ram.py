@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from corral.arch.x86_64 import layout
 from corral.boot.file import Flaw
+from corral.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from corral.memory import GuestMemory
 
 MIB = 1 << 20
+_PLAUSIBLE = 1 << 40  # addresses above are not what anybody meant
 
 
 def require_ram(memory: GuestMemory, start: int, length: int, what: str) -> None:
@@ -22,11 +25,12 @@ def require_ram(memory: GuestMemory, start: int, length: int, what: str) -> None
     if any(low <= start and end <= low + size for low, size in memory.regions):
         return
     place = f"{what} needs RAM from {start:#x} to {end:#x}"
-    if end > memory.low_end and start < 1 << 32 and end > 3 << 30:
+    if start < layout.RAM_HOLE_END and end > layout.RAM_HOLE:
         raise Flaw(f"{place}, where devices are (3 to 4 GiB); link it for a lower address")
-    if end > 1 << 40:
+    if end > _PLAUSIBLE:
         raise Flaw(f"{place}, more than any guest has; it is damaged, copy or build it again")
-    raise Flaw(f"{place}, the guest has {size_text(memory.size)}; give it {size_text(end)} with --memory")
+    needed = end if end <= layout.RAM_HOLE else end - (layout.RAM_HOLE_END - layout.RAM_HOLE)
+    raise Flaw(f"{place}, the guest has {size_text(memory.size)}; give it {size_text(needed)} with --memory")
 
 
 def free_windows(
@@ -49,7 +53,10 @@ def store(memory: GuestMemory, address: int, data: memoryview) -> None:
     """Write `data` through the memfd: twice as fast as through the mapping, which would fault every page in."""
     offset = memory.offset(address, len(data))
     while data:
-        count = os.pwrite(memory.fd, data, offset)
+        try:
+            count = os.pwrite(memory.fd, data, offset)
+        except OSError as error:
+            raise HostError(f"cannot fill the guest's RAM: {error.strerror}; free memory on the host") from None
         data, offset = data[count:], offset + count
 
 

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from corral.boot.file import ImageFile
 
 KERNEL = "a bzImage (vmlinuz) or a vmlinux for x86-64"
+INITRD = "an initramfs: a cpio archive (format newc), compressed or not"
 
 _HEAD = 36 << 10  # as far as an ISO 9660 descriptor
-_UNPACKED = 512
+_SMALLEST = 512  # no file of use is shorter
+_LINE_BREAKS = dict.fromkeys(b"\t\n\r")
 
 # (offset, magic, what it is, what to do). The first that fits is taken.
 _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
@@ -48,6 +50,19 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
     (0x438, b"\x53\xef", "an ext2/3/4 file system", "name the kernel that is on it"),
     (0, b"hsqs", "a squashfs file system", "name the kernel that is on it"),
     (0, b"XFSB", "an XFS file system", "name the kernel that is on it"),
+    (0, b"\x7fELF", "a program or a vmlinux", ""),
+    (0x202, b"HdrS", "a bzImage", ""),
+    (0, b"MZ", "an EFI or Windows program", "if a kernel is in it: objcopy -O binary -j .linux FILE vmlinuz"),
+    (
+        510,
+        b"\x55\xaa",
+        "a boot sector or a disk image",
+        "a disk is not booted from: name the kernel that is on it",
+    ),
+    (0, b"070701", "a cpio archive, an initramfs perhaps", "pass that with --initrd, and name a kernel"),
+    (0, b"070702", "a cpio archive, an initramfs perhaps", "pass that with --initrd, and name a kernel"),
+    (0, b"070707", "a cpio archive in an old format", ""),
+    (0, b"\xc7\x71", "a cpio archive in an old format", ""),
     (0, b"-----BEGIN ", "a key or a certificate", "check the path"),
     (0, b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself: git lfs pull"),
     (0, b"#!", "a script", "check the path"),
@@ -56,6 +71,7 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\xca\xfe\xba\xbe", "a Mach-O or Java class file", "check the path"),
     (0, b"\xcf\xfa\xed\xfe", "a macOS program", "check the path"),
 )
+# (magic, what it is compressed with, what to do)
 _COMPRESSED = (
     (b"\x1f\x8b", "gzip", "gunzip"),
     (b"\xfd7zXZ\0", "xz", "unxz"),
@@ -66,48 +82,49 @@ _COMPRESSED = (
     (b"\x89LZO", "lzop", "lzop -d"),
     (b"\x5d\0\0", "lzma", "unlzma"),
 )
-_CPIO = (b"070701", b"070702", b"070707", b"\xc7\x71")
-_BOOT_SECTOR = b"\x55\xaa"  # at 510
-_SETUP_HEADER = b"HdrS"  # at 0x202
+_CPIO = (b"070701", b"070702")
 
 
-def explain(file: ImageFile, wanted: str = KERNEL) -> str:
-    """What `file` is instead of `wanted`, and what to do: what follows its name in a message."""
-    head = file.head(_HEAD)
+def instead_of_kernel(file: ImageFile) -> str:
+    """What `file` is instead of a kernel, and what to do: what follows its name in a message."""
+    what, cure = _identify(file.head(_HEAD))
+    return f"is {what}; {cure or f'name {KERNEL}'}"
+
+
+def instead_of_initrd(file: ImageFile) -> str:
+    """What `file` is instead of an initramfs, and what to do: what follows its name in a message."""
+    what, _ = _identify(file.head(_HEAD))
+    return f"is {what}; name {INITRD}"
+
+
+def _identify(head: bytes) -> tuple[str, str]:
+    """What a file that starts with `head` is, and what to do with it where a kernel was asked for."""
     for offset, magic, what, cure in _MAGICS:
         if head.startswith(magic, offset):
-            return f"is {what}; {cure}"
-    for magic, what, tool in _COMPRESSED:
+            return what, cure
+    for magic, packer, unpacker in _COMPRESSED:
         if head.startswith(magic):
-            return _name_compressed(head, what, tool)
-    if head.startswith(_CPIO):
-        return "is a cpio archive, an initramfs perhaps; pass that with --initrd, and name a kernel"
-    if wanted is not KERNEL and (head.startswith(b"\x7fELF") or head.startswith(_SETUP_HEADER, 0x202)):
-        return f"is a kernel or a program; name {wanted}"
-    if head.startswith(b"MZ"):
-        return "is an EFI or Windows program; if a kernel is in it: objcopy -O binary -j .linux FILE vmlinuz"
-    if head.startswith(_BOOT_SECTOR, 510):
-        return "is a boot sector or a disk image; a disk is not booted from: name the kernel that is on it"
+            return _identify_compressed(head, packer, unpacker)
     if not head.strip(b"\0"):
-        return "starts with nothing but zeros; copy or download it again"
+        return "nothing but zeros at its start", "copy or download it again"
     if head.lstrip()[:1] == b"<":
-        return "is a web page, a failed download perhaps; download it again"
+        return "a web page, a failed download perhaps", "download it again"
     if _is_text(head):
-        return f"is a text file; name {wanted}"
-    if len(head) < _UNPACKED:
-        return f"has only {len(head)} bytes; copy or download it again"
-    return f"is in no format that is known; name {wanted}"
+        return "a text file", ""
+    if len(head) < _SMALLEST:
+        return f"only {len(head)} bytes long", "copy or download it again"
+    return "in no format that is known", ""
 
 
-def _name_compressed(head: bytes, what: str, tool: str) -> str:
-    inner = _first_bytes(head) if what == "gzip" else b""
+def _identify_compressed(head: bytes, packer: str, unpacker: str) -> tuple[str, str]:
+    inner = _first_bytes(head) if packer == "gzip" else b""
     if inner.startswith(_CPIO):
-        return "is a gzip-compressed initramfs; pass it with --initrd, and name a kernel"
+        return "a gzip-compressed initramfs", "pass it with --initrd, and name a kernel"
     if inner.startswith(b"\x7fELF"):
-        return f"is a compressed ELF file; unpack it first: {tool}"
+        return "a compressed ELF file", f"unpack it first: {unpacker}"
     if inner.startswith(b"ustar", 257):
-        return "is a tar archive compressed with gzip; unpack it first: tar -xf FILE"
-    return f"is a file compressed with {what}; if a kernel is in it, unpack it first: {tool}"
+        return "a tar archive compressed with gzip", "unpack it first: tar -xf FILE"
+    return f"a file compressed with {packer}", f"if a kernel is in it, unpack it first: {unpacker}"
 
 
 def _first_bytes(packed: bytes) -> bytes:
@@ -115,13 +132,13 @@ def _first_bytes(packed: bytes) -> bytes:
     import zlib
 
     try:
-        return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(packed, _UNPACKED)
+        return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(packed, _SMALLEST)
     except zlib.error:
         return b""
 
 
 def _is_text(head: bytes) -> bool:
     try:
-        return head[:_UNPACKED].decode("utf-8").replace("\n", "").replace("\t", "").replace("\r", "").isprintable()
+        return head[:_SMALLEST].decode("utf-8").translate(_LINE_BREAKS).isprintable()
     except UnicodeDecodeError:
         return False

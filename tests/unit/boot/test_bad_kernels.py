@@ -92,7 +92,7 @@ STRANGERS = {
     "zstd": (kernels.zstd(b"hello"), "compressed with zstd"),
     "lz4": (kernels.lz4_legacy(b"hello"), "compressed with lz4"),
     "zeros": (bytes(100_000), "nothing but zeros"),
-    "one byte": (b"\xff", "has only 1 bytes"),
+    "one byte": (b"\xff", "is only 1 bytes long"),
     "random": (random.Random(1).randbytes(100_000), "in no format that is known; name a bzImage"),
 }
 
