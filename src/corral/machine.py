@@ -101,6 +101,8 @@ class Machine:
         vcpu = self.vm.create_vcpu(index, self.memory.native)
         owned.callback(vcpu.close)
         interpreted = self.system.kind is Kind.PAGETABLE
+        if interpreted:
+            vcpu.assist()
         vcpu.set_cpuid(cpuid.for_vcpu(self.system.supported_cpuid(), index, self.config.cpus, interpreted))
         registers.firmware_msrs(vcpu)
         if index == 0:

@@ -6,7 +6,7 @@ import errno
 import mmap
 import os
 
-from corral.errors import KvmError
+from corral.errors import HostError, KvmError
 from corral.native import CData, check, ffi, ioctl, lib
 
 
@@ -53,6 +53,15 @@ class Vcpu:
     def claim_ports(self, first: int, last: int, operation: CData, device: CData) -> None:
         """Gives I/O ports first..last to a corral_pio_op in C. Before the vCPU runs."""
         check("claim_pio", lib.corral_vcpu_claim_pio(self.native, first, last, operation, device))
+
+    def assist(self) -> None:
+        """Completes in C what this KVM's interpreter lacks (docs/assist.md). Before the vCPU runs."""
+        assist = ffi.gc(lib.corral_assist_create(), lib.corral_assist_destroy)
+        if assist == ffi.NULL:
+            raise HostError("no memory for a vCPU")
+        self._assist = self.native.assist = assist
+        self.native.finish[lib.KVM_EXIT_INTERNAL_ERROR] = lib.corral_assist_finish
+        self.run_page.kvm_valid_regs = lib.KVM_SYNC_X86_VALID_FIELDS
 
     def get_regs(self) -> CData:
         regs = ffi.new("struct kvm_regs *")

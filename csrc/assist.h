@@ -1,0 +1,42 @@
+/* Completing what this host's KVM cannot execute: docs/assist.md tells what, why and how to add one.
+ *
+ * An instruction that KVM's interpreter lacks ends KVM_RUN with KVM_EXIT_INTERNAL_ERROR; the state is that before
+ * the instruction. Registers come and go through the sync-regs area of kvm_run, so most completions need no ioctl.
+ */
+#ifndef CORRAL_ASSIST_H
+#define CORRAL_ASSIST_H
+
+#include "vcpu.h"
+
+/* What was completed; names in corral.assist are in this order. */
+enum corral_completion {
+    CORRAL_CLAC,
+    CORRAL_STAC,
+    CORRAL_SYSCALL,
+    CORRAL_BREAKPOINT,
+    CORRAL_UNDEFINED,
+    CORRAL_SAVE,
+    CORRAL_RESTORE,
+    CORRAL_XCR,
+    CORRAL_MXCSR,
+    CORRAL_CMPXCHG,
+    CORRAL_POPCNT,
+    CORRAL_RANDOM,
+    CORRAL_BARRIER,
+    CORRAL_FAULT,
+    CORRAL_COMPLETIONS
+};
+
+struct corral_assist {
+    uint64_t completed[CORRAL_COMPLETIONS];
+    struct kvm_xsave xsave; /* scratch of save and restore */
+};
+
+/* NULL: no memory. */
+struct corral_assist *corral_assist_create(void);
+void corral_assist_destroy(struct corral_assist *a);
+
+/* Finisher of KVM_EXIT_INTERNAL_ERROR; needs v->assist, and run->kvm_valid_regs = KVM_SYNC_X86_VALID_FIELDS. */
+int corral_assist_finish(struct corral_vcpu *v);
+
+#endif

@@ -1,0 +1,8 @@
+struct corral_assist {
+    uint64_t completed[14];
+    ...;
+};
+
+struct corral_assist *corral_assist_create(void);
+void corral_assist_destroy(struct corral_assist *a);
+int corral_assist_finish(struct corral_vcpu *v);
