@@ -49,10 +49,10 @@ def prepare(
     memory.write(layout.COMMAND_LINE, cmdline + b"\0")
     params.set_command_line(layout.COMMAND_LINE)
     if initrd is not None:
-        from corral.boot import initramfs
+        from corral.boot.initrd import load_initrd
 
         high = bool(header.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G)
-        address, size = initramfs.load(memory, initrd, [kernel], header.initrd_addr_max + 1, high)
+        address, size = load_initrd(memory, initrd, [kernel], header.initrd_addr_max + 1, high)
         params.set_initrd(address, size)
     for start, length, kind in e820.memory_map(memory.regions):
         params.add_e820(start, length, kind)

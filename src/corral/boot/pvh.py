@@ -80,10 +80,10 @@ class Pvh(Kernel):
         info.cmdline_paddr = layout.COMMAND_LINE
         info.memmap_paddr, info.memmap_entries = _MEMORY_MAP, len(ranges)
         if initrd is not None:
-            from corral.boot import initramfs
+            from corral.boot.initrd import load_initrd
 
             taken = [(self.elf.start, self.elf.end)]
-            module = initramfs.load(
+            module = load_initrd(
                 memory, initrd, taken, layout.RAM_HOLE, above_4g=False, any_content=not self._is_linux()
             )
             info.nr_modules, info.modlist_paddr = 1, _MODULES
