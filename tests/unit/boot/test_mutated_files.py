@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -197,10 +199,18 @@ def hungry(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         "tail": VMLINUX + bytes(80 * MIB),
     }
     files = []
-    for compression in ("gzip", "bzip2", "xz", "lzma", "lz4", "zstd"):
+    packers: dict[str, Callable[[bytes], bytes]] = {
+        **kernels.COMPRESSIONS,
+        "xz": lambda data: lzma.compress(data, preset=0),
+        "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE, preset=0),
+        "bzip2": lambda data: bz2.compress(data, 1),
+    }
+    del packers["none"]
+    for compression, pack in packers.items():
         for what, content in contents.items():
+            size = b"" if compression == "gzip" else len(content).to_bytes(4, "little")
             files.append(folder / f"{compression}-{what}")
-            files[-1].write_bytes(kernels.bzimage(kernels.payload(content, compression), init_size=1 << 30))
+            files[-1].write_bytes(kernels.bzimage(pack(content) + size, init_size=1 << 30))
     files.append(folder / "sparse")
     files[-1].write_bytes(b"\0")
     files.append(folder / "wide")
