@@ -90,9 +90,12 @@ def identify(magic: bytes) -> Format | None:
 
 
 def unpack(form: Format, source: Source) -> Iterator[bytes]:
-    """The unpacked data in pieces. Raises Flaw for damaged data, HostError where the library is missing."""
+    """The unpacked data in pieces, none of them empty.
+
+    Raises Flaw for damaged data, HostError where the library for its format is missing.
+    """
     try:
-        yield from form.unpack(source)
+        yield from filter(None, form.unpack(source))
     except MemoryError:
         raise HostError(f"not enough memory to unpack a kernel ({form.name}); free some") from None
 

@@ -15,6 +15,7 @@ from corral import boot
 from corral.arch.x86_64 import layout
 from corral.arch.x86_64.boot_params import BootParams
 from corral.boot import Mode
+from corral.boot.bzimage import BzImage
 from corral.boot.pvh import MAGIC, StartInfo
 from corral.errors import BootError
 from corral.memory import GuestMemory
@@ -115,6 +116,20 @@ def test_bytes_behind_the_payload_are_not_its_own(save: Save, memory: GuestMemor
     path = save(kernels.bzimage(kernels.payload(kernels.vmlinux(), "xz")) + b"signature" * 100)
     with boot.open_kernel(path) as kernel:
         assert kernel.load(memory).rip == kernels.LOAD_ADDRESS
+
+
+def test_the_vmlinux_of_a_bzimage(save: Save, tmp_path: Path) -> None:
+    vmlinux = kernels.vmlinux() + b"relocations"
+    packed = kernels.payload(vmlinux, "xz")
+    with boot.open_kernel(save(kernels.bzimage(packed))) as kernel, open(tmp_path / "vmlinux", "wb") as target:
+        assert isinstance(kernel, BzImage)
+        kernel.write_vmlinux(target)
+    assert (tmp_path / "vmlinux").read_bytes() == vmlinux
+    damaged = kernels.bzimage(packed[:-4] + (len(vmlinux) - 1).to_bytes(4, "little"))
+    with boot.open_kernel(save(damaged)) as kernel, open(tmp_path / "vmlinux", "wb") as target:
+        assert isinstance(kernel, BzImage)
+        with pytest.raises(BootError, match="another size than it claims"):
+            kernel.write_vmlinux(target)
 
 
 def test_vmlinux_is_loaded_by_physical_address(save: Save, memory: GuestMemory) -> None:
