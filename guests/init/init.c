@@ -1,0 +1,204 @@
+/* The first process of a guest: mounts, runs a shell or a command on the console, reports its exit status, resets.
+ *
+ * Freestanding on purpose: every byte of it is copied by the guest's kernel, which a pagetable KVM interprets. From
+ * the kernel command line:
+ *   corral.run=COMMAND    what /bin/sh -c gets, percent-encoded; without it the shell is interactive
+ *   corral.status=PORT    I/O port (hexadecimal) that takes the exit status, one byte */
+
+#include <asm/ioctls.h>
+#include <asm/unistd.h>
+#include <linux/fcntl.h>
+#include <linux/mount.h>
+#include <linux/reboot.h>
+#include <linux/stat.h>
+
+typedef unsigned long word;
+
+static long syscall5(long number, word a, word b, word c, word d, word e)
+{
+    long result;
+    register word r10 __asm__("r10") = d;
+    register word r8 __asm__("r8") = e;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+#define SYSCALL(name, a, b, c, d, e) \
+    syscall5(__NR_##name, (word)(a), (word)(b), (word)(c), (word)(d), (word)(e))
+
+/* The compiler may call these whatever the flags. */
+void *memset(void *to, int byte, word size)
+{
+    for (word i = 0; i < size; i++)
+        ((char *)to)[i] = byte;
+    return to;
+}
+
+void *memcpy(void *to, const void *from, word size)
+{
+    for (word i = 0; i < size; i++)
+        ((char *)to)[i] = ((const char *)from)[i];
+    return to;
+}
+
+static word length(const char *text)
+{
+    word n = 0;
+    while (text[n])
+        n++;
+    return n;
+}
+
+static void say(const char *text)
+{
+    SYSCALL(write, 1, text, length(text), 0, 0);
+}
+
+static int digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
+
+/* Reads a small file as one string without the newline at its end; "" when there is none. */
+static const char *read_file(const char *path, char *buffer, word size)
+{
+    long fd = SYSCALL(open, path, O_RDONLY, 0, 0, 0), used = 0;
+    if (fd >= 0) {
+        for (long n; (n = SYSCALL(read, fd, buffer + used, size - 1 - used, 0, 0)) > 0;)
+            used += n;
+        SYSCALL(close, fd, 0, 0, 0, 0);
+    }
+    while (used && buffer[used - 1] == '\n')
+        used--;
+    buffer[used] = 0;
+    return buffer;
+}
+
+/* The value of `name=` in the command line, copied into `value`; 0 when it is not there. */
+static int parameter(const char *line, const char *name, char *value)
+{
+    word n = length(name);
+    for (const char *at = line; *at; at++) {
+        if (at != line && at[-1] != ' ')
+            continue;
+        word i = 0;
+        while (i < n && at[i] == name[i])
+            i++;
+        if (i < n || at[n] != '=')
+            continue;
+        for (at += n + 1; *at && *at != ' '; at++)
+            *value++ = *at;
+        *value = 0;
+        return 1;
+    }
+    return 0;
+}
+
+static void percent_decode(char *text)
+{
+    char *to = text;
+    for (; *text; text++) {
+        if (*text == '%' && digit(text[1]) >= 0 && digit(text[2]) >= 0) {
+            *to++ = digit(text[1]) << 4 | digit(text[2]);
+            text += 2;
+        } else {
+            *to++ = *text;
+        }
+    }
+    *to = 0;
+}
+
+static void mount(const char *what, const char *where)
+{
+    SYSCALL(mkdir, where, 0755, 0, 0, 0);
+    SYSCALL(mount, what, where, what, 0, 0);
+}
+
+/* The console as a real terminal, so that it can be a session's controlling one: the last that the kernel uses. */
+static void open_console(void)
+{
+    char active[256], path[300] = "/dev/";
+    const char *name = read_file("/sys/class/tty/console/active", active, sizeof active);
+    for (const char *at = name; *at; at++)
+        if (*at == ' ')
+            name = at + 1;
+    memcpy(path + 5, name, length(name) + 1);
+    long fd = SYSCALL(open, path, O_RDWR, 0, 0, 0);
+    if (fd < 0)
+        fd = SYSCALL(open, "/dev/console", O_RDWR, 0, 0, 0);
+    for (int target = 0; target < 3 && fd >= 0; target++)
+        if (fd != target)
+            SYSCALL(dup2, fd, target, 0, 0, 0);
+    if (fd > 2)
+        SYSCALL(close, fd, 0, 0, 0, 0);
+}
+
+static void run_shell(char *command)
+{
+    static const char *environment[] = {"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/", "TERM=vt100", "PS1=\\w # ", 0};
+    const char *arguments[] = {"sh", command ? "-c" : 0, command, 0};
+    SYSCALL(setsid, 0, 0, 0, 0, 0);
+    SYSCALL(ioctl, 0, TIOCSCTTY, 1, 0, 0);
+    SYSCALL(execve, "/bin/sh", arguments, environment, 0, 0);
+    say("corral: init: there is no /bin/sh in this initramfs\n");
+    SYSCALL(exit, 127, 0, 0, 0, 0);
+}
+
+/* Waits for `child`, reaping whoever else ends. Returns its status as a shell tells it. */
+static int wait_for(long child)
+{
+    for (;;) {
+        int status = 0;
+        long pid = SYSCALL(wait4, -1, &status, 0, 0, 0);
+        if (pid == child)
+            return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
+        if (pid < 0 && pid != -4 /* EINTR */)
+            return 127;
+    }
+}
+
+static void report(const char *port, int status)
+{
+    unsigned char byte = status;
+    word number = 0;
+    if (port[0] == '0' && (port[1] | 32) == 'x')
+        port += 2;
+    for (; digit(*port) >= 0; port++)
+        number = number << 4 | digit(*port);
+    long fd = SYSCALL(open, "/dev/port", O_WRONLY, 0, 0, 0);
+    if (fd < 0 || SYSCALL(pwrite64, fd, &byte, 1, number, 0) != 1)
+        say("corral: init: cannot report the exit status: no /dev/port\n");
+}
+
+__attribute__((noreturn, used)) static void start(void)
+{
+    static char line[8192], command[8192], port[8192];
+    mount("devtmpfs", "/dev");
+    mount("proc", "/proc");
+    mount("sysfs", "/sys");
+    open_console();
+    say("corral: init\n");
+    mount("tmpfs", "/tmp");
+
+    read_file("/proc/cmdline", line, sizeof line);
+    int has_command = parameter(line, "corral.run", command);
+    percent_decode(command);
+
+    long child = SYSCALL(fork, 0, 0, 0, 0, 0);
+    if (child == 0)
+        run_shell(has_command ? command : 0);
+    int status = child < 0 ? 127 : wait_for(child);
+
+    SYSCALL(sync, 0, 0, 0, 0, 0);
+    if (parameter(line, "corral.status", port))
+        report(port, status);
+    SYSCALL(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0, 0);
+    for (;;)
+        SYSCALL(pause, 0, 0, 0, 0, 0);
+}
+
+/* The kernel enters with the stack aligned to 16 bytes, a function expects it as a call leaves it. */
+__asm__(".globl _start\n_start: xor %ebp, %ebp\n call start\n");

@@ -1,0 +1,1 @@
+"""What there is to boot: kernels and initramfs, found, fetched or built in the user's cache folder."""

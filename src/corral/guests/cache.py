@@ -1,0 +1,42 @@
+"""The user's cache folder. Everything in it can be deleted at any time and is made again."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def folder(*parts: str) -> str:
+    """$XDG_CACHE_HOME/corral, or ~/.cache/corral, and below it `parts`; nothing is created."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "corral", *parts)
+
+
+@contextmanager
+def making(target: str) -> Iterator[str | None]:
+    """Makes the folder `target` once: yields a folder to fill, which becomes `target` at the end, or None when it
+    is there already. Of several processes one makes it and the others wait; an interrupted one leaves nothing."""
+    if os.path.isdir(target):
+        yield None
+        return
+    import fcntl
+    import shutil
+    import tempfile
+
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(f"{target}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.path.isdir(target):
+            yield None
+            return
+        unfinished = tempfile.mkdtemp(prefix=f"{os.path.basename(target)}.", dir=os.path.dirname(target))
+        try:
+            yield unfinished
+            os.chmod(unfinished, 0o755)
+            os.rename(unfinished, target)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,0 +1,107 @@
+"""Debian packages as sources of files: found by apt, checked by apt, unpacked into the cache; no root needed."""
+
+from __future__ import annotations
+
+import os
+
+from corral.errors import HostError
+from corral.guests import cache
+
+UPDATE = "apt-get update (as root)"
+
+
+def candidate(package: str) -> str:
+    """The version that apt would install. Raises HostError when apt is not there or does not know the package."""
+    for line in _apt(["apt-cache", "policy", package], package).splitlines():
+        key, _, value = line.strip().partition(": ")
+        if key == "Candidate" and value != "(none)":
+            return value
+    raise HostError(f"apt does not know the package {package}; refresh its lists: {UPDATE}")
+
+
+def dependency(package: str, prefix: str) -> str:
+    """The first dependency of `package` whose name begins with `prefix`: what a metapackage stands for today."""
+    for line in _apt(["apt-cache", "depends", package], package).splitlines():
+        key, _, value = line.strip().partition(": ")
+        if key == "Depends" and value.startswith(prefix):
+            return value
+    raise HostError(f"the package {package} depends on no {prefix}...; refresh apt's lists: {UPDATE}")
+
+
+def fetch(package: str) -> str:
+    """The folder in the cache with the files of `package`, in apt's candidate version; downloaded at most once.
+
+    Raises HostError: no apt, lists missing, download failed.
+    """
+    version = candidate(package)
+    target = cache.folder("debian", f"{package}_{version.replace(':', '%3a')}")
+    with cache.making(target) as unfinished:
+        if unfinished:
+            _download(package, version, unfinished)
+    return target
+
+
+def require_installed(packages: list[str], what_for: str) -> None:
+    """Installs those of `packages` that are missing when root; else raises HostError naming them."""
+    import subprocess
+
+    query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *packages]
+    found = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")
+    missing = [package for package in packages if f"{package} installed" not in found]
+    if not missing:
+        return
+    command = ["apt-get", "install", "--yes", "--quiet=2", "--no-install-recommends", *missing]
+    if os.geteuid() != 0:
+        raise HostError(
+            f"{what_for} needs Debian packages; install them: sudo apt-get install {' '.join(missing)}"
+        )
+    result = subprocess.run(
+        command,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise HostError(
+            f"cannot install {' '.join(missing)} for {what_for}: {_last_line(result.stderr)}; try {UPDATE}"
+        )
+
+
+def _download(package: str, version: str, into: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # apt fetches as a user of its own
+        _apt(["apt-get", "download", f"{package}={version}"], package, folder)
+        (deb,) = (os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".deb"))
+        _apt(["dpkg-deb", "--extract", deb, into], package)
+
+
+def _apt(command: list[str], package: str, folder: str | None = None) -> str:
+    """What the command prints. Raises HostError with its last word when it fails."""
+    import subprocess
+
+    environment = {**os.environ, "LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise HostError(
+            f"no {command[0]} on this host, so the Debian package {package} can't be had; name a kernel of your own"
+        ) from error
+    if done.returncode:
+        raise HostError(f"{command[0]} cannot get {package}: {_last_line(done.stderr)}; try {UPDATE}")
+    return done.stdout
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["it does not say why"])[-1].removeprefix("E: ")

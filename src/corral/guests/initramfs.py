@@ -1,0 +1,91 @@
+"""Corral's initramfs: init, a busybox and the console's device node, in a cpio archive that Python writes itself."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from corral.errors import HostError
+from corral.guests import cache, debian, sources
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Documentation/driver-api/early-userspace/buffer-format.rst: "newc", no checksum.
+_MAGIC = "070701"
+_FLAGS = [
+    "-Os",
+    "-static",
+    "-nostdlib",
+    "-ffreestanding",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-fcf-protection=none",
+    "-fno-pie",
+    "-no-pie",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wl,--build-id=none,-z,noseparate-code,-z,noexecstack,-z,norelro",
+    "-s",
+]
+
+
+def path(progress: Callable[[str], None] = lambda text: None) -> str:
+    """The initramfs, built when it is not in the cache. Raises HostError when busybox or gcc can't be had."""
+    source = sources.folder("init")
+    with open(os.path.join(source, "init.c"), "rb") as file:
+        key = sources.digest(file.read(), " ".join(_FLAGS).encode())
+    target = cache.folder("initramfs", key)
+    with cache.making(target) as unfinished:
+        if unfinished:
+            progress("building the initramfs")
+            init = _compile(os.path.join(source, "init.c"), unfinished)
+            with open(os.path.join(unfinished, "initramfs.cpio"), "wb") as file:
+                file.write(archive(init, _busybox()))
+    return os.path.join(target, "initramfs.cpio")
+
+
+def archive(init: bytes, busybox: bytes) -> bytes:
+    """The cpio archive. busybox is /bin/sh; it finds its other applets by itself (it prefers them to files)."""
+    entries = [
+        _entry(1, "dev", stat.S_IFDIR | 0o755),
+        _entry(2, "dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+        _entry(3, "init", stat.S_IFREG | 0o755, init),
+        _entry(4, "bin", stat.S_IFDIR | 0o755),
+        _entry(5, "bin/busybox", stat.S_IFREG | 0o755, busybox),
+        _entry(6, "bin/sh", stat.S_IFLNK | 0o777, b"busybox"),
+        _entry(0, "TRAILER!!!", 0),
+    ]
+    return b"".join(entries)
+
+
+def _entry(inode: int, name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
+    uid = gid = mtime = checksum = 0
+    fields = (inode, mode, uid, gid, 1, mtime, len(data), 0, 0, *device, len(name) + 1, checksum)
+    header = (_MAGIC + "".join(f"{field:08x}" for field in fields) + name + "\0").encode()
+    return _padded(header) + _padded(data)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)
+
+
+def _compile(source: str, folder: str) -> bytes:
+    import subprocess
+
+    output = os.path.join(folder, "init")
+    try:
+        subprocess.run(["gcc", *_FLAGS, source, "-o", output], check=True, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise HostError("no gcc to build the guest's init; install it: apt-get install gcc") from error
+    except subprocess.CalledProcessError as error:
+        raise HostError(f"gcc cannot build the guest's init: {error.stderr.strip().splitlines()[-1]}") from error
+    with open(output, "rb") as file:
+        return file.read()
+
+
+def _busybox() -> bytes:
+    with open(os.path.join(debian.fetch("busybox-static"), "bin", "busybox"), "rb") as file:
+        return file.read()
