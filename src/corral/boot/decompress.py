@@ -37,7 +37,7 @@ _INPUT = 64 << 10
 _WINDOW_LOG = 27
 _LZMA_MEMORY = (1 << _WINDOW_LOG) + (8 << 20)
 
-LZ4_MAGIC = 0x184C2102
+_LZ4_MAGIC = 0x184C2102
 _LZ4_BLOCK = 8 << 20
 _LZ4_WORST = _LZ4_BLOCK + _LZ4_BLOCK // 255 + 16
 
@@ -191,7 +191,7 @@ def _lz4(source: Source) -> Iterator[bytes]:
         size = int.from_bytes(head, "little")
         if len(head) < 4:
             raise _ends_early()
-        if size == LZ4_MAGIC:
+        if size == _LZ4_MAGIC:
             continue
         if not 0 < size <= _LZ4_WORST:
             raise Flaw(f"has an lz4 block of {size} bytes, too large; copy or build it again")
@@ -262,7 +262,7 @@ FORMATS = (
     Format("bzip2", (b"BZh",), _bzip2),
     Format("xz", (b"\xfd7zXZ\0",), _xz),
     Format("zstd", (b"\x28\xb5\x2f\xfd",), _zstd),
-    Format("lz4", (LZ4_MAGIC.to_bytes(4, "little"),), _lz4),
+    Format("lz4", (_LZ4_MAGIC.to_bytes(4, "little"),), _lz4),
     Format("lzo", (_LZOP_MAGIC,), _lzo),
     Format("lzma", (b"\x5d\0\0",), _lzma),
     Format("none", (b"\x7fELF",), _stored, packs=False, appended_size=False),

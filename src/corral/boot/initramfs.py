@@ -6,7 +6,6 @@ disks. The checks walk an archive's structure in the file; they do not unpack it
 
 from __future__ import annotations
 
-from corral.boot.decompress import LZ4_MAGIC, MAGIC_SIZE, Source, identify, unpack
 from corral.boot.file import Flaw
 
 TYPE_CHECKING = False
@@ -16,9 +15,11 @@ if TYPE_CHECKING:
     from corral.boot.file import ImageFile
 
 _HEAD = 4096
+_MAGIC_SIZE = 16  # enough for each magic number
 _CPIO = (b"070701", b"070702")
 _CPIO_HEADER = 110
 _CPIO_TRAILER = b"TRAILER!!!\0"
+_LZ4 = b"\x02\x21\x4c\x18"
 _ZSTD_RLE, _ZSTD_RESERVED = 1, 3
 
 # A bootconfig may follow the archive (Documentation/admin-guide/bootconfig.rst).
@@ -56,7 +57,7 @@ def check(file: ImageFile) -> None:
     archive.size -= _bootconfig_size(archive)
     position = first = _skip_zeros(archive, 0)
     while position < archive.size:
-        magic = archive.read(position, MAGIC_SIZE)
+        magic = archive.read(position, _MAGIC_SIZE)
         if magic.startswith(_CPIO):
             position = _skip_zeros(archive, _walk_cpio(archive, position))
             continue
@@ -139,7 +140,9 @@ def _cut_off() -> Flaw:
 
 def _check_decoding(packed: Extent) -> None:
     """Formats with no structure outside the compressed data: unpack the start of it, and throw that away."""
-    form = identify(packed.read(0, MAGIC_SIZE))
+    from corral.boot.decompress import Source, identify, unpack
+
+    form = identify(packed.read(0, _MAGIC_SIZE))
     if form is None:
         return
     source = Source(packed.read, 0, packed.size)
@@ -181,12 +184,11 @@ def _check_lz4(packed: Extent) -> None:
     """Walk the blocks of lz4's legacy frame."""
     position = 4
     for _ in range(_MAX_ENTRIES):
-        size = packed.number(position, 4)
-        if position == packed.size or size == 0:
+        header = packed.read(position, 4)
+        size = int.from_bytes(header, "little")
+        if size == 0:
             return
-        position += 4
-        if size != LZ4_MAGIC:
-            position += size
+        position += 4 if header == _LZ4 else 4 + size
         if position > packed.size:
             raise _cut_off()
 
@@ -201,7 +203,7 @@ _CHECKERS: tuple[tuple[bytes, Callable[[Extent], None]], ...] = (
     (b"\x5d\0\0", _check_decoding),
     (b"\xfd7zXZ", _check_xz),
     (b"\x28\xb5\x2f\xfd", _check_zstd),
-    (LZ4_MAGIC.to_bytes(4, "little"), _check_lz4),
+    (_LZ4, _check_lz4),
     (b"\x89LZO", _trust),
 )
 _MAGICS = (*_CPIO, *(magic for magic, _ in _CHECKERS))
