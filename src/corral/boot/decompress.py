@@ -7,10 +7,10 @@ numbers (boot.rst, payload_offset). A library is imported when its format is met
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from corral.boot.file import Flaw
 from corral.errors import HostError
+from corral.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Source:
         return data
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Format:
     """A way of compressing kernels."""
 

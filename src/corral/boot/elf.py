@@ -8,12 +8,12 @@ RAM.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from itertools import pairwise
 
 from corral.arch.x86_64 import layout
 from corral.boot.file import Flaw
 from corral.boot.ram import require_ram
+from corral.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ _XEN_PHYS32_ENTRY = 18
 _LINUX_TEXT = 0xFFFFFFFF80000000
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Segment:
     """A PT_LOAD program header that occupies memory."""
 
@@ -80,7 +80,7 @@ class Segment:
         return self.physical + self.memory_size
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Elf:
     """A validated executable: its segments lie in the file, above 1 MiB, and do not overlap."""
 

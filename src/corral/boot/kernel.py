@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from enum import Enum
 
 from corral.boot.file import Flaw
+from corral.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Mode(Enum):
     LONG = "long"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Entry:
     """How a loaded guest is entered. All addresses are guest physical.
 
@@ -37,7 +37,7 @@ class Entry:
     boot_info: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class KernelFacts:
     """What is known of a kernel without running it; None: not known without loading it, or not there."""
 
