@@ -98,11 +98,6 @@ class Elf:
     def end(self) -> int:
         return self.segments[-1].end
 
-    @property
-    def loaded(self) -> int:
-        """Bytes that come from the file."""
-        return sum(segment.file_size for segment in self.segments)
-
 
 def parse(head: bytes, size: int, read: Callable[[int, int], bytes] | None) -> Elf:
     """Parse and validate an executable of `size` bytes whose first bytes are `head` (HEAD of them, or all).

@@ -22,7 +22,6 @@ XLF_KERNEL_64 = 1 << 0
 XLF_CAN_BE_LOADED_ABOVE_4G = 1 << 1
 
 # Versions of the protocol that brought what is read here.
-VERSION_INITRD_ADDR_MAX = 0x203
 VERSION_CMDLINE_SIZE = 0x206
 VERSION_PAYLOAD = 0x208
 VERSION_INIT_SIZE = 0x20A
@@ -43,7 +42,6 @@ class SetupHeader(Record):
     __slots__ = ()
 
     setup_sects = u8(0x1F1)
-    syssize = u32(0x1F4)  # in units of 16 bytes
     boot_flag = u16(0x1FE)
     jump_distance = u8(0x201)  # of the short jump over the header: where the header ends
     header = u32(0x202)
