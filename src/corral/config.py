@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from corral.errors import ConfigError
 from corral.memory import check_size
+from corral.record import record
 
 MOST_CPUS = 64
 _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class MachineConfig:
     """`memory` is in bytes, a multiple of 4 KiB; `cmdline` is the kernel's whole command line.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 from corral import boot
 from corral.arch.x86_64 import cpuid, layout, mptable, registers
@@ -19,6 +18,7 @@ from corral.exits import Cause, GuestEnded
 from corral.kvm.system import Kind, System
 from corral.memory import GuestMemory
 from corral.native import check, ffi, lib
+from corral.record import record
 from corral.vcpu import VcpuThread
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from corral.kvm.vm import Vm
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Outcome:
     """How a run ended.
 
@@ -55,25 +55,31 @@ class Machine:
             self._owned = owned.pop_all()
 
     def _build(self, config: MachineConfig, owned: ExitStack) -> None:
-        """Each step needs those before it; `owned` undoes them last to first."""
-        kernel = owned.enter_context(boot.open_kernel(config.kernel))
+        """Each step needs those before it; `owned` undoes them last to first.
+
+        The VM comes first, its memory slots late: making the interrupt controllers begins an SRCU grace period of
+        some milliseconds in the kernel, which the first slot waits for, and the kernel is loaded meanwhile.
+        """
         self.system = owned.enter_context(System())
+        self.vm = self._create_vm(owned)
+        kernel = owned.enter_context(boot.open_kernel(config.kernel))
 
         self.memory = GuestMemory(config.memory)
         owned.callback(self.memory.close)
-        self.vm = self._create_vm(owned)
-        self._create_devices(owned)
-        self.vcpus = [self._create_vcpu(index, owned) for index in range(config.cpus)]
-
         mptable.write(self.memory, config.cpus)
         entry = kernel.load(self.memory, config.cmdline.encode(), config.initrd)
+
+        self._create_devices(owned)
+        self.vcpus = [self._create_vcpu(index, owned) for index in range(config.cpus)]
         registers.enter(self.vcpus[0], self.memory, entry)
+        for slot, (gpa, length) in enumerate(self.memory.regions):
+            host = self.memory.host_address + self.memory.offset(gpa, length)
+            self.vm.set_memory_slot(slot, gpa, length, host)
 
         self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         owned.callback(os.close, self._ended)
         self.threads = [
-            VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended)
-            for index, vcpu in enumerate(self.vcpus)
+            VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended) for index, vcpu in enumerate(self.vcpus)
         ]
         owned.callback(self.stop)
 
@@ -84,8 +90,6 @@ class Machine:
         vm.set_tss_area(layout.TSS_AREA)
         vm.create_irqchip()
         vm.create_pit()
-        for slot, (gpa, length) in enumerate(self.memory.regions):
-            vm.set_memory_slot(slot, gpa, length, self.memory.host_address + self.memory.offset(gpa, length))
         return vm
 
     def _create_devices(self, owned: ExitStack) -> None:

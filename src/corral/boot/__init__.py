@@ -35,9 +35,7 @@ def open_kernel(path: str | os.PathLike[str], protocol: str | None = None) -> Ke
         raise
 
 
-def open_flat(
-    path: str | os.PathLike[str], address: int, mode: Mode = Mode.REAL, entry: int | None = None
-) -> Kernel:
+def open_flat(path: str | os.PathLike[str], address: int, mode: Mode = Mode.REAL, entry: int | None = None) -> Kernel:
     """Raw code, to be loaded at guest physical `address` and entered there, or at `entry`, in `mode`."""
     from corral.boot.flat import Flat
 

@@ -86,9 +86,7 @@ class BzImage(Kernel):
         magic = self.file.read(self._payload, min(decompress.MAGIC_SIZE, self._payload_size))
         form = decompress.identify(magic)
         if form is None:
-            raise Flaw(
-                f"has a payload in no format that is known (it starts with {magic[:4].hex()}); build it again"
-            )
+            raise Flaw(f"has a payload in no format that is known (it starts with {magic[:4].hex()}); build it again")
         if self._payload_size <= _SIZE_WORD:
             raise Flaw(f"has a payload of {self._payload_size} bytes, too short; build it again")
         self.compression = form

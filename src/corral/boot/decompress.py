@@ -252,9 +252,7 @@ def _stored(source: Source) -> Iterator[bytes]:
 
 
 def _missing(form: str, package: str) -> HostError:
-    return HostError(
-        f"the kernel is compressed with {form}: install the Python package for it: pip install {package}"
-    )
+    return HostError(f"the kernel is compressed with {form}: install the Python package for it: pip install {package}")
 
 
 FORMATS = (

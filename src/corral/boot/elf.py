@@ -48,7 +48,7 @@ _MACHINES = {
 _CLASS32, _CLASS64 = 1, 2
 _LITTLE_ENDIAN, _BIG_ENDIAN = 1, 2
 _ET_REL, _ET_EXEC, _ET_DYN, _ET_CORE = 1, 2, 3, 4
-_PT_LOAD, _PT_INTERP, _PT_NOTE = 1, 3, 4
+_PT_LOAD, _PT_INTERP, _PT_NOTE, _PT_TLS = 1, 3, 4, 7
 _PN_XNUM = 0xFFFF
 
 _HEADER64 = struct.Struct("<HHIQQQIHHHHHH")
@@ -119,8 +119,9 @@ def parse(head: bytes, size: int, read: Callable[[int, int], bytes] | None) -> E
         where = "behind its end" if table + count * entry_size > size else "too far from its start"
         raise Flaw(f"has its program headers {where}; copy or build it again")
     headers = [_program_header(head, table + i * entry_size, program_header) for i in range(count)]
-    if any(type_ == _PT_INTERP for type_, _ in headers):
-        raise Flaw("is a program for user space, not a kernel; name a vmlinux or a bzImage")
+    types = {type_ for type_, _ in headers}
+    if _PT_INTERP in types:
+        raise _user_space()
     segments = [segment for type_, segment in headers if type_ == _PT_LOAD and segment.memory_size]
     segments.sort(key=lambda segment: segment.physical)
     _check(segments, size)
@@ -130,6 +131,8 @@ def parse(head: bytes, size: int, read: Callable[[int, int], bytes] | None) -> E
         _require_entry(segments, pvh_entry, "PVH entry point")
     elif machine == EM_386:
         raise Flaw("is a 32-bit kernel without a PVH entry; use an x86-64 one, or build it with CONFIG_PVH")
+    elif _PT_TLS in types and pvh_entry is None:
+        raise _user_space()  # linked statically; no kernel has thread-local storage
     physical, is_linux = _physical_entry(segments, entry, pvh_entry)
     return Elf(bits, physical, tuple(segments), pvh_entry, is_linux)
 
@@ -154,6 +157,10 @@ def _identify(head: bytes) -> tuple[int, int]:
     if (class_, machine) not in ((_CLASS64, EM_X86_64), (_CLASS32, EM_386)):
         raise Flaw(f"is built for ELF machine {machine}; Corral runs x86-64, use such a kernel")
     return (64 if class_ == _CLASS64 else 32), machine
+
+
+def _user_space() -> Flaw:
+    return Flaw("is a program for user space, not a kernel; name a vmlinux or a bzImage")
 
 
 def _require_executable(kind: int) -> None:

@@ -43,9 +43,7 @@ class Flat(Kernel):
         require_ram(memory, self.address, self.file.size, "the flat binary")
         for low, high in _OCCUPIED[self.mode]:
             if self.address < high and low < end:
-                raise Flaw(
-                    f"lies over {low:#x} to {high:#x}, which {self.mode.value} mode needs; load it elsewhere"
-                )
+                raise Flaw(f"lies over {low:#x} to {high:#x}, which {self.mode.value} mode needs; load it elsewhere")
         limit = _REAL_MODE_END if self.mode is Mode.REAL else _ENTRY_END
         if not self.address <= self.entry < min(end, limit):
             raise Flaw(f"has no entry at {self.entry:#x} in {self.mode.value} mode; give one within it")

@@ -78,9 +78,7 @@ class Kernel(ABC):
     def path(self) -> str:
         return self.file.path
 
-    def load(
-        self, memory: GuestMemory, cmdline: bytes = b"", initrd: str | os.PathLike[str] | None = None
-    ) -> Entry:
+    def load(self, memory: GuestMemory, cmdline: bytes = b"", initrd: str | os.PathLike[str] | None = None) -> Entry:
         """Place the kernel, its command line, its initrd and what the protocol wants beside them in `memory`.
 
         The memory is as the host gave it, all zeros: what a kernel has in RAM but not in its file is not

@@ -33,9 +33,7 @@ def require_ram(memory: GuestMemory, start: int, length: int, what: str) -> None
     raise Flaw(f"{place}, the guest has {size_text(memory.size)}; give it {size_text(needed)} with --memory")
 
 
-def free_windows(
-    memory: GuestMemory, taken: list[tuple[int, int]], low: int, high: int
-) -> Iterator[tuple[int, int]]:
+def free_windows(memory: GuestMemory, taken: list[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:
     """(start, end) of the RAM within [low, high) beside the `taken` ranges, from the highest down."""
     for start, length in reversed(memory.regions):
         floor, end = max(start, low), min(start + length, high)

@@ -52,9 +52,7 @@ def require_installed(packages: list[str], what_for: str) -> None:
         return
     command = ["apt-get", "install", "--yes", "--quiet=2", "--no-install-recommends", *missing]
     if os.geteuid() != 0:
-        raise HostError(
-            f"{what_for} needs Debian packages; install them: sudo apt-get install {' '.join(missing)}"
-        )
+        raise HostError(f"{what_for} needs Debian packages; install them: sudo apt-get install {' '.join(missing)}")
     result = subprocess.run(
         command,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
@@ -64,9 +62,7 @@ def require_installed(packages: list[str], what_for: str) -> None:
         check=False,
     )
     if result.returncode:
-        raise HostError(
-            f"cannot install {' '.join(missing)} for {what_for}: {_last_line(result.stderr)}; try {UPDATE}"
-        )
+        raise HostError(f"cannot install {' '.join(missing)} for {what_for}: {_last_line(result.stderr)}; try {UPDATE}")
 
 
 def _download(package: str, version: str, into: str) -> None:
@@ -96,7 +92,7 @@ def _apt(command: list[str], package: str, folder: str | None = None) -> str:
         )
     except FileNotFoundError as error:
         raise HostError(
-            f"no {command[0]} on this host, so the Debian package {package} can't be had; name a kernel of your own"
+            f"no {command[0]} on this host, so the Debian package {package} can't be had; name your own kernel"
         ) from error
     if done.returncode:
         raise HostError(f"{command[0]} cannot get {package}: {_last_line(done.stderr)}; try {UPDATE}")

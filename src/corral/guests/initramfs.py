@@ -1,4 +1,4 @@
-"""Corral's initramfs: init, a busybox and the console's device node, in a cpio archive that Python writes itself."""
+"""Corral's initramfs: init, a busybox and the console's device node, in a cpio archive that Python writes."""
 
 from __future__ import annotations
 

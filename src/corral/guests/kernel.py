@@ -45,46 +45,68 @@ def variant(cpus: int) -> str:
     return "small" if cpus == 1 else "small-smp"
 
 
-def small(name: str = "small", progress: Progress = lambda text: None) -> KernelFile:
-    """The small kernel `name` (a key of VARIANTS), built when it is not in the cache: a few minutes on two cores.
+def get(name: str, progress: Progress = lambda text: None, refresh: bool = False) -> KernelFile:
+    """The kernel of that name (a key of VARIANTS or STOCK_METAPACKAGES), made or fetched if the cache lacks it.
 
+    What is in the cache is taken as it is: asking apt for something newer takes half a second. `refresh` asks.
     Raises HostError naming what the host lacks.
     """
+    if not refresh and (found := [kernel for kernel in ready() if kernel.name == name]):
+        return found[-1]
+    return small(name, progress) if name in VARIANTS else stock(name, progress)
+
+
+def small(name: str = "small", progress: Progress = lambda text: None) -> KernelFile:
+    """A small kernel from the distribution's source of today: a few minutes on two cores, once."""
     package = debian.dependency("linux-source", "linux-source-")
     version = debian.candidate(package)
-    target = _small_folder(name, version)
+    target = cache.folder("kernels", f"{name}_{version}_{_key(name)}")
     with cache.making(target) as unfinished:
         if unfinished:
             _build(name, package, unfinished, progress)
-    return KernelFile(name, version, os.path.join(target, "vmlinux"), os.path.join(target, "System.map"))
+    return _small_file(name, version, target)
 
 
 def stock(name: str = "stock", progress: Progress = lambda text: None) -> KernelFile:
-    """The distribution's own kernel `name` (a key of STOCK_METAPACKAGES), fetched when it is not in the cache."""
+    """The distribution's own kernel of today, from its package."""
     package = debian.dependency(STOCK_METAPACKAGES[name], "linux-image-")
     progress(f"fetching {package}")
-    boot = os.path.join(debian.fetch(package), "boot")
-    release = package.removeprefix("linux-image-")
+    return _stock_file(name, debian.fetch(package))
+
+
+def ready() -> list[KernelFile]:
+    """The kernels in the cache that fit this Corral, oldest first."""
+    found: list[tuple[float, KernelFile]] = []
+    for name in VARIANTS:
+        for folder in _matching(cache.folder("kernels"), f"{name}_", f"_{_key(name)}"):
+            version = os.path.basename(folder).split("_")[1]
+            found.append((os.path.getmtime(folder), _small_file(name, version, folder)))
+    for folder in _matching(cache.folder("debian"), "linux-image-", ""):
+        name = "stock" if "-cloud-" in folder else "stock-generic"
+        found.append((os.path.getmtime(folder), _stock_file(name, folder)))
+    return [kernel for _, kernel in sorted(found, key=lambda pair: pair[0])]
+
+
+def _matching(folder: str, prefix: str, suffix: str) -> list[str]:
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    paths = [os.path.join(folder, n) for n in names if n.startswith(prefix) and n.endswith(suffix)]
+    return [path for path in paths if os.path.isdir(path)]
+
+
+def _small_file(name: str, version: str, folder: str) -> KernelFile:
+    return KernelFile(name, version, os.path.join(folder, "vmlinux"), os.path.join(folder, "System.map"))
+
+
+def _stock_file(name: str, package: str) -> KernelFile:
+    release = os.path.basename(package).split("_")[0].removeprefix("linux-image-")
+    boot = os.path.join(package, "boot")
     return KernelFile(
         name, release, os.path.join(boot, f"vmlinuz-{release}"), os.path.join(boot, f"System.map-{release}")
     )
 
 
-def get(name: str, progress: Progress = lambda text: None) -> KernelFile:
-    """The kernel of that name, small or stock."""
-    return small(name, progress) if name in VARIANTS else stock(name, progress)
-
-
-def ready() -> list[KernelFile]:
-    """The small kernels in the cache, of any version."""
-    found = []
-    base = cache.folder("kernels")
-    for entry in sorted(os.listdir(base)) if os.path.isdir(base) else []:
-        path = os.path.join(base, entry, "vmlinux")
-        if os.path.isfile(path):
-            name, version, _ = entry.rsplit("_", 2)
-            found.append(KernelFile(name, version, path, os.path.join(base, entry, "System.map")))
-    return found
+def _key(name: str) -> str:
+    return sources.digest(*_fragments(name))
 
 
 def _fragments(name: str) -> list[bytes]:
@@ -93,10 +115,6 @@ def _fragments(name: str) -> list[bytes]:
         with open(os.path.join(sources.folder("linux"), fragment), "rb") as file:
             contents.append(file.read())
     return contents
-
-
-def _small_folder(name: str, version: str) -> str:
-    return cache.folder("kernels", f"{name}_{version}_{sources.digest(*_fragments(name))}")
 
 
 def _build(name: str, package: str, into: str, progress: Progress) -> None:

@@ -68,9 +68,7 @@ def build(cpus: int) -> bytes:
     ]
     # The 8259 reaches the bootstrap processor through LINT0; an NMI reaches all of them through LINT1.
     entries.append(_INTERRUPT_ENTRY.pack(_LOCAL_INTERRUPT, _EXTINT, _BUS_CONFORMS, _ISA_BUS, 0, 0, 0))
-    entries.append(
-        _INTERRUPT_ENTRY.pack(_LOCAL_INTERRUPT, _NMI, _BUS_CONFORMS, _ISA_BUS, 0, _ALL_LOCAL_APICS, 1)
-    )
+    entries.append(_INTERRUPT_ENTRY.pack(_LOCAL_INTERRUPT, _NMI, _BUS_CONFORMS, _ISA_BUS, 0, _ALL_LOCAL_APICS, 1))
     body = b"".join(entries)
 
     def header(checksum: int) -> bytes:

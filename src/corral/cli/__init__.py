@@ -1,0 +1,67 @@
+"""The `corral` command: one module a subcommand, imported when it is the one."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from corral import __version__
+from corral.errors import CorralError
+
+COMMANDS = {
+    "boot": "boot a guest: Linux to a shell, or a kernel of yours",
+    "doctor": "what this host's KVM is and can, and what is missing",
+    "kernel": "build, find and list the kernels that Corral boots by itself",
+}
+
+USAGE = """\
+usage: corral COMMAND [ARGUMENTS]
+
+A type-2 hypervisor: boots full guest operating systems on /dev/kvm.
+
+{commands}
+
+corral COMMAND --help tells more.   corral --version tells the version.
+
+exit status: what the guest's command reported, 0 when the guest shut down or reset;
+  2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one subcommand; returns the process's exit status. Errors that a person can act on are one line."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _dispatch(words)
+    except CorralError as error:
+        print(f"corral: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output is gone; nothing more must be written at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS)) + 2
+        print(USAGE.format(commands="\n".join(f"  {name:{width}}{text}" for name, text in COMMANDS.items())))
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(f"corral {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"corral: there is no command {words[0]!r}; see corral --help", file=sys.stderr)
+        return 2
+    if words[0] == "boot":
+        from corral.cli import boot
+
+        return boot.run(words[1:])
+    if words[0] == "doctor":
+        from corral.cli import doctor
+
+        return doctor.run(words[1:])
+    from corral.cli import kernel
+
+    return kernel.run(words[1:])

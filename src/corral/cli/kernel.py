@@ -1,0 +1,54 @@
+"""corral kernel: the kernels that Corral boots by itself."""
+
+from __future__ import annotations
+
+import os
+
+from corral.cli.options import Command, parse
+from corral.cli.terminal import Progress
+from corral.errors import ConfigError
+from corral.guests import kernel
+from corral.kvm.system import Kind, host_kind
+
+COMMAND = Command(
+    name="kernel",
+    summary="""\
+  corral kernel build [NAME]   builds or fetches it, if it is not in the cache
+  corral kernel path [NAME]    the file, for other tools; builds or fetches it first
+  corral kernel list           what there is
+
+NAME: small (for pagetable KVM, one CPU), small-smp, stock (the distribution's kernel for virtual machines),
+stock-generic (its kernel for every PC). Without NAME: what `corral boot` takes on this host.""",
+    operands=("ACTION", "NAME"),
+)
+
+KNOWN = {**kernel.VARIANTS, **kernel.STOCK_METAPACKAGES}
+
+
+def run(words: list[str]) -> int:
+    arguments = parse(COMMAND, words)
+    if arguments is None or not arguments.operands:
+        print(COMMAND.help())
+        return 0 if arguments is None else 2
+    action, *rest = arguments.operands
+    if action == "list":
+        return _list()
+    if action not in ("build", "path"):
+        raise ConfigError(f"corral kernel {action}: there are build, path and list; see corral kernel --help")
+    name = rest[0] if rest else ("stock" if host_kind() is Kind.HARDWARE else "small")
+    if name not in KNOWN:
+        raise ConfigError(f"there is no kernel {name!r}; there are {', '.join(KNOWN)}")
+    progress = Progress()
+    try:
+        found = kernel.get(name, progress, refresh=action == "build")
+    finally:
+        progress.done()
+    print(found.path)
+    return 0
+
+
+def _list() -> int:
+    for found in kernel.ready():
+        size = os.path.getsize(found.path) / (1 << 20)
+        print(f"{found.name:14} {found.version:16} {size:6.1f} MiB  {found.path}")
+    return 0

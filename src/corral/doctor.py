@@ -1,0 +1,148 @@
+"""What this host is to a hypervisor, as facts; corral doctor prints them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+
+from corral.errors import HostError
+from corral.kvm.system import Kind, System, host_kind
+
+# What Corral needs of KVM, and what each is for.
+NEEDED = {
+    "USER_MEMORY": "guest memory",
+    "IRQCHIP": "interrupt controllers in the kernel",
+    "PIT2": "the timer in the kernel",
+    "IMMEDIATE_EXIT": "stopping a vCPU without a race",
+    "SYNC_REGS": "registers without system calls",
+    "IRQFD": "interrupts from I/O threads",
+    "IOEVENTFD": "doorbells without exits",
+}
+MEANING = {
+    Kind.HARDWARE: "hardware virtualization (VMX or SVM): guests run natively in every mode",
+    Kind.PAGETABLE: "pagetable KVM, without VMX or SVM: user code of a guest runs natively, its kernel is interpreted "
+    "(about two million instructions a second). Corral boots a small kernel made for it in seconds; a "
+    "distribution's kernel takes a quarter of an hour",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A NUMA node; memory in bytes, CPUs as the kernel writes lists of them."""
+
+    number: int
+    cpus: str
+    memory: int
+    free: int
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Memory is in bytes; `problems` are sentences that name the cure, none when Corral can boot here."""
+
+    kvm: str
+    kind: str
+    meaning: str
+    device: str
+    capabilities: dict[str, int]
+    cpu: str
+    cpus: int
+    memory: int
+    memory_available: int
+    hugepages: dict[str, int]
+    nodes: list[Node]
+    kernel: str
+    problems: list[str]
+
+
+def diagnose(device: str = "/dev/kvm") -> Diagnosis:
+    """Looks at the host; raises nothing for what it finds missing."""
+    problems = []
+    capabilities: dict[str, int] = {}
+    try:
+        with System(device) as system:
+            capabilities = system.capabilities()
+            system.create_vm().close()
+        problems += [
+            f"this KVM lacks {name} ({use}); use a newer kernel"
+            for name, use in NEEDED.items()
+            if not capabilities.get(name)
+        ]
+    except HostError as error:
+        problems.append(str(error))
+    memory = _meminfo("/proc/meminfo")
+    kind = host_kind()
+    return Diagnosis(
+        kvm="usable" if not problems else "not usable",
+        kind=kind.value,
+        meaning=MEANING[kind],
+        device=_access(device),
+        capabilities=capabilities,
+        cpu=_cpu_model(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory=memory.get("MemTotal", 0),
+        memory_available=memory.get("MemAvailable", 0),
+        hugepages=_hugepages(),
+        nodes=_nodes(),
+        kernel=os.uname().release,
+        problems=problems,
+    )
+
+
+def _access(device: str) -> str:
+    if not os.path.exists(device):
+        return f"{device} does not exist"
+    mode = "readable and writable" if os.access(device, os.R_OK | os.W_OK) else "not accessible to you"
+    return f"{device} is {mode}"
+
+
+def _meminfo(path: str) -> dict[str, int]:
+    """Bytes by name; a node's file puts "Node N " in front of each line."""
+    values = {}
+    for line in _read(path).splitlines():
+        name, _, rest = line.partition(":")
+        number = rest.split()
+        if number and number[0].isdigit():
+            values[name.split()[-1]] = int(number[0]) << (10 if number[-1] == "kB" else 0)
+    return values
+
+
+def _cpu_model() -> str:
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return "unknown"
+
+
+def _hugepages() -> dict[str, int]:
+    """Free huge pages by size, "2M" and "1G"."""
+    found = {}
+    for folder in sorted(glob.glob("/sys/kernel/mm/hugepages/hugepages-*kB")):
+        size = int(folder.rpartition("-")[2].removesuffix("kB")) << 10
+        name = f"{size >> 30}G" if size >> 30 else f"{size >> 20}M"
+        found[name] = int(_read(os.path.join(folder, "free_hugepages")) or 0)
+    return found
+
+
+def _nodes() -> list[Node]:
+    nodes = []
+    for folder in glob.glob("/sys/devices/system/node/node[0-9]*"):
+        memory = _meminfo(os.path.join(folder, "meminfo"))
+        nodes.append(
+            Node(
+                number=int(folder.rpartition("node")[2]),
+                cpus=_read(os.path.join(folder, "cpulist")).strip(),
+                memory=memory.get("MemTotal", 0),
+                free=memory.get("MemFree", 0),
+            )
+        )
+    return sorted(nodes, key=lambda node: node.number)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""Tools for looking into a guest; imported only when they are used."""
