@@ -23,7 +23,7 @@ VERSION = b"6.1.0-miniature (tester) #1 SMP"
 
 EM_386, EM_X86_64 = 3, 62
 ET_EXEC = 2
-PT_LOAD, PT_INTERP, PT_NOTE = 1, 3, 4
+PT_LOAD, PT_INTERP, PT_NOTE, PT_TLS = 1, 3, 4, 7
 CLASS32, CLASS64 = 1, 2
 
 # Entered with RSI (or, in protected mode, EBX) at the boot information. The offsets are those of boot_params.

@@ -49,7 +49,6 @@ _CLASS32, _CLASS64 = 1, 2
 _LITTLE_ENDIAN, _BIG_ENDIAN = 1, 2
 _ET_REL, _ET_EXEC, _ET_DYN, _ET_CORE = 1, 2, 3, 4
 _PT_LOAD, _PT_INTERP, _PT_NOTE, _PT_TLS = 1, 3, 4, 7
-_PN_XNUM = 0xFFFF
 
 _HEADER64 = struct.Struct("<HHIQQQIHHHHHH")
 _HEADER32 = struct.Struct("<HHIIIIIHHHHHH")
@@ -106,33 +105,20 @@ def parse(head: bytes, size: int, read: Callable[[int, int], bytes] | None) -> E
     Raises Flaw.
     """
     bits, machine = _identify(head)
-    header, program_header = (_HEADER64, _SEGMENT64) if bits == 64 else (_HEADER32, _SEGMENT32)
-    if len(head) < _IDENT + header.size:
-        raise Flaw("is cut off within its ELF header; copy or build it again")
-    kind, _, _, entry, table, _, _, _, entry_size, count, *_ = header.unpack_from(head, _IDENT)
-    _require_executable(kind)
-    if count == _PN_XNUM or count > MAX_PROGRAM_HEADERS:
-        raise Flaw(f"claims {count} program headers, a kernel has fewer than ten; build it again")
-    if entry_size != program_header.size and count:
-        raise Flaw(f"has program headers of {entry_size} bytes, not {program_header.size}; build it again")
-    if table + count * entry_size > len(head):
-        where = "behind its end" if table + count * entry_size > size else "too far from its start"
-        raise Flaw(f"has its program headers {where}; copy or build it again")
-    headers = [_program_header(head, table + i * entry_size, program_header) for i in range(count)]
+    entry, headers = _read_headers(head, size, bits)
     types = {type_ for type_, _ in headers}
-    if _PT_INTERP in types:
-        raise _user_space()
     segments = [segment for type_, segment in headers if type_ == _PT_LOAD and segment.memory_size]
     segments.sort(key=lambda segment: segment.physical)
-    _check(segments, size)
     notes = [segment for type_, segment in headers if type_ == _PT_NOTE] if read else []
     pvh_entry = next((e for note in notes if (e := _find_pvh_entry(note, size, read)) is not None), None)
+    # What is linked statically has no interpreter, but has thread-local storage, which no kernel has.
+    if _PT_INTERP in types or (_PT_TLS in types and pvh_entry is None):
+        raise Flaw("is a program for user space, not a kernel; name a vmlinux or a bzImage")
+    _check(segments, size)
     if pvh_entry is not None:
         _require_entry(segments, pvh_entry, "PVH entry point")
     elif machine == EM_386:
         raise Flaw("is a 32-bit kernel without a PVH entry; use an x86-64 one, or build it with CONFIG_PVH")
-    elif _PT_TLS in types and pvh_entry is None:
-        raise _user_space()  # linked statically; no kernel has thread-local storage
     physical, is_linux = _physical_entry(segments, entry, pvh_entry)
     return Elf(bits, physical, tuple(segments), pvh_entry, is_linux)
 
@@ -159,10 +145,6 @@ def _identify(head: bytes) -> tuple[int, int]:
     return (64 if class_ == _CLASS64 else 32), machine
 
 
-def _user_space() -> Flaw:
-    return Flaw("is a program for user space, not a kernel; name a vmlinux or a bzImage")
-
-
 def _require_executable(kind: int) -> None:
     if kind == _ET_REL:
         raise Flaw("is an object file or a kernel module; name the linked kernel: vmlinux or bzImage")
@@ -170,6 +152,24 @@ def _require_executable(kind: int) -> None:
         raise Flaw("is a core dump; name a vmlinux or a bzImage")
     if kind not in (_ET_EXEC, _ET_DYN):
         raise Flaw(f"is an ELF file of type {kind}, not an executable; name a vmlinux or a bzImage")
+
+
+def _read_headers(head: bytes, size: int, bits: int) -> tuple[int, list[tuple[int, Segment]]]:
+    """The entry, and each program header with its type."""
+    header, program_header = (_HEADER64, _SEGMENT64) if bits == 64 else (_HEADER32, _SEGMENT32)
+    if len(head) < _IDENT + header.size:
+        raise Flaw("is cut off within its ELF header; copy or build it again")
+    kind, _, _, entry, table, _, _, _, entry_size, count, *_ = header.unpack_from(head, _IDENT)
+    _require_executable(kind)
+    if count > MAX_PROGRAM_HEADERS:
+        raise Flaw(f"claims {count} program headers, a kernel has fewer than ten; build it again")
+    if entry_size != program_header.size and count:
+        raise Flaw(f"has program headers of {entry_size} bytes, not {program_header.size}; build it again")
+    end = table + count * entry_size
+    if end > len(head):
+        where = "behind its end" if end > size else "too far from its start"
+        raise Flaw(f"has its program headers {where}; copy or build it again")
+    return entry, [_program_header(head, offset, program_header) for offset in range(table, end, entry_size or 1)]
 
 
 def _program_header(head: bytes, offset: int, codec: struct.Struct) -> tuple[int, Segment]:

@@ -118,6 +118,10 @@ ELFS = {
         kernels.vmlinux(segments=(text_segment(), Segment(type=kernels.PT_INTERP, data=b"/lib/ld.so\0"))),
         "a program for user space",
     ),
+    "static program": (
+        kernels.vmlinux(segments=(text_segment(), Segment(type=kernels.PT_TLS, data=b"x"))),
+        "a program for user space",
+    ),
     "no program headers": (kernels.vmlinux(count=0), "no loadable segment"),
     "65535 program headers": (kernels.vmlinux(count=0xFFFF), "claims 65535 program headers"),
     "too many program headers": (kernels.vmlinux(count=129), "claims 129 program headers"),
@@ -245,9 +249,7 @@ def test_damaged_payloads(save: Save, memory: GuestMemory, compression: str, dam
         packed = packed[: len(packed) // 2]
     elif damage == "flipped":
         middle = len(packed) // 2
-        packed = (
-            packed[:middle] + bytes(byte ^ 0xFF for byte in packed[middle : middle + 64]) + packed[middle + 64 :]
-        )
+        packed = packed[:middle] + bytes(byte ^ 0xFF for byte in packed[middle : middle + 64]) + packed[middle + 64 :]
         if compression in ("lz4", "zstd", "lzma"):
             # No checksum in these streams: what is damaged beside the segments goes unnoticed, so cut as well.
             packed = packed[:-1000]
@@ -273,9 +275,7 @@ def test_damaged_payloads(save: Save, memory: GuestMemory, compression: str, dam
     [(300 * MIB, "no kernel is that large"), (len(GOOD_VMLINUX), "another size than it claims")],
     ids=["honest", "small"],
 )
-def test_decompression_bombs(
-    save: Save, memory: GuestMemory, compression: str, claimed: int, message: str
-) -> None:
+def test_decompression_bombs(save: Save, memory: GuestMemory, compression: str, claimed: int, message: str) -> None:
     bomb = kernels.COMPRESSIONS[compression](GOOD_VMLINUX + bytes(16 * MIB))
     if compression == "gzip":
         bomb = bomb[:-4]

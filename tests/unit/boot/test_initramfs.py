@@ -144,9 +144,7 @@ def test_a_tar_archive_is_not_an_initramfs(save: Save, memory: GuestMemory) -> N
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress])
-def test_a_bomb_is_not_unpacked_to_its_end(
-    save: Save, memory: GuestMemory, pack: Callable[[bytes], bytes]
-) -> None:
+def test_a_bomb_is_not_unpacked_to_its_end(save: Save, memory: GuestMemory, pack: Callable[[bytes], bytes]) -> None:
     """What the check unpacks is bounded: it does not even see that the end is missing."""
     bomb = pack(kernels.cpio([("init", bytes(50 * MIB))]))[:-20]
     assert place(save, memory, save(bomb))[1] == len(bomb)

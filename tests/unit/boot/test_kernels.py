@@ -147,9 +147,7 @@ def test_a_virtual_entry_is_translated(save: Save, memory: GuestMemory) -> None:
 
 @pytest.mark.parametrize("bits", [32, 64])
 @pytest.mark.parametrize("width", [4, 8])
-def test_what_has_only_a_pvh_entry_is_entered_there(
-    save: Save, memory: GuestMemory, bits: int, width: int
-) -> None:
+def test_what_has_only_a_pvh_entry_is_entered_there(save: Save, memory: GuestMemory, bits: int, width: int) -> None:
     text = kernels.Segment(data=kernels.PROTECTED_MODE_CODE, physical=MIB, virtual=MIB)
     machine = kernels.EM_386 if bits == 32 else kernels.EM_X86_64
     elf = kernels.Elf((text, kernels.pvh_note(MIB + 3, width)), entry=MIB, bits=bits, machine=machine)
