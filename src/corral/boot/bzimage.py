@@ -73,14 +73,14 @@ class BzImage(Kernel):
         version = header.version
         if version < VERSION_PAYLOAD or not header.loadflags & LOADED_HIGH:
             protocol = f"{version >> 8}.{version & 0xFF:02}"
-            raise Flaw(f"speaks boot protocol {protocol}, older than Linux 2.6.26; use a newer kernel")
+            raise Flaw(f"speaks boot protocol {protocol}: older than Linux 2.6.26, or no Linux; use a newer kernel")
         if version >= VERSION_XLOADFLAGS and not header.xloadflags & XLF_KERNEL_64:
             raise Flaw("is a 32-bit kernel; Corral runs x86-64, use such a kernel")
 
     def _check_payload(self) -> None:
         end = self._payload + self._payload_size
         if not self._payload_size:
-            raise Flaw("has no payload: its header gives it 0 bytes; build it again")
+            raise Flaw("has the header of a kernel but no payload, so it is not Linux; name a Linux kernel")
         if end > self.file.size:
             raise Flaw(f"is cut off: its payload ends at {end:#x}, the file at {self.file.size:#x}; copy it again")
         magic = self.file.read(self._payload, min(decompress.MAGIC_SIZE, self._payload_size))

@@ -186,7 +186,7 @@ HEADERS = {
     "just the boot flag and the magic": (GOOD[:0x206], "boot protocol 0.00"),
     "cut off in its setup code": (GOOD[:0x300], "is cut off"),
     "cut off in its payload": (GOOD[:-1], "is cut off"),
-    "protocol 2.07": (kernels.bzimage(b"", version=0x207), "2.07, older than Linux 2.6.26"),
+    "protocol 2.07": (kernels.bzimage(b"", version=0x207), "2.07: older than Linux 2.6.26, or no Linux"),
     "zImage": (kernels.bzimage(b"", loadflags=0), "older than"),
     "i386": (kernels.bzimage(kernels.payload(GOOD_VMLINUX), xloadflags=0), "a 32-bit kernel"),
     "no payload": (kernels.bzimage(b""), "no payload"),
