@@ -49,23 +49,30 @@ def path(progress: Callable[[str], None] = lambda text: None) -> str:
 
 def archive(init: bytes, busybox: bytes) -> bytes:
     """The cpio archive. busybox is /bin/sh; it finds its other applets by itself (it prefers them to files)."""
-    entries = [
-        _entry(1, "dev", stat.S_IFDIR | 0o755),
-        _entry(2, "dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
-        _entry(3, "init", stat.S_IFREG | 0o755, init),
-        _entry(4, "bin", stat.S_IFDIR | 0o755),
-        _entry(5, "bin/busybox", stat.S_IFREG | 0o755, busybox),
-        _entry(6, "bin/sh", stat.S_IFLNK | 0o777, b"busybox"),
-        _entry(0, "TRAILER!!!", 0),
-    ]
-    return b"".join(entries)
+    return b"".join(
+        [
+            entry("dev", stat.S_IFDIR | 0o755),
+            entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+            entry("init", stat.S_IFREG | 0o755, init),
+            entry("bin", stat.S_IFDIR | 0o755),
+            entry("bin/busybox", stat.S_IFREG | 0o755, busybox),
+            entry("bin/sh", stat.S_IFLNK | 0o777, b"busybox"),
+            trailer(),
+        ]
+    )
 
 
-def _entry(inode: int, name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
-    uid = gid = mtime = checksum = 0
+def entry(name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
+    """One file of a cpio archive, owned by root. A link's target is its data. Each is an inode of its own."""
+    inode = uid = gid = mtime = checksum = 0
     fields = (inode, mode, uid, gid, 1, mtime, len(data), 0, 0, *device, len(name) + 1, checksum)
     header = (_MAGIC + "".join(f"{field:08x}" for field in fields) + name + "\0").encode()
     return _padded(header) + _padded(data)
+
+
+def trailer() -> bytes:
+    """What ends an archive."""
+    return entry("TRAILER!!!", 0)
 
 
 def _padded(data: bytes) -> bytes:

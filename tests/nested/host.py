@@ -1,0 +1,190 @@
+"""Start a nested host, run commands in it over this same file system, end it."""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral.errors import HostError
+from corral.guests import cache, debian, kernel, sources
+from tests.nested import host_initramfs
+
+BOOT_TIMEOUT = 120.0
+APPEND = "console=ttyS0 loglevel=4 mitigations=off nokaslr tsc=reliable no_timer_check panic=-1"
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command's end. `status` is what a shell would have in $?."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class NestedHost:
+    """A context manager. `nodes`: NUMA nodes of equal size; `distances`: {(from, to): distance} between them."""
+
+    def __init__(
+        self,
+        cpus: int = 2,
+        memory_mb: int = 3072,
+        nodes: int = 1,
+        distances: dict[tuple[int, int], int] | None = None,
+    ) -> None:
+        self._cpus, self._memory, self._nodes = cpus, memory_mb, nodes
+        self._distances = distances or {}
+        self._count = 0
+
+    def __enter__(self) -> NestedHost:
+        if shutil.which("qemu-system-x86_64") is None:
+            debian.require_installed(["qemu-system-x86"], "the nested host")
+        image = kernel.get("stock-generic")
+        initramfs = _initramfs(image)
+        self._folder = tempfile.mkdtemp(prefix="corral-nested-")
+        (Path(self._folder) / "agent").write_text(host_initramfs.AGENT)
+        ours, theirs = socket.socketpair()
+        self._line = ours
+        command = [
+            *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,svm=on"),
+            *("-smp", str(self._cpus), "-m", str(self._memory), "-no-reboot", "-nodefaults", "-display", "none"),
+            *("-kernel", image.path, "-initrd", initramfs, "-append", APPEND),
+            *("-serial", f"file:{self._folder}/console"),
+            *("-chardev", f"socket,id=line,fd={theirs.fileno()}", "-serial", "chardev:line"),
+            *_export("root", "/", "readonly=on,"),
+            *_export("exchange", self._folder, ""),
+            *self._numa(),
+        ]
+        self._qemu = subprocess.Popen(
+            command,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        theirs.close()
+        try:
+            self._expect("ready", BOOT_TIMEOUT)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._qemu.kill()
+        self._qemu.wait()
+        if self._qemu.stderr:
+            self._qemu.stderr.close()
+        self._line.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def run(
+        self,
+        argv: list[str],
+        timeout: float = 600,
+        live: bool = False,
+        cwd: str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> Completed:
+        """Runs a command in the host, in this folder (or `cwd`) with this environment (and `env`).
+
+        `live` copies its output to this process's as it comes. Raises HostError when `timeout` seconds are over or
+        the host dies: it is of no use afterwards.
+        """
+        self._count += 1
+        number = str(self._count)
+        variables = {**os.environ, **(env or {})}
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items() if _plain(name))
+        script = f"{exports}cd {shlex.quote(cwd or os.getcwd())} || exit 125\nexec {shlex.join(argv)}\n"
+        self._file(number, "command").write_text(script)
+        self._line.sendall(f"{number}\n".encode())
+        answer = self._expect(number, timeout, (number, sys.stdout, sys.stderr) if live else None)
+        stdout, stderr = (self._file(number, kind).read_text(errors="replace") for kind in ("stdout", "stderr"))
+        return Completed(int(answer.split()[1]), stdout, stderr)
+
+    def console(self) -> str:
+        """What the host's kernel said."""
+        return (Path(self._folder) / "console").read_text(errors="replace")
+
+    def _file(self, number: str, kind: str) -> Path:
+        return Path(self._folder) / f"{number}.{kind}"
+
+    def _expect(self, word: str, timeout: float, live: tuple[str, object, object] | None = None) -> str:
+        """The line that begins with `word`. Copies a command's growing output files while it waits."""
+        deadline = time.monotonic() + timeout
+        received = b""
+        shown = {"stdout": 0, "stderr": 0}
+        while True:
+            readable, _, _ = select.select([self._line], [], [], 0.1)
+            if readable:
+                data = self._line.recv(4096)
+                received += data
+                if not data:
+                    raise HostError(f"the nested host died: {self._complaint()}")
+            if live:
+                for kind, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
+                    path = self._file(live[0], kind)
+                    if path.exists():
+                        with path.open("rb") as file:
+                            file.seek(shown[kind])
+                            new = file.read()
+                        shown[kind] += len(new)
+                        stream.write(new.decode(errors="replace"))
+                        stream.flush()
+            for line in received.decode(errors="replace").splitlines(keepends=True):
+                if line.startswith(word) and line.endswith("\n"):
+                    return line
+            if time.monotonic() > deadline:
+                raise HostError(f"the nested host did not answer within {timeout:g} s: {self._complaint()}")
+
+    def _complaint(self) -> str:
+        last = (self.console().strip().splitlines() or ["no console output"])[-1]
+        if self._qemu.poll() is not None and self._qemu.stderr:
+            last += " " + self._qemu.stderr.read().decode(errors="replace").strip()
+        return last
+
+    def _numa(self) -> list[str]:
+        if self._nodes == 1:
+            return []
+        words = []
+        for node in range(self._nodes):
+            size = self._memory // self._nodes
+            words += ["-object", f"memory-backend-ram,id=ram{node},size={size}M"]
+            cpus = ",".join(f"cpus={cpu}" for cpu in range(node, self._cpus, self._nodes))
+            words += ["-numa", f"node,nodeid={node},memdev=ram{node}" + (f",{cpus}" if cpus else "")]
+        for (source, target), distance in self._distances.items():
+            words += ["-numa", f"dist,src={source},dst={target},val={distance}"]
+        return words
+
+
+def _plain(name: str) -> bool:
+    return name.isidentifier() and name not in ("PWD", "OLDPWD", "SHLVL", "LD_PRELOAD")
+
+
+def _export(tag: str, path: str, options: str) -> tuple[str, ...]:
+    return (
+        "-fsdev",
+        f"local,id={tag},path={path},security_model=none,{options}multidevs=remap",
+        "-device",
+        f"virtio-9p-pci,fsdev={tag},mount_tag={tag}",
+    )
+
+
+def _initramfs(image: kernel.KernelFile) -> str:
+    package = str(Path(image.path).parents[1])
+    content = Path(host_initramfs.__file__).read_bytes()
+    target = cache.folder("nested", f"{image.version}_{sources.digest(content)}")
+    with cache.making(target) as unfinished:
+        if unfinished:
+            (Path(unfinished) / "initramfs.cpio").write_bytes(host_initramfs.build(package, image.version))
+    return os.path.join(target, "initramfs.cpio")

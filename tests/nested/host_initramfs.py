@@ -1,0 +1,109 @@
+"""The nested host's initramfs: a busybox, the modules that it needs in the right order, and an init in shell."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import stat
+
+from corral.guests import debian
+from corral.guests.initramfs import entry, trailer
+
+# What the host's own root needs, and KVM. modprobe's names; dependencies are found in the modules themselves.
+MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "kvm_amd"]
+
+# $1 of each mount is the tag of a 9p export. cache=loose: nobody else writes to the root while the host runs.
+INIT = """#!/bin/sh
+/bin/busybox mkdir -p /proc /sys /dev /lower /rw /new
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+for module in $(cat /modules/order); do insmod /modules/$module || echo "insmod $module failed"; done
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=loose,ro root /lower || exec sh
+mount -t tmpfs -o size=80% rw /rw
+mkdir -p /rw/upper /rw/work
+mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work overlay /new
+for point in proc sys dev; do mount --move /$point /new/$point; done
+mkdir -p /new/dev/pts /new/dev/shm
+mount -t devpts devpts /new/dev/pts
+mount -t tmpfs shm /new/dev/shm
+mount -t tmpfs tmp /new/tmp
+mkdir -p /new/tmp/exchange
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=none exchange /new/tmp/exchange
+chmod 666 /new/dev/kvm
+cp /bin/busybox /new/tmp/busybox
+echo 1 > /new/proc/sys/vm/overcommit_memory
+/bin/busybox ip link set lo up
+exec switch_root /new /tmp/busybox sh /tmp/exchange/agent
+"""
+
+# Reads a command's number from the second serial line, runs it, and answers with its exit status.
+AGENT = """#!/tmp/busybox sh
+stty -F /dev/ttyS1 raw -echo
+exec 3<>/dev/ttyS1
+echo ready >&3
+while read number <&3; do
+    cd /tmp/exchange
+    setsid /bin/bash ./$number.command >$number.stdout 2>$number.stderr </dev/null
+    status=$?
+    sync
+    echo "$number $status" >&3
+done
+"""
+
+
+def build(package: str, release: str) -> bytes:
+    """The archive, for the kernel `release` whose package is unpacked in the folder `package`."""
+    tree = os.path.join(package, "lib", "modules", release)
+    order = _load_order(tree)
+    busybox = _read(os.path.join(debian.fetch("busybox-static"), "bin", "busybox"))
+    files = [
+        ("init", INIT.encode(), 0o755),
+        ("bin/busybox", busybox, 0o755),
+        ("modules/order", "\n".join(name for name, _ in order).encode(), 0o644),
+        *((f"modules/{name}", module, 0o644) for name, module in order),
+    ]
+    folders = [entry(name, stat.S_IFDIR | 0o755) for name in ("dev", "bin", "modules")]
+    console = entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1))
+    shell = entry("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
+    return b"".join(
+        [*folders, console, shell, *(entry(name, stat.S_IFREG | mode, data) for name, data, mode in files), trailer()]
+    )
+
+
+def _load_order(tree: str) -> list[tuple[str, bytes]]:
+    """(file name, content) of MODULES and all that they depend on, what is depended on first."""
+    paths = {}
+    for folder, _, names in os.walk(tree):
+        for name in names:
+            stem, dot, _ = name.partition(".ko")
+            if dot:
+                paths[stem.replace("-", "_")] = os.path.join(folder, name)
+    order: dict[str, bytes] = {}
+
+    def add(module: str) -> None:
+        if module in order or module not in paths:  # not there: built into this kernel
+            return
+        content = _read(paths[module])
+        if paths[module].endswith(".xz"):
+            content = lzma.decompress(content)
+        for dependency in _information(content, b"depends").decode().split(","):
+            if dependency:
+                add(dependency.replace("-", "_"))
+        order[module] = content
+
+    for module in MODULES:
+        add(module)
+    return [(f"{name}.ko", content) for name, content in order.items()]
+
+
+def _information(module: bytes, key: bytes) -> bytes:
+    """A value of the module's .modinfo section, which is NUL-separated text."""
+    at = module.find(b"\0" + key + b"=")
+    return b"" if at < 0 else module[at + len(key) + 2 : module.index(b"\0", at + 1)]
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
