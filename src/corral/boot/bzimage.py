@@ -126,12 +126,12 @@ class BzImage(Kernel):
 
     def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None) -> Entry:
         linux.check_cmdline(cmdline, self._cmdline_limit)
+        if self.header.version >= VERSION_INIT_SIZE:
+            require_ram(memory, self.header.pref_address, self.header.init_size, "the kernel (its init_size)")
         if self._unpacked_size > memory.size:
             raise Flaw(f"unpacks to {size_text(self._unpacked_size)}, more than the guest's RAM; see --memory")
         executable = self._unpack(memory)
-        end = max(executable.end, executable.start + self.header.init_size)
-        require_ram(memory, executable.start, end - executable.start, "the kernel (its init_size)")
-        taken = (executable.start, end)
+        taken = (executable.start, max(executable.end, executable.start + self.header.init_size))
         return linux.prepare(memory, self.header, executable.entry, taken, cmdline, initrd)
 
     def write_vmlinux(self, target: BinaryIO) -> None:

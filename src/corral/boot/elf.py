@@ -125,7 +125,8 @@ def parse(head: bytes, size: int, read: Callable[[int, int], bytes] | None) -> E
 
 def require_room(elf: Elf, memory: GuestMemory) -> None:
     """Flaw unless every segment lies within the guest's RAM."""
-    for segment in elf.segments:
+    # The highest first: its message asks for enough memory for all of them.
+    for segment in reversed(elf.segments):
         require_ram(memory, segment.physical, segment.memory_size, "the kernel")
 
 

@@ -279,7 +279,7 @@ def test_decompression_bombs(save: Save, memory: GuestMemory, compression: str, 
     bomb = kernels.COMPRESSIONS[compression](GOOD_VMLINUX + bytes(16 * MIB))
     if compression == "gzip":
         bomb = bomb[:-4]
-    path = save(kernels.bzimage(bomb + claimed.to_bytes(4, "little"), init_size=0xFFFFFFFF))
+    path = save(kernels.bzimage(bomb + claimed.to_bytes(4, "little"), init_size=max(claimed, 32 * MIB)))
     assert message in refuse(path, memory)
 
 
@@ -291,7 +291,7 @@ def test_a_payload_with_much_behind_its_kernel(save: Save, memory: GuestMemory) 
 
 def test_a_kernel_that_unpacks_to_more_than_the_guests_ram(save: Save, memory: GuestMemory) -> None:
     content = GOOD_VMLINUX + bytes(65 * MIB)
-    path = save(kernels.bzimage(kernels.payload(content, "lz4"), init_size=80 * MIB))
+    path = save(kernels.bzimage(kernels.payload(content, "lz4"), version=0x209))
     assert "more than the guest's RAM; see --memory" in refuse(path, memory)
 
 
@@ -321,6 +321,9 @@ def test_the_ram_that_a_kernel_needs(save: Save, memory: GuestMemory) -> None:
     assert "(its init_size) needs RAM" in refuse(save(bzimage), memory)
     vmlinux = kernels.vmlinux(segments=(Segment(data=b"1", memory_size=64 * MIB),))
     assert "the guest has 64M; give it 80M with --memory" in refuse(save(vmlinux), memory)
+    segments = tuple(Segment(data=b"1", physical=at * MIB, virtual=at * MIB) for at in (70, 80, 99))
+    several = kernels.vmlinux(segments=segments, entry=80 * MIB)
+    assert "give it 100M with --memory" in refuse(save(several), memory), "at once, not segment by segment"
     hole = kernels.vmlinux(segments=(Segment(data=b"1", physical=GIB * 3),), entry=GIB * 3)
     assert "where devices are" in refuse(save(hole), memory)
     nowhere = kernels.vmlinux(segments=(text_segment(), Segment(data=b"1", physical=1 << 60)))

@@ -210,7 +210,7 @@ def hungry(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         for what, content in contents.items():
             size = b"" if compression == "gzip" else len(content).to_bytes(4, "little")
             files.append(folder / f"{compression}-{what}")
-            files[-1].write_bytes(kernels.bzimage(pack(content) + size, init_size=1 << 30))
+            files[-1].write_bytes(kernels.bzimage(pack(content) + size, init_size=400 * MIB))
     files.append(folder / "sparse")
     files[-1].write_bytes(b"\0")
     files.append(folder / "wide")
