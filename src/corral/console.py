@@ -7,16 +7,21 @@ import os
 import select
 import time
 
+from corral.errors import HostError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.devices.serial import Serial
 
 CTRL_A, CTRL_D = 0x01, 0x04
-CHUNK = 4096
+CHUNK = 4096  # a pipe that is ready takes so much without blocking
 MOST_PENDING = 64 * 1024  # output that waits here; the rest waits in the UART, which holds the guest back
-RETRY = 0.01  # seconds until input that the UART refused is offered again
-END_OF_INPUT_AGAIN = 2.0  # seconds until Ctrl-D is repeated: a program may have thrown the first away
+MOST_TYPED = 64 * 1024  # keys that wait here for a guest that does not listen
+TAIL = 4096  # output that is kept for a report
+RETRY = 0.01  # seconds until input that the UART had no room for is offered again
+AGAIN, AGAIN_AT_MOST = 2.0, 60.0  # seconds until Ctrl-D is repeated: a program may have thrown the first away
 FLUSH = 1.0  # seconds that a reader who stalls is given when the time is over
+GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 HELP = b"\r\nCtrl-A X  end the guest and leave\r\nCtrl-A A  send Ctrl-A\r\nCtrl-A H  this help\r\n"
 
@@ -33,125 +38,151 @@ class Over(enum.Enum):
 class Console:
     """Copies between the guest's serial line and two descriptors of this process; either may be None.
 
-    `keys`: input comes from a person at a terminal in raw mode, so Ctrl-A is an escape key. Otherwise input is
-    passed as it is, and its end is Ctrl-D to the guest, so that a shell there ends too.
+    `keys`: input comes from a person at a terminal in raw mode, so Ctrl-A is an escape key; the value is the
+    descriptor that help for it is written to. With None input is passed as it is, and its end is Ctrl-D to the
+    guest, so that a shell there ends too.
     """
 
-    def __init__(self, output: int | None = None, input: int | None = None, keys: bool = False) -> None:
+    def __init__(self, output: int | None = None, input: int | None = None, keys: int | None = None) -> None:
         self._output = output
         self._input = input
         self._keys = keys
-        self._escape = False
+        self._escaped = False
         self._pending = bytearray()  # for output
         self._typed = bytearray()  # for the guest
-        self._end_of_input: float | None = None  # when Ctrl-D is due again
+        self._offered = 0  # bytes that the UART took
+        self._again: float | None = None  # when Ctrl-D is due
+        self._pause = AGAIN
+        self._deadline: float | None = None
+        self.tail = b""  # the last that the guest sent
 
     def serve(self, serial: Serial, ended: int, timeout: float | None) -> Over:
         """Works until `ended` (a descriptor) is readable, `timeout` seconds are over, or the user is gone.
 
-        What the guest sent until then is written out before this returns.
+        Raises HostError when the output cannot be written (a full disk).
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        over = self._serve(serial, ended, deadline)
-        if over in (Over.ENDED, Over.TIMEOUT):
-            patience = None if deadline is None else max(deadline, time.monotonic()) + FLUSH
-            over = self._flush(serial, over, patience)
-        return over
-
-    def _serve(self, serial: Serial, ended: int, deadline: float | None) -> Over:
-        while deadline is None or time.monotonic() < deadline:
-            ready = self._wait(serial, ended, deadline)
-            try:
-                if ready.get(serial.fileno()):
-                    self._drain(serial)
-                if self._output in ready:
-                    self._write()
-            except BrokenPipeError:
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        while self._deadline is None or time.monotonic() < self._deadline:
+            wanted = {ended: select.POLLIN}
+            if len(self._pending) < MOST_PENDING:
+                wanted[serial.fileno()] = select.POLLIN
+            ready = self._wait(wanted, self._next_moment())
+            if self._output is not None and not self._write(ready):
                 return Over.CLOSED
-            if self._input in ready and self._input is not None and not self._read(self._input):
+            if self._input in ready and not self._read():
                 return Over.QUIT
+            if serial.fileno() in ready:
+                self._drain(serial)
             self._offer(serial)
-            if ended in ready and serial.fileno() not in ready:
+            if ended in ready:
                 return Over.ENDED
         return Over.TIMEOUT
 
-    def _wait(self, serial: Serial, ended: int, deadline: float | None) -> dict[int | None, int]:
-        """Descriptors with something to do, for as long as nothing is due."""
+    def finish(self, serial: Serial) -> None:
+        """Writes out what the guest sent before it was stopped.
+
+        A reader who stalls is waited for, a second at most if there was a timeout; Ctrl-A X ends that too.
+        """
+        while self._drain(serial):
+            pass
+        patience = None if self._deadline is None else max(self._deadline, time.monotonic()) + FLUSH
+        while self._pending and (patience is None or time.monotonic() < patience):
+            ready = self._wait({}, patience)
+            if not self._write(ready) or (self._input in ready and not self._read()):
+                return
+
+    def _wait(self, wanted: dict[int, int], moment: float | None) -> dict[int | None, int]:
+        """Descriptors with something to do, until `moment`."""
         poll = select.poll()
-        poll.register(ended, select.POLLIN)
-        if len(self._pending) < MOST_PENDING:
-            poll.register(serial.fileno(), select.POLLIN)
-        if self._pending and self._output is not None:
-            poll.register(self._output, select.POLLOUT)
-        if self._input is not None and not self._typed:
+        for descriptor, events in wanted.items():
+            poll.register(descriptor, events)
+        if self._output is not None:  # with nothing to write, to learn that the reader is gone
+            poll.register(self._output, select.POLLOUT if self._pending else 0)
+        if self._input is not None and (self._keys is not None or not self._typed):
             poll.register(self._input, select.POLLIN)
-        due = [time.monotonic() + RETRY] if self._typed else []
-        due += [moment for moment in (deadline, self._end_of_input) if moment is not None]
-        milliseconds = None if not due else max(0.0, min(due) - time.monotonic()) * 1000
-        return dict(poll.poll(milliseconds))
+        return dict(poll.poll(None if moment is None else max(0.0, moment - time.monotonic()) * 1000))
+
+    def _next_moment(self) -> float | None:
+        moments = [moment for moment in (self._deadline, self._again) if moment is not None]
+        if self._typed:
+            moments.append(time.monotonic() + RETRY)
+        return min(moments, default=None)
 
     def _drain(self, serial: Serial) -> bool:
         data = serial.drain()
+        self.tail = (self.tail + data)[-TAIL:]
         if self._output is not None:
             self._pending += data
         return bool(data)
 
-    def _write(self) -> None:
-        """As much as a descriptor that is ready takes without blocking."""
+    def _write(self, ready: dict[int | None, int]) -> bool:
+        """As much as is taken without blocking. False: there is no reader any more."""
         assert self._output is not None
-        del self._pending[: os.write(self._output, self._pending[:CHUNK])]
+        events = ready.get(self._output, 0)
+        if events & GONE:
+            return False
+        if events and self._pending:
+            try:
+                del self._pending[: os.write(self._output, self._pending[:CHUNK])]
+            except BlockingIOError:  # somebody else was faster to fill it
+                pass
+            except BrokenPipeError:
+                return False
+            except OSError as error:
+                raise HostError(f"cannot write the guest's console: {error.strerror}; make room for it") from error
+        return True
 
-    def _read(self, descriptor: int) -> bool:
+    def _read(self) -> bool:
         """False: the user asked to quit."""
+        assert self._input is not None
         try:
-            data = os.read(descriptor, CHUNK)
+            data = os.read(self._input, CHUNK)
+        except BlockingIOError:
+            return True
         except OSError:  # a terminal that hung up
             data = b""
         if not data:
             self._input = None
-            self._end_of_input = time.monotonic()
-        if not self._keys:
+            self._again = time.monotonic()
+        elif self._keys is None:
             self._typed += data
-            return True
+        else:
+            return self._type(data)
+        return True
+
+    def _type(self, data: bytes) -> bool:
+        """Keys that a person struck. False: quit."""
         for byte in data:
-            if self._escape:
-                self._escape = False
-                if byte in b"xX":
-                    return False
-                if byte in b"hH?":
-                    self._pending += HELP
-                elif byte in (ord("a"), ord("A"), CTRL_A):
-                    self._typed.append(CTRL_A)
-                else:
-                    self._typed += bytes((CTRL_A, byte))
-            elif byte == CTRL_A:
-                self._escape = True
+            if not self._escaped:
+                self._escaped = byte == CTRL_A
+                if not self._escaped:
+                    self._typed.append(byte)
+                continue
+            self._escaped = False
+            if byte in b"xX":
+                return False
+            if byte in b"hH?" and self._keys is not None:
+                os.write(self._keys, HELP)
+            elif byte in (ord("a"), ord("A"), CTRL_A):
+                self._typed.append(CTRL_A)
             else:
-                self._typed.append(byte)
+                self._typed += bytes((CTRL_A, byte))
+        # The keyboard is always read, for Ctrl-A X; what a deaf guest has no room for is lost, as on any line.
+        del self._typed[MOST_TYPED:]
         return True
 
     def _offer(self, serial: Serial) -> None:
-        if self._end_of_input is not None and not self._typed and time.monotonic() >= self._end_of_input:
-            self._typed.append(CTRL_D)
-            self._end_of_input = time.monotonic() + END_OF_INPUT_AGAIN
+        if self._again is not None and not self._typed and time.monotonic() >= self._again:
+            self._end_input(serial)
         if self._typed:
-            del self._typed[: serial.offer(bytes(self._typed))]
+            taken = serial.offer(bytes(self._typed))
+            self._offered += taken
+            del self._typed[:taken]
 
-    def _flush(self, serial: Serial, over: Over, patience: float | None) -> Over:
-        """Writes what is left; a reader who takes nothing is waited for until `patience`, forever if None."""
-        more = True
-        while more or self._pending:
-            more = self._drain(serial)
-            if not self._pending or self._output is None:
-                continue
-            if patience is not None and time.monotonic() >= patience:
-                break
-            poll = select.poll()
-            poll.register(self._output, select.POLLOUT)
-            left = None if patience is None else max(0.0, patience - time.monotonic()) * 1000
-            try:
-                if poll.poll(left):
-                    self._write()
-            except BrokenPipeError:
-                return Over.CLOSED
-        return over
+    def _end_input(self, serial: Serial) -> None:
+        """Ctrl-D; again, less and less often, if the guest took it and is still there."""
+        first = self._pause == AGAIN
+        if first or serial.stats()["received"] >= self._offered:
+            self._typed.append(CTRL_D)
+            self._pause = min(self._pause * 2, AGAIN_AT_MOST)
+        self._again = time.monotonic() + self._pause / 2

@@ -32,14 +32,14 @@ class Outcome:
     """How a run ended.
 
     `cause` is None unless the guest ended by itself, on vCPU `vcpu`. `status` is what the guest's init reported as
-    the exit status of its command, 0 when it reported nothing.
+    the exit status of its command, None when it reported nothing.
     """
 
     over: Over
     cause: Cause | None = None
     detail: str = ""
     vcpu: int = 0
-    status: int = 0
+    status: int | None = None
 
 
 class Machine:
@@ -67,7 +67,7 @@ class Machine:
         self.memory = GuestMemory(config.memory)
         owned.callback(self.memory.close)
         mptable.write(self.memory, config.cpus)
-        entry = kernel.load(self.memory, config.cmdline.encode(), config.initrd)
+        entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd)
 
         self._create_devices(owned)
         self.vcpus = [self._create_vcpu(index, owned) for index in range(config.cpus)]
@@ -133,11 +133,14 @@ class Machine:
 
         Raises what a device or the VMM failed with, if that was what ended the guest.
         """
+        console = console or Console()
         self.start()
         try:
-            over = (console or Console()).serve(self.serial, self._ended, timeout)
+            over = console.serve(self.serial, self._ended, timeout)
         finally:
             self.stop()
+        if over in (Over.ENDED, Over.TIMEOUT):
+            console.finish(self.serial)
         for thread in self.threads:
             if thread.failure:
                 raise thread.failure

@@ -8,7 +8,7 @@ from corral.native import ffi, lib
 DATA, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR = range(8)
 LSR_DATA, LSR_OVERRUN, LSR_THRE = 1, 2, 0x20
 IIR_NONE, IIR_THRE, IIR_DATA, IIR_LINE, IIR_TIMEOUT, IIR_MODEM = 1, 2, 4, 6, 12, 0
-LOOP, OUT2 = 0x10, 0x08
+LOOP, OUT2, RTS = 0x10, 0x08, 0x02
 
 
 class BareUart(Serial):

@@ -51,12 +51,23 @@ def test_nothing_else_resets(offset: int, value: int) -> None:
 
 
 def test_a_driver_that_waits_for_the_keyboard_controller_does_not_wait() -> None:
-    assert I8042().read(4, 1) == 0
+    assert not I8042().read(4, 1) & 0x03  # neither is there data to take nor is it busy
+
+
+def test_a_probe_of_the_keyboard_controller_gets_its_answers() -> None:
+    controller = I8042()
+    controller.write(4, 1, 0x60)
+    controller.write(0, 1, 0x74)
+    for command, answer in [(0x20, 0x74), (0xAA, 0x55), (0xAB, 0x01)]:
+        controller.write(4, 1, command)
+        assert controller.read(4, 1) & 1
+        assert controller.read(0, 1) == answer
+        assert not controller.read(4, 1) & 1
 
 
 def test_the_status_port_keeps_the_last_byte() -> None:
     port = StatusPort()
-    assert port.status == 0
+    assert port.status is None
     port.write(0, 1, 3)
     port.write(0, 4, 0x107)
     assert port.status == 7

@@ -30,6 +30,7 @@ from tests.support.uart import (
     MCR,
     MSR,
     OUT2,
+    RTS,
     SCR,
     BareUart,
 )
@@ -42,6 +43,13 @@ def uart() -> Iterator[BareUart]:
     uart = BareUart()
     yield uart
     uart.close()
+
+
+def listen(uart: BareUart, fcr: int = 0) -> None:
+    """What a driver does when it is ready for input."""
+    uart.out(IIR_FCR, fcr)
+    uart.out(IER, 0x01)
+    uart.out(MCR, RTS)
 
 
 def drain_all(uart: BareUart) -> bytes:
@@ -144,6 +152,9 @@ def test_input_waits_until_the_guest_listens(uart: BareUart) -> None:
     assert not uart.inp(LSR) & LSR_DATA
     uart.inp(DATA)
     uart.out(IER, 0x01)
+    uart.out(IIR_FCR, 0x01)
+    assert not uart.inp(LSR) & LSR_DATA
+    uart.out(MCR, RTS)
     assert uart.cause() in (IIR_DATA, IIR_TIMEOUT)
     assert bytes(uart.inp(DATA) for _ in range(3)) == b"abc"
     assert not uart.inp(LSR) & LSR_DATA
@@ -157,8 +168,7 @@ def test_a_guest_that_only_polls_gets_its_input(uart: BareUart) -> None:
 
 
 def test_the_fifo_holds_sixteen_and_the_rest_follows(uart: BareUart) -> None:
-    uart.out(IIR_FCR, 0xC1)
-    uart.out(IER, 0x01)
+    listen(uart, fcr=0xC1)
     text = bytes(range(100))
     assert uart.offer(text) == 100
     assert uart.cause() == IIR_DATA
@@ -169,8 +179,7 @@ def test_the_fifo_holds_sixteen_and_the_rest_follows(uart: BareUart) -> None:
 
 
 def test_below_the_trigger_level_it_is_a_timeout(uart: BareUart) -> None:
-    uart.out(IIR_FCR, 0xC1)  # 14 bytes
-    uart.out(IER, 0x01)
+    listen(uart, fcr=0xC1)  # 14 bytes
     uart.offer(b"a")
     assert uart.cause() == IIR_TIMEOUT
 
@@ -180,7 +189,7 @@ def test_input_that_does_not_fit_is_refused_not_lost(uart: BareUart) -> None:
     taken = uart.offer(text)
     assert 0 < taken < len(text)
     assert uart.stats()["refused"] == len(text) - taken
-    uart.out(IER, 0x01)
+    listen(uart)
     got = bytearray()
     while uart.inp(LSR) & LSR_DATA:
         got.append(uart.inp(DATA))

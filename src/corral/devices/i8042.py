@@ -1,19 +1,50 @@
-"""The keyboard controller, as far as a machine without keyboard needs it: its reset line."""
+"""The keyboard controller of a machine without keyboard: its reset line, and answers that let a driver's probe end.
+
+A driver that gets none waits seconds for each. Commands as in the IBM PS/2 technical reference, "Keyboard and
+Auxiliary Device Controller".
+"""
 
 from __future__ import annotations
 
 from corral.exits import Cause, GuestEnded
 
-COMMAND_OFFSET = 4  # 0x64, of a range that begins at 0x60
+DATA, COMMAND = 0, 4  # 0x60 and 0x64, of a range that begins at 0x60
+OUTPUT_FULL, SYSTEM_FLAG = 1 << 0, 1 << 2  # of the status, which 0x64 reads as
+
+READ_CONFIGURATION, WRITE_CONFIGURATION = 0x20, 0x60
+TEST_AUXILIARY, SELF_TEST, TEST_KEYBOARD = 0xA9, 0xAA, 0xAB
 PULSE_RESET = 0xFE
+ANSWERS = {SELF_TEST: 0x55, TEST_KEYBOARD: 0x01, TEST_AUXILIARY: 0x01}  # 1: a clock line is stuck, nothing is there
 
 
 class I8042:
-    """Ports 0x60 to 0x64. Status is "no data, ready for a command", so that a driver's wait ends at once."""
+    """Ports 0x60 to 0x64. Raises GuestEnded when the guest pulses the reset line."""
+
+    def __init__(self) -> None:
+        self._configuration = 0x30  # both ports disabled
+        self._output: int | None = None
+        self._awaits_configuration = False
 
     def read(self, offset: int, size: int) -> int:
-        return 0
+        if offset == COMMAND:
+            return SYSTEM_FLAG | (OUTPUT_FULL if self._output is not None else 0)
+        value, self._output = self._output or 0, None
+        return value
 
     def write(self, offset: int, size: int, value: int) -> None:
-        if offset == COMMAND_OFFSET and value & 0xFF == PULSE_RESET:
+        value &= 0xFF
+        if offset == DATA:
+            if self._awaits_configuration:
+                self._configuration = value
+            self._awaits_configuration = False
+        elif offset == COMMAND:
+            self._command(value)
+
+    def _command(self, command: int) -> None:
+        self._awaits_configuration = command == WRITE_CONFIGURATION
+        if command == PULSE_RESET:
             raise GuestEnded(Cause.RESET)
+        if command == READ_CONFIGURATION:
+            self._output = self._configuration
+        elif command in ANSWERS:
+            self._output = ANSWERS[command]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 class StatusPort:
-    """One write-only byte port. The last value written counts; 0 until then."""
+    """One write-only byte port. The last value written counts; None until then."""
 
     def __init__(self) -> None:
-        self.status = 0
+        self.status: int | None = None
 
     def read(self, offset: int, size: int) -> int:
         return (1 << size * 8) - 1
