@@ -94,10 +94,11 @@ static void update_line(struct corral_uart *u)
         u->line_high = high;
 }
 
-/* Real input is put before the guest only when it listens: a driver's probing would eat it otherwise. */
+/* The far end sends only to a guest that is ready: one that takes data interrupts and has raised RTS (a driver's
+ * set-up, which clears the FIFOs and reads what is left, is over by then), or one that polls and polls. */
 static void refill(struct corral_uart *u)
 {
-    bool listening = (u->ier & IER_DATA) || u->polls >= POLLS_OF_A_READER;
+    bool listening = ((u->ier & IER_DATA) && (u->mcr & MCR_RTS)) || u->polls >= POLLS_OF_A_READER;
     if (!listening || (u->mcr & MCR_LOOP))
         return;
     size_t depth = u->fifos ? FIFO_SIZE : 1;
