@@ -6,6 +6,7 @@ import enum
 import threading
 
 from corral import exits
+from corral.errors import KvmError
 from corral.native import lib
 
 TYPE_CHECKING = False
@@ -83,6 +84,8 @@ class VcpuThread:
                     exits.dispatch(self.vcpu.run_page, self._ports, self._mmio)
         except exits.GuestEnded as end:
             self.end = end
+        except KvmError as error:
+            self.end = exits.GuestEnded(exits.Cause.INTERNAL_ERROR, str(error))
         except Exception as error:
             self.failure = error
             final = State.FAILED

@@ -30,6 +30,7 @@ exit status: what the guest's command reported, 0 when the guest shut down or re
 def main(argv: list[str] | None = None) -> int:
     """Runs one subcommand; returns the process's exit status. Errors that a person can act on are one line."""
     words = sys.argv[1:] if argv is None else argv
+    _open_standard_descriptors()
     try:
         return _dispatch(words)
     except CorralError as error:
@@ -39,8 +40,17 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output is gone; nothing more must be written at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+
+
+def _open_standard_descriptors() -> None:
+    """Whoever started us may have closed some (`corral boot >&-`): /dev/kvm must not become standard output."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
 
 
 def _dispatch(words: list[str]) -> int:

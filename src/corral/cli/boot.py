@@ -5,20 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
+from corral.cli import terminal
 from corral.cli.options import Arguments, Command, Option, parse
-from corral.cli.terminal import Raw, leave_on_signals
 from corral.config import MachineConfig, parse_size
 from corral.console import Console, Over
-from corral.errors import ConfigError, GuestTimeout
+from corral.errors import ConfigError, GuestError, GuestTimeout
 from corral.kvm.system import Kind, host_kind
 from corral.machine import Machine, Outcome
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeVar
-
-    T = TypeVar("T")
 
 COMMAND = Command(
     name="boot",
@@ -39,17 +32,20 @@ ends, and with it the guest.""",
     epilog="""\
 examples:
   corral boot                                a shell in Linux
-  corral boot -- uname -a                    one command; its exit status is corral's
+  corral boot -- uname -a                    one program; its exit status is corral's
+  corral boot -- 'dmesg | tail -n 3'         one line for the guest's shell
   echo 'cat /proc/cpuinfo' | corral boot     a script
-  corral boot ./vmlinux --append 'debug'     your kernel
+  corral boot ./vmlinux --append debug       your kernel
   corral boot ./vmlinuz --initrd my.cpio --memory 2G --console file:boot.log --timeout 60
 
 exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down or reset without a word;
   2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout""",
 )
 
-DEFAULT_MEMORY = {Kind.HARDWARE: 512 << 20, Kind.PAGETABLE: 64 << 20}
 LONGEST_TIMEOUT = 10**9
+ABSURD = 16  # times the host's memory: its page structures alone would fill a quarter of that
+NO_READER = 141  # as a shell tells of SIGPIPE
+QUIT = 130  # as a shell tells of Ctrl-C
 
 
 def run(words: list[str]) -> int:
@@ -57,61 +53,84 @@ def run(words: list[str]) -> int:
     if arguments is None:
         print(COMMAND.help())
         return 0
-    values = arguments.values
+    timeout = _seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
+    where = arguments.values.get("console", "stdio")
+    terminal.leave_on_signals()
+    # What is wrong with the command line is told before anything is fetched, built or written.
+    machine_alone = _machine_alone(arguments.values)
+    with _Output(where) as output:
+        config = _with_kernel(arguments, machine_alone)
+        with Machine(config) as machine:
+            person = where == "stdio" and os.isatty(0)
+            if person:
+                _say("Ctrl-A X ends the guest, Ctrl-A H helps")
+            with terminal.Raw(0 if person else None):
+                input = 0 if where == "stdio" else None
+                console = Console(output, input, keys=(2 if os.isatty(2) else 0) if person else None)
+                outcome = machine.run(console, timeout)
+            tail = b"" if where == "stdio" else console.tail
+            return _conclude(outcome, machine, arguments, timeout, tail)
+
+
+def _machine_alone(values: dict[str, str]) -> MachineConfig:
+    """The machine that was asked for, without its kernel."""
+    from corral.guests.default import MEMORY
+
+    memory = parse_size(values["memory"]) if "memory" in values else MEMORY[host_kind()]
+    config = MachineConfig(kernel="", memory=memory, cpus=_number(values.get("cpus", "1"), "--cpus"))
+    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    amounts = f"--memory {memory / (1 << 30):g} GiB: this host has {host / (1 << 30):.1f} GiB"
+    if memory > ABSURD * host:
+        raise ConfigError(f"{amounts}; ask for less")
+    if memory > host:
+        _say(f"{amounts}, so the guest is killed if it uses all of it")
+    return config
+
+
+def _with_kernel(arguments: Arguments, machine: MachineConfig) -> MachineConfig:
+    """The same machine with what it boots: the user's kernel, or the one that this host serves best."""
+    from corral.guests import parameters
+
     kind = host_kind()
-    cpus = _number(values.get("cpus", "1"), "--cpus")
-    memory = parse_size(values["memory"]) if "memory" in values else DEFAULT_MEMORY[kind]
-    timeout = _seconds(values["timeout"]) if "timeout" in values else None
-    where = values.get("console", "stdio")
-    if where not in ("stdio", "none") and not where.startswith("file:"):
-        raise ConfigError(f"--console {where!r} is none of stdio, none, file:PATH")
-    MachineConfig(kernel="", memory=memory, cpus=cpus)  # wrong numbers are told before anything is fetched or built
-    config = _config(arguments, kind, memory, cpus)
-
-    leave_on_signals()
-    with _Output(where) as output, Machine(config) as machine:
-        reads = where == "stdio"
-        with Raw(sys.stdin.fileno()) if reads else _nothing() as terminal:
-            keys = terminal is not None and terminal.is_terminal
-            if keys:
-                print("corral: Ctrl-A X ends the guest, Ctrl-A H helps", end="\r\n", file=sys.stderr)
-            console = Console(output, sys.stdin.fileno() if reads else None, keys)
-            outcome = machine.run(console, timeout)
-        return _conclude(outcome, machine, console, timeout)
-
-
-def _config(arguments: Arguments, kind: Kind, memory: int, cpus: int) -> MachineConfig:
-    """What to boot: the user's kernel, or the one that this host serves best."""
-    kernel = arguments.operands[0] if arguments.operands else None
     initrd = arguments.values.get("initrd")
-    parameters: list[str] = []
-    if kernel is None:
-        kernel, why, parameters = _default_kernel(kind, cpus)
-        print(f"corral: {why}", file=sys.stderr)
-    elif _is_linux(kernel):
-        from corral.guests import parameters as defaults
-
-        parameters = [defaults.for_kind(kind, stock=True)]
+    cmdline: list[str] = []
+    if not arguments.operands:
+        kernel, stock = _default_kernel(kind, machine.cpus)
+        cmdline.append(parameters.for_kind(kind, stock))
     else:
-        initrd = initrd or "none"
+        kernel = arguments.operands[0]
+        if _is_linux(kernel):
+            _warn_if_slow(kernel, kind)
+            cmdline.append(parameters.for_kind(kind, stock=True))
+        else:
+            initrd = initrd or "none"
     if arguments.rest:
-        import shlex
-        from urllib.parse import quote
-
-        parameters.append(f"corral.run={quote(shlex.join(arguments.rest))}")
+        cmdline.append(parameters.for_command(arguments.rest))
     if arguments.values.get("append"):
-        parameters.append(arguments.values["append"])
+        cmdline.append(arguments.values["append"])
     if initrd is None:
         from corral.guests import initramfs
 
-        initrd = _with_progress(lambda progress: initramfs.path(progress))
+        with terminal.Progress() as progress:
+            initrd = initramfs.path(progress)
     return MachineConfig(
         kernel=kernel,
         initrd=None if initrd == "none" else initrd,
-        cmdline=" ".join(parameters),
-        memory=memory,
-        cpus=cpus,
+        cmdline=" ".join(cmdline),
+        memory=machine.memory,
+        cpus=machine.cpus,
     )
+
+
+def _default_kernel(kind: Kind, cpus: int) -> tuple[str, bool]:
+    """The file, and whether it is a distribution's kernel."""
+    from corral.guests.default import choose
+
+    choice = choose(kind, cpus)
+    with terminal.Progress() as progress:
+        found = choice.get(progress)
+    _say(f"Linux {found.version}, {choice.why}")
+    return found.path, choice.stock
 
 
 def _is_linux(kernel: str) -> bool:
@@ -121,73 +140,65 @@ def _is_linux(kernel: str) -> bool:
         return file.kind in ("bzImage", "vmlinux")
 
 
-def _default_kernel(kind: Kind, cpus: int) -> tuple[str, str, list[str]]:
-    """Path, one line that says which and why, and Corral's own parameters for it."""
-    from corral.guests import kernel, parameters
+def _warn_if_slow(kernel: str, kind: Kind) -> None:
+    from corral.guests import cache
 
-    if kind is Kind.HARDWARE:
-        found = _with_progress(lambda progress: kernel.get("stock", progress))
-        why = f"Linux {found.version}, the distribution's own kernel: this host's KVM runs it at full speed"
-    else:
-        found = _with_progress(lambda progress: kernel.get(kernel.variant(cpus), progress))
-        why = f"Linux {found.version}, Corral's small kernel: this KVM interprets kernel code (see corral doctor)"
-    return found.path, why, [parameters.for_kind(kind, stock=kind is Kind.HARDWARE)]
+    ours = os.path.realpath(kernel).startswith(os.path.realpath(cache.folder("kernels")) + os.sep)
+    if kind is Kind.PAGETABLE and not ours:
+        _say("this KVM interprets kernel code: a distribution's kernel boots in 15 minutes here, Corral's in seconds")
 
 
-def _with_progress(work: Callable[[Callable[[str], None]], T]) -> T:
-    from corral.cli.terminal import Progress
-
-    progress = Progress()
-    try:
-        return work(progress)
-    finally:
-        progress.done()
-
-
-def _conclude(outcome: Outcome, machine: Machine, console: Console, timeout: float | None) -> int:
+def _conclude(
+    outcome: Outcome, machine: Machine, arguments: Arguments, timeout: float | None, console_tail: bytes
+) -> int:
+    """The exit status, and the words that go with it."""
     if outcome.over is Over.TIMEOUT:
         raise GuestTimeout(f"the guest did not end within {timeout:g} s and was stopped")
     if outcome.over is Over.CLOSED:
-        return 141
+        return NO_READER
     if outcome.cause is not None and not outcome.cause.clean:
         from corral.toolkit import death_report
 
-        print(death_report.text(machine, outcome), file=sys.stderr)
-        return 4
-    return outcome.status
+        print(death_report.text(machine, outcome, console_tail), file=sys.stderr)
+        return GuestError.exit_status
+    if outcome.over is Over.QUIT:
+        print(file=sys.stderr)  # the guest left the cursor anywhere
+    if outcome.status is None and arguments.rest:
+        if outcome.over is Over.QUIT:
+            return QUIT
+        raise GuestError("the guest ended without telling the exit status of its command; see its console for why")
+    return outcome.status or 0
 
 
 class _Output:
     """The descriptor that the console writes to: None, standard output, or a file that is made."""
 
     def __init__(self, where: str) -> None:
-        self._file = None
         self._descriptor: int | None = None
         if where == "stdio":
-            self._descriptor = sys.stdout.fileno()
+            # A terminal that does not take everything at once would block the write of the rest.
+            self._descriptor = terminal.writer(1) if os.isatty(1) else 1
         elif where.startswith("file:"):
             path = where.removeprefix("file:")
             try:
                 # O_NONBLOCK: a FIFO that nobody reads must not hold us up.
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
-                self._file = self._descriptor = os.open(path, flags, 0o666)
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+                self._descriptor = os.open(path, flags, 0o666)
             except OSError as error:
                 raise ConfigError(f"--console: cannot write {path!r}: {error.strerror}; name another file") from error
+        elif where != "none":
+            raise ConfigError(f"--console {where!r} is none of stdio, none, file:PATH")
 
     def __enter__(self) -> int | None:
         return self._descriptor
 
     def __exit__(self, *exception: object) -> None:
-        if self._file is not None:
-            os.close(self._file)
+        if self._descriptor not in (None, 1):
+            os.close(self._descriptor)
 
 
-class _nothing:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *exception: object) -> None:
-        return None
+def _say(text: str) -> None:
+    print(f"corral: {text}", file=sys.stderr)
 
 
 def _number(text: str, name: str) -> int:

@@ -8,7 +8,8 @@ from corral.cli.options import Command, parse
 from corral.cli.terminal import Progress
 from corral.errors import ConfigError
 from corral.guests import kernel
-from corral.kvm.system import Kind, host_kind
+from corral.guests.default import choose
+from corral.kvm.system import host_kind
 
 COMMAND = Command(
     name="kernel",
@@ -35,14 +36,11 @@ def run(words: list[str]) -> int:
         return _list()
     if action not in ("build", "path"):
         raise ConfigError(f"corral kernel {action}: there are build, path and list; see corral kernel --help")
-    name = rest[0] if rest else ("stock" if host_kind() is Kind.HARDWARE else "small")
+    name = rest[0] if rest else choose(host_kind(), cpus=1).name
     if name not in KNOWN:
         raise ConfigError(f"there is no kernel {name!r}; there are {', '.join(KNOWN)}")
-    progress = Progress()
-    try:
+    with Progress() as progress:
         found = kernel.get(name, progress, refresh=action == "build")
-    finally:
-        progress.done()
     print(found.path)
     return 0
 

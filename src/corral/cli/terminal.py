@@ -10,41 +10,81 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
+_LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Raw:
-    """A context manager: the terminal `descriptor` passes every key on, unless it is no terminal at all."""
+    """A context manager: the terminal `descriptor` passes every key on. `descriptor` None: there is none."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
-        self.is_terminal = os.isatty(descriptor)
 
-    def __enter__(self) -> Raw:
-        if self.is_terminal:
+    def __enter__(self) -> None:
+        if self._descriptor is not None:
+            import atexit
             import termios
 
             self._saved = termios.tcgetattr(self._descriptor)
-            raw = termios.tcgetattr(self._descriptor)
-            raw[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
-            raw[1] &= ~termios.OPOST
-            raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
-            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, raw)
-        return self
+            atexit.register(self._restore)  # for a signal that comes between here and the body of the `with`
+            self._make_raw()
+            # A shell that stops and continues us sets the terminal as it likes meanwhile.
+            signal.signal(signal.SIGCONT, lambda number, frame: self._make_raw())
 
     def __exit__(self, *exception: object) -> None:
-        if self.is_terminal:
-            import termios
+        if self._descriptor is not None:
+            import atexit
 
-            termios.tcsetattr(self._descriptor, termios.TCSANOW, self._saved)
+            signal.signal(signal.SIGCONT, signal.SIG_DFL)
+            self._restore()
+            atexit.unregister(self._restore)
+
+    def _make_raw(self) -> None:
+        import termios
+
+        assert self._descriptor is not None
+        raw = termios.tcgetattr(self._descriptor)
+        raw[0] &= ~(termios.BRKINT | termios.ICRNL | termios.INPCK | termios.ISTRIP | termios.IXON)
+        raw[1] &= ~termios.OPOST
+        raw[3] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN | termios.ISIG)
+        self._set(raw)
+
+    def _restore(self) -> None:
+        self._set(self._saved)
+
+    def _set(self, attributes: list[int | list[bytes | int]]) -> None:
+        import termios
+
+        assert self._descriptor is not None
+        try:
+            # Not TCSADRAIN: it would wait for a reader who does not read.
+            termios.tcsetattr(self._descriptor, termios.TCSANOW, attributes)
+        except termios.error:  # the terminal hung up: there is nothing to set any more
+            pass
+
+
+def writer(descriptor: int) -> int:
+    """The same terminal opened anew, so that writing never blocks and nobody else's descriptor changes.
+
+    `descriptor` itself where that can't be done. Close what is not `descriptor`.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return descriptor
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    for other in _LEAVING:  # one is enough; what unwinds now is not to be interrupted
+        signal.signal(other, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
 def leave_on_signals() -> None:
-    """Lets SIGTERM and SIGHUP unwind the process as an exception does: the terminal is restored, the guest ended."""
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGHUP, _leave)
+    """Lets SIGINT, SIGTERM and SIGHUP unwind the process as an exception does: the terminal is restored, the guest
+    ended, the exit status 128 + the signal's number. One that was ignored (nohup) stays ignored."""
+    for number in _LEAVING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
 
 
 class Progress:
@@ -52,7 +92,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._last = ""
-        self._terminal = sys.stderr.isatty()
+        self._terminal = os.isatty(2)
 
     def __call__(self, text: str) -> None:
         if text == self._last:
@@ -60,11 +100,14 @@ class Progress:
         self._last = text
         if self._terminal:
             sys.stderr.write(f"\r\x1b[Kcorral: {text}")
-        elif not text.endswith("%") or text.endswith("0 %"):
+        elif not text.endswith("%") or text.endswith(" 0 %"):
             sys.stderr.write(f"corral: {text}\n")
         sys.stderr.flush()
 
-    def done(self) -> None:
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         if self._terminal and self._last:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from corral.arch.x86_64 import layout
 from corral.kvm.system import Kind
 
@@ -37,3 +39,19 @@ def for_kind(kind: Kind, stock: bool) -> str:
     if kind is Kind.PAGETABLE:
         parameters += tuple(p for p in INTERPRETED if p not in parameters)
     return " ".join(parameters)
+
+
+def for_command(words: list[str]) -> str:
+    """The parameter that makes Corral's init run a command: one word is a shell's line, more are a program's argv."""
+    line = words[0] if len(words) == 1 else " ".join(map(_quoted, words))
+    return "corral.run=" + "".join(chr(b) if chr(b) in _PLAIN else f"%{b:02x}" for b in os.fsencode(line))
+
+
+# What neither a shell nor the kernel, when it splits its command line, gives a meaning to.
+_PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-./:@,"
+
+
+def _quoted(word: str) -> str:
+    if word and all(character in _PLAIN for character in word):
+        return word
+    return "'" + word.replace("'", "'\\''") + "'"

@@ -32,11 +32,13 @@ _ROWS = (
     ("r14", "r15"),
 )
 _CONTROL = ("cr0", "cr2", "cr3", "cr4", "efer")
-_BYTES_SHOWN = 24
+_BYTES_SHOWN, _INSTRUCTIONS_SHOWN = 24, 5
+_LINES_SHOWN, _LINE_WIDTH = 6, 110
 
 
-def text(machine: Machine, outcome: Outcome) -> str:
-    """The report. The machine has stopped and is not closed."""
+def text(machine: Machine, outcome: Outcome, console: bytes = b"") -> str:
+    """The report. The machine has stopped and is not closed; `console` is what it said last, if that is not on the
+    screen already."""
     vcpu = machine.vcpus[outcome.vcpu]
     cause = outcome.cause or Cause.UNKNOWN_EXIT
     detail = f" ({outcome.detail})" if outcome.detail else ""
@@ -54,7 +56,16 @@ def text(machine: Machine, outcome: Outcome) -> str:
     lines.append("  ".join(f"{name:>2} {segment.selector:04x}:{segment.base:x}" for name, segment in segments))
     lines.append(f"CPL {sregs.cs.dpl}, {_mode(sregs)}")
     lines += ["", *_instructions(vcpu, machine.memory)]
+    if last := _last_lines(console):
+        lines += ["", "The last it said:", *last]
     return "\n".join(lines)
+
+
+def _last_lines(console: bytes) -> list[str]:
+    """Printable: a guest's escape sequences do nothing to the reader's terminal."""
+    lines = console.decode("ascii", "replace").replace("\r", "").split("\n")
+    shown = ["".join(c if c.isprintable() else "." for c in line) for line in lines if line.strip()]
+    return [f"  {line[:_LINE_WIDTH]}" for line in shown[-_LINES_SHOWN:]]
 
 
 def _mode(sregs: CData) -> str:
@@ -75,10 +86,11 @@ def _instructions(vcpu: Vcpu, memory: GuestMemory) -> list[str]:
         return [f"{linear:#x} is not mapped to guest memory: there are no instructions to show."]
     bits = {"64-bit": capstone.CS_MODE_64, "32-bit protected": capstone.CS_MODE_32}
     disassembler = capstone.Cs(capstone.CS_ARCH_X86, bits.get(_mode(sregs), capstone.CS_MODE_16))
-    lines = [
-        f"{'->' if i.address == linear else '  '} {i.address:16x}  {i.bytes.hex(' '):<32} {i.mnemonic} {i.op_str}".rstrip()
-        for i in disassembler.disasm(code, linear, count=5)
-    ]
+    lines = []
+    for found in disassembler.disasm(code, linear, count=_INSTRUCTIONS_SHOWN):
+        arrow = "->" if found.address == linear else "  "
+        line = f"{arrow} {found.address:16x}  {found.bytes.hex(' '):<32} {found.mnemonic} {found.op_str}"
+        lines.append(line.rstrip())
     return lines or [f"-> {linear:16x}  {code.hex(' ')}  (no instruction that capstone knows)"]
 
 
