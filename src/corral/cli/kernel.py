@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.cli.options import Command, parse
-from corral.cli.terminal import Progress
+from corral.cli.terminal import Progress, leave_on_signals
 from corral.errors import ConfigError
 from corral.guests import kernel
 from corral.guests.default import choose
@@ -39,6 +39,7 @@ def run(words: list[str]) -> int:
     name = rest[0] if rest else choose(host_kind(), cpus=1).name
     if name not in KNOWN:
         raise ConfigError(f"there is no kernel {name!r}; there are {', '.join(KNOWN)}")
+    leave_on_signals()  # a build that is ended tidies up
     with Progress() as progress:
         found = kernel.get(name, progress, refresh=action == "build")
     print(found.path)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def folder(*parts: str) -> str:
@@ -17,7 +17,7 @@ def folder(*parts: str) -> str:
 
 
 @contextmanager
-def making(target: str) -> Iterator[str | None]:
+def making(target: str, progress: Callable[[str], None] = lambda text: None) -> Iterator[str | None]:
     """Makes the folder `target` once: yields a folder to fill, which becomes `target` at the end, or None when it
     is there already. Of several processes one makes it and the others wait; an interrupted one leaves nothing."""
     if os.path.isdir(target):
@@ -29,7 +29,11 @@ def making(target: str) -> Iterator[str | None]:
 
     os.makedirs(os.path.dirname(target), exist_ok=True)
     with open(f"{target}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(f"waiting for another process that makes {os.path.basename(target)}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.isdir(target):
             yield None
             return

@@ -61,7 +61,7 @@ def small(name: str = "small", progress: Progress = lambda text: None) -> Kernel
     package = debian.dependency("linux-source", "linux-source-")
     version = debian.candidate(package)
     target = cache.folder("kernels", f"{name}_{version}_{_key(name)}")
-    with cache.making(target) as unfinished:
+    with cache.making(target, progress) as unfinished:
         if unfinished:
             _build(name, package, unfinished, progress)
     return _small_file(name, version, target)
