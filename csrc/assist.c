@@ -58,6 +58,8 @@ static int deliver(struct corral_vcpu *v, uint8_t vector, bool has_code, uint32_
                    enum corral_completion what)
 {
     struct kvm_vcpu_events *events = &state_of(v)->events;
+    if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, events) < 0)
+        return -errno;
     memset(&events->exception, 0, sizeof events->exception);
     events->exception.injected = 1;
     events->exception.nr = vector;
@@ -430,12 +432,14 @@ static int complete(struct corral_vcpu *v, const struct corral_instruction *i)
 
 int corral_assist_finish(struct corral_vcpu *v)
 {
-    const struct kvm_run *run = v->run;
-    const struct kvm_sync_regs *s = &run->s.regs;
+    struct kvm_run *run = v->run;
+    struct kvm_sync_regs *s = state_of(v);
     if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION || !v->assist)
         return UNKNOWN;
     if (!(run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))
         return UNKNOWN;
+    if (ioctl(v->fd, KVM_GET_REGS, &s->regs) < 0 || ioctl(v->fd, KVM_GET_SREGS, &s->sregs) < 0)
+        return -errno;
     struct corral_instruction instruction;
     if (!corral_decode(&instruction, run->emulation_failure.insn_bytes, run->emulation_failure.insn_size, &s->regs,
                        &s->sregs))

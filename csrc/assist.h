@@ -1,8 +1,9 @@
 /* Completing what this host's KVM cannot execute: docs/assist.md tells what, why and how to add one.
  *
  * An instruction that KVM's interpreter lacks ends KVM_RUN with KVM_EXIT_INTERNAL_ERROR; the state is that before
- * the instruction. Registers come and go through the sync-regs area of kvm_run, so most completions need no ioctl.
- */
+ * the instruction. It is worked on in the sync-regs area of kvm_run: fetched there only when an instruction is to
+ * be completed (letting KVM store it would make every exit a tenth slower), and taken from there by the next
+ * KVM_RUN. */
 #ifndef CORRAL_ASSIST_H
 #define CORRAL_ASSIST_H
 
@@ -36,7 +37,7 @@ struct corral_assist {
 struct corral_assist *corral_assist_create(void);
 void corral_assist_destroy(struct corral_assist *a);
 
-/* Finisher of KVM_EXIT_INTERNAL_ERROR; needs v->assist, and run->kvm_valid_regs = KVM_SYNC_X86_VALID_FIELDS. */
+/* Finisher of KVM_EXIT_INTERNAL_ERROR; needs v->assist. */
 int corral_assist_finish(struct corral_vcpu *v);
 
 #endif

@@ -22,7 +22,7 @@ enum corral_access_result {
 };
 
 /* Copies size bytes from the guest (write == false) or to it. A write is checked as a whole before a byte changes.
- * The state is that of run's sync regs. */
+ * The state is that of run's sync-regs area. */
 enum corral_access_result corral_access(struct corral_vcpu *v, uint64_t address, void *buffer, size_t size,
                                         bool write, struct corral_page_fault *fault);
 

@@ -41,8 +41,6 @@
 #define KVM_EXIT_IO_IN ...
 #define KVM_EXIT_IO_OUT ...
 
-#define KVM_SYNC_X86_VALID_FIELDS ...
-
 struct kvm_regs {
     uint64_t rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp;
     uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
@@ -155,7 +153,5 @@ struct kvm_run {
         uint32_t ndata;
         uint64_t data[16];
     } internal;
-    uint64_t kvm_valid_regs;
-    uint64_t kvm_dirty_regs;
     ...;
 };

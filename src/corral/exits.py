@@ -8,7 +8,11 @@ from corral.native import CData, ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import mmap
+
     from corral.bus import Bus
+
+    MutableBytes = mmap.mmap | bytearray
 
 
 class Cause(enum.Enum):
@@ -47,31 +51,36 @@ NAMES = {
 INTERNAL_ERROR_EMULATION = 1
 
 
-def dispatch(run: CData, ports: Bus, mmio: Bus) -> None:
-    """Handles the exit that `run` (struct kvm_run *) holds. Raises GuestEnded when it is the guest's last."""
+_IO, _MMIO, _INTR = lib.KVM_EXIT_IO, lib.KVM_EXIT_MMIO, lib.KVM_EXIT_INTR
+
+
+def dispatch(run: CData, page: MutableBytes, ports: Bus, mmio: Bus) -> None:
+    """Handles the exit that `run` (struct kvm_run *) holds. Raises GuestEnded when it is the guest's last.
+
+    `page` is the memory that `run` points to, as long as KVM maps it: a port access has its data behind the structure.
+    """
     reason = run.exit_reason
-    if reason == lib.KVM_EXIT_IO:
-        _port(run, ports)
-    elif reason == lib.KVM_EXIT_MMIO:
-        _mmio(run, mmio)
-    elif reason != lib.KVM_EXIT_INTR:
+    if reason == _IO:
+        _port(run.io, page, ports)
+    elif reason == _MMIO:
+        _mmio(run.mmio, mmio)
+    elif reason != _INTR:
         raise _end(run, reason)
 
 
-def _port(run: CData, ports: Bus) -> None:
-    io = run.io
-    size, count = io.size, io.count
+def _port(io: CData, page: MutableBytes, ports: Bus) -> None:
+    port, size, at = io.port, io.size, io.data_offset
     # A string instruction gives count elements at once, one after the other (api.rst, 5: KVM_EXIT_IO).
-    data = ffi.buffer(ffi.cast("uint8_t *", run) + io.data_offset, size * count)
-    for at in range(0, size * count, size):
-        if io.direction == lib.KVM_EXIT_IO_IN:
-            data[at : at + size] = ports.read(io.port, size).to_bytes(size, "little")
+    for _ in range(io.count):
+        end = at + size
+        if io.direction:
+            ports.write(port, size, int.from_bytes(page[at:end], "little"))
         else:
-            ports.write(io.port, size, int.from_bytes(data[at : at + size], "little"))
+            page[at:end] = ports.read(port, size).to_bytes(size, "little")
+        at = end
 
 
-def _mmio(run: CData, mmio: Bus) -> None:
-    access = run.mmio
+def _mmio(access: CData, mmio: Bus) -> None:
     size = min(access.len, 8)
     data = ffi.buffer(access.data, 8)
     if access.is_write:

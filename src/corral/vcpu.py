@@ -79,9 +79,10 @@ class VcpuThread:
         lib.corral_name_thread(f"vcpu{self.index}".encode())
         final = State.STOPPED
         try:
+            run, run_page, page = self.vcpu.run, self.vcpu.run_page, self.vcpu.page
             while self._may_run():
-                if self.vcpu.run():
-                    exits.dispatch(self.vcpu.run_page, self._ports, self._mmio)
+                while run():  # until kicked: whoever wants another state kicks
+                    exits.dispatch(run_page, page, self._ports, self._mmio)
         except exits.GuestEnded as end:
             self.end = end
         except KvmError as error:

@@ -19,11 +19,11 @@ class Vcpu:
     def __init__(self, fd: int, vm_fd: int, mmap_size: int, ram: CData) -> None:
         self.fd = fd
         try:
-            self._page = mmap.mmap(fd, mmap_size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+            self.page = mmap.mmap(fd, mmap_size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except BaseException:
             os.close(fd)
             raise
-        self._page_pointer = ffi.from_buffer(self._page)
+        self._page_pointer = ffi.from_buffer(self.page)
         self.run_page = ffi.cast("struct kvm_run *", self._page_pointer)
         self._ram = ram  # keeps the structure alive that C points to
         self.native = ffi.new("struct corral_vcpu *")
@@ -35,7 +35,7 @@ class Vcpu:
     def close(self) -> None:
         self.run_page = self.native.run = ffi.NULL
         ffi.release(self._page_pointer)
-        self._page.close()
+        self.page.close()
         os.close(self.fd)
 
     def run(self) -> bool:
@@ -61,7 +61,6 @@ class Vcpu:
             raise HostError("no memory for a vCPU")
         self._assist = self.native.assist = assist
         self.native.finish[lib.KVM_EXIT_INTERNAL_ERROR] = lib.corral_assist_finish
-        self.run_page.kvm_valid_regs = lib.KVM_SYNC_X86_VALID_FIELDS
 
     def get_regs(self) -> CData:
         regs = ffi.new("struct kvm_regs *")

@@ -22,7 +22,6 @@ class Lib:
     corral_uart_pio: CData
     corral_assist_finish: CData
     KVM_CREATE_VM: int
-    KVM_SYNC_X86_VALID_FIELDS: int
     KVM_EXIT_IO: int
     KVM_EXIT_IO_IN: int
     KVM_EXIT_MMIO: int

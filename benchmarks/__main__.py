@@ -1,0 +1,22 @@
+"""python -m benchmarks [NAME...] [--json]: all of them, or those named. Exit status 1: a figure was not met."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+NAMES = ["startup", "exits", "serial", "footprint", "boot"]
+
+
+def main() -> int:
+    chosen = [word for word in sys.argv[1:] if not word.startswith("--")] or NAMES
+    for name in chosen:
+        if name not in NAMES:
+            print(f"there is no benchmark {name!r}; there are {', '.join(NAMES)}", file=sys.stderr)
+            return 2
+    met = [importlib.import_module(f"benchmarks.{name}").main() for name in chosen]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
