@@ -52,7 +52,7 @@ class Console:
         self._typed = bytearray()  # for the guest
         self._offered = 0  # bytes that the UART took
         self._again: float | None = None  # when Ctrl-D is due
-        self._pause = AGAIN
+        self._pause = 0.0  # until it is due again
         self._deadline: float | None = None
         self.tail = b""  # the last that the guest sent
 
@@ -181,8 +181,7 @@ class Console:
 
     def _end_input(self, serial: Serial) -> None:
         """Ctrl-D; again, less and less often, if the guest took it and is still there."""
-        first = self._pause == AGAIN
-        if first or serial.stats()["received"] >= self._offered:
+        if not self._pause or serial.stats()["received"] >= self._offered:
             self._typed.append(CTRL_D)
-            self._pause = min(self._pause * 2, AGAIN_AT_MOST)
-        self._again = time.monotonic() + self._pause / 2
+            self._pause = min(self._pause * 2 or AGAIN, AGAIN_AT_MOST)
+        self._again = time.monotonic() + self._pause
