@@ -19,7 +19,8 @@ MOST_PENDING = 64 * 1024  # output that waits here; the rest waits in the UART, 
 MOST_TYPED = 64 * 1024  # keys that wait here for a guest that does not listen
 TAIL = 4096  # output that is kept for a report
 RETRY = 0.01  # seconds until input that the UART had no room for is offered again
-AGAIN, AGAIN_AT_MOST = 2.0, 60.0  # seconds until Ctrl-D is repeated: a program may have thrown the first away
+AGAIN, SLOWER, AGAIN_AT_MOST = 0.5, 1.5, 60.0  # seconds until Ctrl-D is repeated: a program may have lost the first
+GATHER = 0.002  # seconds in which what a guest sends byte by byte is gathered
 FLUSH = 1.0  # seconds that a reader who stalls is given when the time is over
 GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
@@ -53,6 +54,7 @@ class Console:
         self._offered = 0  # bytes that the UART took
         self._again: float | None = None  # when Ctrl-D is due
         self._pause = 0.0  # until it is due again
+        self._gathered = 0.0  # when it is time to look at the UART again
         self._deadline: float | None = None
         self.tail = b""  # the last that the guest sent
 
@@ -64,15 +66,17 @@ class Console:
         self._deadline = None if timeout is None else time.monotonic() + timeout
         while self._deadline is None or time.monotonic() < self._deadline:
             wanted = {ended: select.POLLIN}
-            if len(self._pending) < MOST_PENDING:
+            gathering = time.monotonic() < self._gathered
+            if len(self._pending) < MOST_PENDING and not gathering:
                 wanted[serial.fileno()] = select.POLLIN
-            ready = self._wait(wanted, self._next_moment())
+            ready = self._wait(wanted, self._next_moment(gathering))
             if self._output is not None and not self._write(ready):
                 return Over.CLOSED
             if self._input in ready and not self._read():
                 return Over.QUIT
             if serial.fileno() in ready:
                 self._drain(serial)
+                self._gathered = time.monotonic() + GATHER
             self._offer(serial)
             if ended in ready:
                 return Over.ENDED
@@ -102,8 +106,10 @@ class Console:
             poll.register(self._input, select.POLLIN)
         return dict(poll.poll(None if moment is None else max(0.0, moment - time.monotonic()) * 1000))
 
-    def _next_moment(self) -> float | None:
+    def _next_moment(self, gathering: bool) -> float | None:
         moments = [moment for moment in (self._deadline, self._again) if moment is not None]
+        if gathering:
+            moments.append(self._gathered)
         if self._typed:
             moments.append(time.monotonic() + RETRY)
         return min(moments, default=None)
@@ -183,5 +189,5 @@ class Console:
         """Ctrl-D; again, less and less often, if the guest took it and is still there."""
         if not self._pause or serial.stats()["received"] >= self._offered:
             self._typed.append(CTRL_D)
-            self._pause = min(self._pause * 2 or AGAIN, AGAIN_AT_MOST)
+            self._pause = min(self._pause * SLOWER or AGAIN, AGAIN_AT_MOST)
         self._again = time.monotonic() + self._pause
