@@ -9,6 +9,8 @@
 #define KVM_SET_IDENTITY_MAP_ADDR ...
 #define KVM_CREATE_IRQCHIP ...
 #define KVM_CREATE_PIT2 ...
+#define KVM_GET_PIT2 ...
+#define KVM_SET_PIT2 ...
 #define KVM_IRQ_LINE ...
 #define KVM_ENABLE_CAP ...
 #define KVM_RUN ...
@@ -75,6 +77,17 @@ struct kvm_userspace_memory_region {
 
 struct kvm_pit_config {
     uint32_t flags;
+    ...;
+};
+
+struct kvm_pit_channel_state {
+    uint32_t count;
+    uint8_t read_state, write_state, rw_mode, mode, bcd, gate;
+    ...;
+};
+
+struct kvm_pit_state2 {
+    struct kvm_pit_channel_state channels[3];
     ...;
 };
 

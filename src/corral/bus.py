@@ -23,17 +23,20 @@ class Bus:
         self.name = name
         self.unclaimed = 0
         self._firsts: list[int] = []
-        self._ranges: list[tuple[int, int, Device]] = []
+        self._ranges: list[tuple[int, int, int, Device]] = []
 
-    def claim(self, first: int, last: int, device: Device) -> None:
-        """Gives addresses first..last, both included, to `device`. Raises ValueError when a part is taken."""
+    def claim(self, first: int, last: int, device: Device, offset: int = 0) -> None:
+        """Gives addresses first..last, both included, to `device`, which sees `first` as `offset`.
+
+        Raises ValueError when a part of the range is taken.
+        """
         if last < first:
             raise ValueError(f"{self.name} range {first:#x}-{last:#x} is empty")
         at = bisect_right(self._firsts, first)
         if (at and self._ranges[at - 1][1] >= first) or (at < len(self._ranges) and self._ranges[at][0] <= last):
             raise ValueError(f"{self.name} range {first:#x}-{last:#x} overlaps one that is claimed")
         self._firsts.insert(at, first)
-        self._ranges.insert(at, (first, last, device))
+        self._ranges.insert(at, (first, last, first - offset, device))
 
     def read(self, address: int, size: int) -> int:
         """The value at an address that a guest chose, masked to `size` bytes."""
@@ -54,8 +57,8 @@ class Bus:
         """Offset and device, None when the access is not wholly inside one range."""
         at = bisect_right(self._firsts, address) - 1
         if at >= 0:
-            first, last, device = self._ranges[at]
+            _, last, base, device = self._ranges[at]
             if address + size - 1 <= last:
-                return address - first, device
+                return address - base, device
         self.unclaimed += 1
         return None

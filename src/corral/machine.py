@@ -12,6 +12,7 @@ from corral.config import MachineConfig
 from corral.console import Console, Over
 from corral.devices.cmos import Cmos
 from corral.devices.i8042 import I8042
+from corral.devices.pit import LatePit
 from corral.devices.serial import Serial
 from corral.devices.status_port import StatusPort
 from corral.exits import Cause, GuestEnded
@@ -57,8 +58,8 @@ class Machine:
     def _build(self, config: MachineConfig, owned: ExitStack) -> None:
         """Each step needs those before it; `owned` undoes them last to first.
 
-        The VM comes first, its memory slots late: making the interrupt controllers begins an SRCU grace period of
-        some milliseconds in the kernel, which the first slot waits for, and the kernel is loaded meanwhile.
+        The VM comes first, its memory slots last: making the interrupt controllers begins an SRCU grace period of
+        some milliseconds in the host, which the first slot waits for; the rest is done meanwhile.
         """
         self.system = owned.enter_context(System())
         self.vm = self._create_vm(owned)
@@ -89,7 +90,6 @@ class Machine:
         vm.set_identity_map(layout.IDENTITY_MAP)
         vm.set_tss_area(layout.TSS_AREA)
         vm.create_irqchip()
-        vm.create_pit()
         return vm
 
     def _create_devices(self, owned: ExitStack) -> None:
@@ -97,7 +97,12 @@ class Machine:
         self.serial = Serial(self.vm.fd, layout.COM1_GSI)
         owned.callback(self.serial.close)
         self.status_port = StatusPort()
-        self.ports.claim(*layout.I8042_PORTS, I8042())
+        pit = LatePit(self.vm)
+        for first, last in layout.PIT_PORTS:
+            self.ports.claim(first, last, pit, first - 0x40)
+        i8042 = I8042()
+        for first, last in layout.I8042_PORTS:
+            self.ports.claim(first, last, i8042, first - 0x60)
         self.ports.claim(*layout.RTC_PORTS, Cmos())
         self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
 

@@ -10,6 +10,7 @@ import pytest
 
 from corral.config import MachineConfig
 from corral.console import Console, Over
+from corral.errors import KvmError
 from corral.exits import Cause
 from corral.machine import Machine, Outcome
 from corral.vcpu import State
@@ -164,3 +165,16 @@ def test_threads_have_names_that_ps_shows() -> None:
             with open(f"/proc/self/task/{task}/comm") as comm:
                 names.add(comm.read().strip())
         assert {"vcpu0", "vcpu1"} <= names
+
+
+def test_the_timer_is_made_at_first_touch_and_keeps_what_was_written() -> None:
+    with Machine(config("timer")) as machine:
+        with pytest.raises(KvmError, match="KVM_GET_PIT2"), machine.vm.pit_state():
+            pass
+        machine.start()
+        wait_for_output(machine)
+        machine.stop()
+        with machine.vm.pit_state() as state:
+            counter = state.channels[0]
+            assert (counter.mode, counter.rw_mode, counter.count) == (2, 3, 0x2E9C)
+            assert state.channels[2].gate == 1

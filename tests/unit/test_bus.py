@@ -82,3 +82,12 @@ def test_lookup_agrees_with_a_linear_search(ranges: list[tuple[int, int]], addre
     for first, _, device in claimed:
         assert device.seen == ([(address - first, size, 0)] if [c for c in hits if c[2] is device] else [])
     assert bus.unclaimed == (not hits)
+
+
+def test_one_device_may_have_ranges_apart() -> None:
+    bus, device = Bus("port"), Recorder()
+    bus.claim(0x60, 0x60, device)
+    bus.claim(0x64, 0x64, device, 4)
+    bus.write(0x60, 1, 1)
+    bus.write(0x64, 1, 2)
+    assert device.seen == [(0, 1, 1), (4, 1, 2)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from corral.exits import Cause, GuestEnded
 
-DATA, COMMAND = 0, 4  # 0x60 and 0x64, of a range that begins at 0x60
+DATA, COMMAND = 0, 4  # offsets of the ports 0x60 and 0x64
 OUTPUT_FULL, SYSTEM_FLAG = 1 << 0, 1 << 2  # of the status, which 0x64 reads as
 
 READ_CONFIGURATION, WRITE_CONFIGURATION = 0x20, 0x60
@@ -18,7 +18,7 @@ ANSWERS = {SELF_TEST: 0x55, TEST_KEYBOARD: 0x01, TEST_AUXILIARY: 0x01}  # 1: a c
 
 
 class I8042:
-    """Ports 0x60 to 0x64. Raises GuestEnded when the guest pulses the reset line."""
+    """Ports 0x60 and 0x64. Raises GuestEnded when the guest pulses the reset line."""
 
     def __init__(self) -> None:
         self._configuration = 0x30  # both ports disabled

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 
 from corral.errors import HostError
 from corral.guests import cache, debian, sources
@@ -118,6 +117,8 @@ def _fragments(name: str) -> list[bytes]:
 
 
 def _build(name: str, package: str, into: str, progress: Progress) -> None:
+    import shutil
+
     progress(f"kernel {name}: installing what the build needs")
     debian.require_installed(BUILD_PACKAGES, "building the small kernel")
     progress(f"kernel {name}: fetching {package}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from corral.kvm.vcpu import Vcpu
 from corral.native import CData, ffi, ioctl
 
-MAX_IRQ_LINES = 24  # pins of the in-kernel IOAPIC
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Vm:
@@ -33,8 +36,16 @@ class Vm:
         ioctl(self.fd, "KVM_CREATE_IRQCHIP")
 
     def create_pit(self) -> None:
-        """The 8254 timer with port 0x61 answered in the kernel. After the irqchip."""
+        """The 8254 timer with port 0x61 answered in the kernel. After the irqchip; also while vCPUs run."""
         ioctl(self.fd, "KVM_CREATE_PIT2", ffi.new("struct kvm_pit_config *", {"flags": 1}))
+
+    @contextmanager
+    def pit_state(self) -> Iterator[CData]:
+        """The timer's struct kvm_pit_state2, read at the beginning and written back at the end (api.rst, 4.70)."""
+        state = ffi.new("struct kvm_pit_state2 *")
+        ioctl(self.fd, "KVM_GET_PIT2", state)
+        yield state
+        ioctl(self.fd, "KVM_SET_PIT2", state)
 
     def set_memory_slot(self, slot: int, gpa: int, size: int, host: int, flags: int = 0) -> None:
         """Maps `size` bytes of this process at `host` to `gpa`; all three page aligned. Size 0 removes."""
