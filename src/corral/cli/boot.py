@@ -44,6 +44,7 @@ exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down 
 
 LONGEST_TIMEOUT = 10**9
 ABSURD = 16  # times the host's memory: its page structures alone would fill a quarter of that
+SLOW = "this KVM interprets kernel code: a distribution's kernel boots in 15 minutes here, Corral's in seconds"
 NO_READER = 141  # as a shell tells of SIGPIPE
 QUIT = 130  # as a shell tells of Ctrl-C
 
@@ -57,13 +58,16 @@ def run(words: list[str]) -> int:
     where = arguments.values.get("console", "stdio")
     terminal.leave_on_signals()
     # What is wrong with the command line is told before anything is fetched, built or written.
-    machine_alone = _machine_alone(arguments.values)
+    notices: list[str] = []
+    machine_alone = _machine_alone(arguments.values, notices)
     with _Output(where) as output:
-        config = _with_kernel(arguments, machine_alone)
+        config = _with_kernel(arguments, machine_alone, notices)
         with Machine(config) as machine:
             person = where == "stdio" and os.isatty(0)
             if person:
-                _say("Ctrl-A X ends the guest, Ctrl-A H helps")
+                notices.append("Ctrl-A X ends the guest, Ctrl-A H helps")
+            for notice in notices:
+                print(f"corral: {notice}", file=sys.stderr)
             with terminal.Raw(0 if person else None):
                 input = 0 if where == "stdio" else None
                 console = Console(output, input, keys=(2 if os.isatty(2) else 0) if person else None)
@@ -72,7 +76,7 @@ def run(words: list[str]) -> int:
             return _conclude(outcome, machine, arguments, timeout, tail)
 
 
-def _machine_alone(values: dict[str, str]) -> MachineConfig:
+def _machine_alone(values: dict[str, str], notices: list[str]) -> MachineConfig:
     """The machine that was asked for, without its kernel."""
     from corral.guests.default import MEMORY
 
@@ -83,11 +87,11 @@ def _machine_alone(values: dict[str, str]) -> MachineConfig:
     if memory > ABSURD * host:
         raise ConfigError(f"{amounts}; ask for less")
     if memory > host:
-        _say(f"{amounts}, so the guest is killed if it uses all of it")
+        notices.append(f"{amounts}; a guest that uses all of it is killed")
     return config
 
 
-def _with_kernel(arguments: Arguments, machine: MachineConfig) -> MachineConfig:
+def _with_kernel(arguments: Arguments, machine: MachineConfig, notices: list[str]) -> MachineConfig:
     """The same machine with what it boots: the user's kernel, or the one that this host serves best."""
     from corral.guests import parameters
 
@@ -95,12 +99,19 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig) -> MachineConfig:
     initrd = arguments.values.get("initrd")
     cmdline: list[str] = []
     if not arguments.operands:
-        kernel, stock = _default_kernel(kind, machine.cpus)
-        cmdline.append(parameters.for_kind(kind, stock))
+        from corral.guests.default import choose
+
+        choice = choose(kind, machine.cpus)
+        with terminal.Progress() as progress:
+            found = choice.get(progress)
+        notices.append(f"Linux {found.version}, {choice.why}")
+        kernel = found.path
+        cmdline.append(parameters.for_kind(kind, choice.stock))
     else:
         kernel = arguments.operands[0]
         if _is_linux(kernel):
-            _warn_if_slow(kernel, kind)
+            if kind is Kind.PAGETABLE and not _is_ours(kernel):
+                notices.append(SLOW)
             cmdline.append(parameters.for_kind(kind, stock=True))
         else:
             initrd = initrd or "none"
@@ -122,17 +133,6 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig) -> MachineConfig:
     )
 
 
-def _default_kernel(kind: Kind, cpus: int) -> tuple[str, bool]:
-    """The file, and whether it is a distribution's kernel."""
-    from corral.guests.default import choose
-
-    choice = choose(kind, cpus)
-    with terminal.Progress() as progress:
-        found = choice.get(progress)
-    _say(f"Linux {found.version}, {choice.why}")
-    return found.path, choice.stock
-
-
 def _is_linux(kernel: str) -> bool:
     from corral import boot
 
@@ -140,12 +140,10 @@ def _is_linux(kernel: str) -> bool:
         return file.kind in ("bzImage", "vmlinux")
 
 
-def _warn_if_slow(kernel: str, kind: Kind) -> None:
+def _is_ours(kernel: str) -> bool:
     from corral.guests import cache
 
-    ours = os.path.realpath(kernel).startswith(os.path.realpath(cache.folder("kernels")) + os.sep)
-    if kind is Kind.PAGETABLE and not ours:
-        _say("this KVM interprets kernel code: a distribution's kernel boots in 15 minutes here, Corral's in seconds")
+    return os.path.realpath(kernel).startswith(os.path.realpath(cache.folder("kernels")) + os.sep)
 
 
 def _conclude(
@@ -195,10 +193,6 @@ class _Output:
     def __exit__(self, *exception: object) -> None:
         if self._descriptor not in (None, 1):
             os.close(self._descriptor)
-
-
-def _say(text: str) -> None:
-    print(f"corral: {text}", file=sys.stderr)
 
 
 def _number(text: str, name: str) -> int:

@@ -1,0 +1,50 @@
+"""Facts about a host, on this one and on hosts that lack something."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from corral import doctor
+from corral.kvm.system import Kind, host_kind
+
+
+def test_this_host() -> None:
+    found = doctor.diagnose()
+    assert found.kind == host_kind().value
+    assert found.cpus == len(os.sched_getaffinity(0))
+    assert found.memory >= found.memory_available > 0
+    assert found.cpu != "unknown"
+    assert found.kernel == os.uname().release
+    assert [node.number for node in found.nodes] == sorted(node.number for node in found.nodes)
+    assert sum(node.memory for node in found.nodes) > 0
+
+
+@pytest.mark.parametrize(
+    ("device", "problem", "cure"),
+    [
+        ("/dev/no-kvm", "No such file", "modprobe"),
+        ("/dev/null", "KVM_GET_API_VERSION", "not KVM"),
+    ],
+)
+def test_without_kvm(device: str, problem: str, cure: str) -> None:
+    found = doctor.diagnose(device)
+    assert found.kvm == "not usable"
+    (sentence,) = found.problems
+    assert problem in sentence
+    assert cure in sentence
+    assert found.capabilities == {}
+
+
+def test_every_kind_has_a_meaning() -> None:
+    assert set(doctor.MEANING) == set(Kind)
+
+
+def test_memory_of_a_host_and_of_a_node(tmp_path: Path) -> None:
+    (tmp_path / "host").write_text("MemTotal:       16384 kB\nHugePages_Total:       3\n\nodd\n")
+    (tmp_path / "node").write_text("Node 1 MemTotal:       2048 kB\n")
+    assert doctor._meminfo(str(tmp_path / "host")) == {"MemTotal": 16 << 20, "HugePages_Total": 3}
+    assert doctor._meminfo(str(tmp_path / "node")) == {"MemTotal": 2 << 20}
+    assert doctor._meminfo(str(tmp_path / "missing")) == {}
