@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import enum
 import os
 import select
 import time
 
+from corral.enums import Enum
 from corral.errors import HostError
 
 TYPE_CHECKING = False
@@ -27,7 +27,7 @@ GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 HELP = b"\r\nCtrl-A X  end the guest and leave\r\nCtrl-A A  send Ctrl-A\r\nCtrl-A H  this help\r\n"
 
 
-class Over(enum.Enum):
+class Over(Enum):
     """Why serve() came back."""
 
     ENDED = "the guest ended"

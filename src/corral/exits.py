@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import enum
-
+from corral.enums import Enum
 from corral.native import CData, ffi, lib
 
 TYPE_CHECKING = False
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     MutableBytes = mmap.mmap | bytearray
 
 
-class Cause(enum.Enum):
+class Cause(Enum):
     """Why a guest is over; the text is for a person."""
 
     RESET = "the guest reset the machine"

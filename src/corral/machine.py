@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from corral import boot
 from corral.arch.x86_64 import cpuid, layout, mptable, registers
 from corral.bus import Bus
+from corral.chassis import Chassis
 from corral.config import MachineConfig
 from corral.console import Console, Over
 from corral.devices.cmos import Cmos
@@ -16,7 +17,7 @@ from corral.devices.pit import LatePit
 from corral.devices.serial import Serial
 from corral.devices.status_port import StatusPort
 from corral.exits import Cause, GuestEnded
-from corral.kvm.system import Kind, System
+from corral.kvm.system import Kind
 from corral.memory import GuestMemory
 from corral.native import check, ffi, lib
 from corral.record import record
@@ -25,7 +26,6 @@ from corral.vcpu import VcpuThread
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.kvm.vcpu import Vcpu
-    from corral.kvm.vm import Vm
 
 
 @record(frozen=True)
@@ -47,22 +47,19 @@ class Machine:
     """One guest and all it owns. A context manager; close it on the thread that made it.
 
     Making one raises BootError for a kernel or initramfs that cannot be used, ConfigError, HostError and KvmError.
+    Whoever is in a hurry makes the chassis first; it belongs to the machine then, also one that cannot be made.
     """
 
-    def __init__(self, config: MachineConfig) -> None:
+    def __init__(self, config: MachineConfig, chassis: Chassis | None = None) -> None:
         self.config = config
         with ExitStack() as owned:
+            self.chassis = owned.enter_context(chassis or Chassis())
             self._build(config, owned)
             self._owned = owned.pop_all()
 
     def _build(self, config: MachineConfig, owned: ExitStack) -> None:
-        """Each step needs those before it; `owned` undoes them last to first.
-
-        The VM comes first, its memory slots last: making the interrupt controllers begins an SRCU grace period of
-        some milliseconds in the host, which the first slot waits for; the rest is done meanwhile.
-        """
-        self.system = owned.enter_context(System())
-        self.vm = self._create_vm(owned)
+        """Each step needs those before it; `owned` undoes them last to first. Memory slots are last: see Chassis."""
+        self.system, self.vm = self.chassis.system, self.chassis.vm
         kernel = owned.enter_context(boot.open_kernel(config.kernel))
 
         self.memory = GuestMemory(config.memory)
@@ -83,14 +80,6 @@ class Machine:
             VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended) for index, vcpu in enumerate(self.vcpus)
         ]
         owned.callback(self.stop)
-
-    def _create_vm(self, owned: ExitStack) -> Vm:
-        vm = self.system.create_vm()
-        owned.callback(vm.close)
-        vm.set_identity_map(layout.IDENTITY_MAP)
-        vm.set_tss_area(layout.TSS_AREA)
-        vm.create_irqchip()
-        return vm
 
     def _create_devices(self, owned: ExitStack) -> None:
         self.ports, self.mmio = Bus("port"), Bus("MMIO")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 import threading
 
 from corral import exits
+from corral.enums import Enum
 from corral.errors import KvmError
 from corral.native import lib
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from corral.kvm.vcpu import Vcpu
 
 
-class State(enum.Enum):
+class State(Enum):
     CREATED = "created"  # no thread yet
     RUNNING = "running"  # inside the guest, or handling one of its exits
     PAUSED = "paused"  # its registers may be looked at and changed

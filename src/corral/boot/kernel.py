@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from enum import Enum
 
 from corral.boot.file import Flaw
+from corral.enums import Enum
 from corral.record import record
 
 TYPE_CHECKING = False

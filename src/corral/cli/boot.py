@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 
+from corral.chassis import Chassis
 from corral.cli import terminal
 from corral.cli.options import Arguments, Command, Option, parse
 from corral.config import MachineConfig, parse_size
-from corral.console import Console, Over
 from corral.errors import ConfigError, GuestError, GuestTimeout
 from corral.kvm.system import Kind, host_kind
-from corral.machine import Machine, Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.machine import Machine, Outcome
 
 COMMAND = Command(
     name="boot",
@@ -60,9 +63,14 @@ def run(words: list[str]) -> int:
     # What is wrong with the command line is told before anything is fetched, built or written.
     notices: list[str] = []
     machine_alone = _machine_alone(arguments.values, notices)
+    # Imported while the host's kernel is busy with the chassis.
+    chassis = Chassis()
+    from corral.console import Console
+    from corral.machine import Machine
+
     with _Output(where) as output:
         config = _with_kernel(arguments, machine_alone, notices)
-        with Machine(config) as machine:
+        with Machine(config, chassis) as machine:
             person = where == "stdio" and os.isatty(0)
             if person:
                 notices.append("Ctrl-A X ends the guest, Ctrl-A H helps")
@@ -150,6 +158,8 @@ def _conclude(
     outcome: Outcome, machine: Machine, arguments: Arguments, timeout: float | None, console_tail: bytes
 ) -> int:
     """The exit status, and the words that go with it."""
+    from corral.console import Over
+
     if outcome.over is Over.TIMEOUT:
         raise GuestTimeout(f"the guest did not end within {timeout:g} s and was stopped")
     if outcome.over is Over.CLOSED:

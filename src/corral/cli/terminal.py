@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from types import FrameType
+else:
+    import _signal as signal  # what the module of that name wraps; it imports enum, and starting is a feature
 
 _LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

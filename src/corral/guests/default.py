@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from corral.guests import kernel
 from corral.kvm.system import Kind
 from corral.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from corral.guests.kernel import KernelFile
 
 # Guest memory in bytes. The less there is, the less a kernel has to set up, and on a pagetable KVM that takes long.
 MEMORY = {Kind.HARDWARE: 512 << 20, Kind.PAGETABLE: 64 << 20}
@@ -23,16 +24,22 @@ class Choice:
 
     @property
     def stock(self) -> bool:
+        from corral.guests import kernel
+
         return self.name in kernel.STOCK_METAPACKAGES
 
-    def get(self, progress: Callable[[str], None]) -> kernel.KernelFile:
+    def get(self, progress: Callable[[str], None]) -> KernelFile:
         """Fetched or built, if it is not in the cache. Raises HostError."""
+        from corral.guests import kernel
+
         return kernel.get(self.name, progress)
 
 
 def choose(kind: Kind, cpus: int) -> Choice:
     """The kernel for this kind of KVM and so many CPUs."""
     if kind is Kind.PAGETABLE:
+        from corral.guests import kernel
+
         return Choice(kernel.variant(cpus), "the small kernel, because this KVM interprets kernel code")
     if cpus > 1:  # the cloud kernel finds CPUs by ACPI only, which a guest here has not
         return Choice("stock-generic", "the distribution's kernel, because this KVM runs any at full speed")

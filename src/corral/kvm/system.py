@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 import errno
 import os
 
+from corral.enums import Enum
 from corral.errors import HostError
 from corral.kvm.vm import Vm
 from corral.native import check, ffi, ioctl, lib
@@ -23,7 +23,7 @@ _CURES = {
 }
 
 
-class Kind(enum.Enum):
+class Kind(Enum):
     """How this KVM runs guests; docs/hosts.md tells what follows from it."""
 
     HARDWARE = "hardware"  # VMX or SVM: every mode runs natively
