@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
+import shutil
 from dataclasses import dataclass
 
 from corral.errors import HostError
+from corral.guests import default, kernel
 from corral.kvm.system import Kind, System, host_kind
 
 # What Corral needs of KVM, and what each is for.
@@ -19,6 +21,8 @@ NEEDED = {
     "IRQFD": "interrupts from I/O threads",
     "IOEVENTFD": "doorbells without exits",
 }
+# Programs that build the small kernel, and their Debian packages.
+BUILDERS = {name: name for name in ("make", "flex", "bison", "bc")} | {"xz": "xz-utils"}
 MEANING = {
     Kind.HARDWARE: "hardware virtualization (VMX or SVM): guests run natively in every mode",
     Kind.PAGETABLE: "pagetable KVM, without VMX or SVM: user code of a guest runs natively, its kernel is interpreted "
@@ -39,7 +43,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Memory is in bytes; `problems` are sentences that name the cure, none when Corral can boot here."""
+    """Memory is in bytes; `problems` are sentences that name the cure, none when Corral can boot here.
+
+    `boots` is what `corral boot` takes without a kernel; `advice` is what it will miss when it gets or builds that.
+    """
 
     kvm: str
     kind: str
@@ -53,7 +60,9 @@ class Diagnosis:
     hugepages: dict[str, int]
     nodes: list[Node]
     kernel: str
+    boots: str
     problems: list[str]
+    advice: list[str]
 
 
 def diagnose(device: str = "/dev/kvm") -> Diagnosis:
@@ -73,6 +82,8 @@ def diagnose(device: str = "/dev/kvm") -> Diagnosis:
         problems.append(str(error))
     memory = _meminfo("/proc/meminfo")
     kind = host_kind()
+    choice = default.choose(kind, cpus=1)
+    is_ready = any(found.name == choice.name for found in kernel.ready())
     return Diagnosis(
         kvm="usable" if not problems else "not usable",
         kind=kind.value,
@@ -86,8 +97,19 @@ def diagnose(device: str = "/dev/kvm") -> Diagnosis:
         hugepages=_hugepages(),
         nodes=_nodes(),
         kernel=os.uname().release,
+        boots=f"{choice.why}; {'ready' if is_ready else 'made on first use'}",
         problems=problems,
+        advice=[] if is_ready else _missing_tools(choice.stock),
     )
+
+
+def _missing_tools(stock: bool) -> list[str]:
+    """What gets a kernel and makes an initramfs for it, as far as it is not there."""
+    needed = {"apt-get": "apt", "dpkg-deb": "dpkg", "gcc": "gcc"} | ({} if stock else BUILDERS)
+    missing = {package for tool, package in needed.items() if shutil.which(tool) is None}
+    if not missing:
+        return []
+    return [f"for a kernel of its own corral boot needs: apt-get install {' '.join(sorted(missing))}"]
 
 
 def _access(device: str) -> str:

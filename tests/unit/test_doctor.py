@@ -36,6 +36,7 @@ def test_without_kvm(device: str, problem: str, cure: str) -> None:
     assert problem in sentence
     assert cure in sentence
     assert found.capabilities == {}
+    assert found.boots
 
 
 def test_every_kind_has_a_meaning() -> None:
@@ -48,3 +49,11 @@ def test_memory_of_a_host_and_of_a_node(tmp_path: Path) -> None:
     assert doctor._meminfo(str(tmp_path / "host")) == {"MemTotal": 16 << 20, "HugePages_Total": 3}
     assert doctor._meminfo(str(tmp_path / "node")) == {"MemTotal": 2 << 20}
     assert doctor._meminfo(str(tmp_path / "missing")) == {}
+
+
+def test_what_a_kernel_of_our_own_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda tool: f"/usr/bin/{tool}")
+    assert doctor._missing_tools(stock=False) == []
+    monkeypatch.setattr(doctor.shutil, "which", lambda tool: None if tool in ("xz", "gcc") else tool)
+    assert doctor._missing_tools(stock=False)[0].endswith("apt-get install gcc xz-utils")
+    assert doctor._missing_tools(stock=True)[0].endswith("apt-get install gcc")

@@ -32,7 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     _open_standard_descriptors()
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        sys.stdout.flush()  # a reader who is gone is noticed here
+        return status
     except CorralError as error:
         print(f"corral: {error}", file=sys.stderr)
         return error.exit_status
@@ -46,11 +48,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _open_standard_descriptors() -> None:
     """Whoever started us may have closed some (`corral boot >&-`): /dev/kvm must not become standard output."""
-    for descriptor in range(3):
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115  (for good)
 
 
 def _dispatch(words: list[str]) -> int:

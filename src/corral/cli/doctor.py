@@ -14,6 +14,7 @@ memory, huge pages and NUMA nodes, and for what is missing how to get it.""",
     epilog="exit status: 0 Corral can boot here; 3 something is missing",
 )
 
+WIDTH = 110
 MARK = {True: "yes", False: "no "}
 
 
@@ -38,10 +39,10 @@ def _text(d: Diagnosis) -> str:
 
     from corral.doctor import NEEDED
 
-    meaning = textwrap.fill(d.meaning, 100, subsequent_indent=" " * 12)
     lines = [
         f"KVM         {d.kvm}; {d.device}; host kernel {d.kernel}",
-        f"kind        {meaning}",
+        textwrap.fill(f"kind        {d.meaning}", WIDTH, subsequent_indent=" " * 12),
+        textwrap.fill(f"boots       {d.boots}", WIDTH, subsequent_indent=" " * 12),
         f"CPU         {d.cpu}, {d.cpus} for this process",
         f"memory      {d.memory / (1 << 30):.1f} GiB, {d.memory_available / (1 << 30):.1f} available",
         "hugepages   " + (", ".join(f"{size}: {free} free" for size, free in d.hugepages.items()) or "none"),
@@ -52,5 +53,7 @@ def _text(d: Diagnosis) -> str:
     lines += ["", "capabilities that matter"]
     lines += [f"  {MARK[bool(d.capabilities.get(name))]} {name:16} {use}" for name, use in NEEDED.items()]
     lines.append("")
-    lines += [f"missing: {problem}" for problem in d.problems] or ["Nothing is missing: corral boot."]
+    lines += [f"missing: {problem}" for problem in d.problems]
+    lines += [f"missing: {sentence}" for sentence in d.advice]
+    lines += [] if d.problems or d.advice else ["Nothing is missing: corral boot."]
     return "\n".join(lines)

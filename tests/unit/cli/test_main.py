@@ -139,7 +139,9 @@ def test_bytes_that_are_no_text_in_arguments(folder: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_no_reader_of_our_output_is_quiet() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_no_reader_of_our_output_is_quiet(unbuffered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
@@ -155,6 +157,8 @@ def test_closed_standard_descriptors(closed: str, folder: Path) -> None:
     script = f'"{sys.executable}" -m corral boot missing {closed}'
     done = subprocess.run(["sh", "-c", script], cwd=folder, timeout=30, check=False)
     assert done.returncode == 2
+    version = ["sh", "-c", f'"{sys.executable}" -m corral --version {closed}']
+    assert subprocess.run(version, cwd=folder, timeout=30, check=False).returncode == 0
 
 
 def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
