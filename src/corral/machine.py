@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 
 from corral import boot
 from corral.arch.x86_64 import cpuid, layout, mptable, registers
@@ -21,6 +20,7 @@ from corral.kvm.system import Kind
 from corral.memory import GuestMemory
 from corral.native import check, ffi, lib
 from corral.record import record
+from corral.undo import Undo
 from corral.vcpu import VcpuThread
 
 TYPE_CHECKING = False
@@ -52,39 +52,44 @@ class Machine:
 
     def __init__(self, config: MachineConfig, chassis: Chassis | None = None) -> None:
         self.config = config
-        with ExitStack() as owned:
-            self.chassis = owned.enter_context(chassis or Chassis())
-            self._build(config, owned)
-            self._owned = owned.pop_all()
+        self.chassis = chassis or Chassis()
+        self._undo = Undo()
+        self._undo.push(self.chassis.close)
+        try:
+            self._build(config, self._undo)
+        except BaseException:
+            self.close()
+            raise
 
-    def _build(self, config: MachineConfig, owned: ExitStack) -> None:
-        """Each step needs those before it; `owned` undoes them last to first. Memory slots are last: see Chassis."""
+    def _build(self, config: MachineConfig, undo: Undo) -> None:
+        """Each step needs those before it; `undo` undoes them last to first. Memory slots are last: see Chassis."""
         self.system, self.vm = self.chassis.system, self.chassis.vm
-        kernel = owned.enter_context(boot.open_kernel(config.kernel))
+        kernel = boot.open_kernel(config.kernel)
+        undo.push(kernel.close)
 
         self.memory = GuestMemory(config.memory)
-        owned.callback(self.memory.close)
+        undo.push(self.memory.close)
         mptable.write(self.memory, config.cpus)
         entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd)
 
-        self._create_devices(owned)
-        self.vcpus = [self._create_vcpu(index, owned) for index in range(config.cpus)]
+        self._create_devices(undo)
+        self.vcpus = [self._create_vcpu(index, undo) for index in range(config.cpus)]
         registers.enter(self.vcpus[0], self.memory, entry)
         for slot, (gpa, length) in enumerate(self.memory.regions):
             host = self.memory.host_address + self.memory.offset(gpa, length)
             self.vm.set_memory_slot(slot, gpa, length, host)
 
         self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        owned.callback(os.close, self._ended)
+        undo.push(os.close, self._ended)
         self.threads = [
             VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended) for index, vcpu in enumerate(self.vcpus)
         ]
-        owned.callback(self.stop)
+        undo.push(self.stop)
 
-    def _create_devices(self, owned: ExitStack) -> None:
+    def _create_devices(self, undo: Undo) -> None:
         self.ports, self.mmio = Bus("port"), Bus("MMIO")
         self.serial = Serial(self.vm.fd, layout.COM1_GSI)
-        owned.callback(self.serial.close)
+        undo.push(self.serial.close)
         self.status_port = StatusPort()
         pit = LatePit(self.vm)
         for first, last in layout.PIT_PORTS:
@@ -95,9 +100,9 @@ class Machine:
         self.ports.claim(*layout.RTC_PORTS, Cmos())
         self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
 
-    def _create_vcpu(self, index: int, owned: ExitStack) -> Vcpu:
+    def _create_vcpu(self, index: int, undo: Undo) -> Vcpu:
         vcpu = self.vm.create_vcpu(index, self.memory.native)
-        owned.callback(vcpu.close)
+        undo.push(vcpu.close)
         interpreted = self.system.kind is Kind.PAGETABLE
         if interpreted:
             vcpu.assist()
@@ -146,7 +151,7 @@ class Machine:
 
     def close(self) -> None:
         """Stops the guest and gives everything back."""
-        self._owned.close()
+        self._undo.run()
 
     def __enter__(self) -> Machine:
         return self

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 from corral import exits
 from corral.enums import Enum
 from corral.errors import KvmError
 from corral.native import lib
+from corral.threads import Condition, start_new_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,18 +39,22 @@ class VcpuThread:
         self._ports = ports
         self._mmio = mmio
         self._ended = ended
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._wanted = State.RUNNING
-        self._thread = threading.Thread(target=self._main, name=f"vcpu{index}", daemon=True)
+        self._started = False
 
     def start(self) -> None:
-        self._thread.start()
+        """Once."""
+        with self._changed:
+            self._started = True
+        start_new_thread(self._main, ())
 
     def pause(self) -> None:
         """Returns when the vCPU is out of the guest and stays out, or has ended."""
         self._want(State.PAUSED)
         with self._changed:
-            self._changed.wait_for(lambda: self.state is not State.RUNNING)
+            while self.state is State.RUNNING:
+                self._changed.wait()
 
     def resume(self) -> None:
         self._want(State.RUNNING)
@@ -59,8 +62,9 @@ class VcpuThread:
     def stop(self) -> None:
         """Ends the thread and returns when it has ended."""
         self.request_stop()
-        if self._thread.ident is not None:
-            self._thread.join()
+        with self._changed:
+            while self._started and self.state not in (State.STOPPED, State.FAILED):
+                self._changed.wait()
 
     def request_stop(self) -> None:
         """Begins to end the thread: many vCPUs are asked first and waited for after."""

@@ -169,12 +169,12 @@ def test_threads_have_names_that_ps_shows() -> None:
 
 def test_the_timer_is_made_at_first_touch_and_keeps_what_was_written() -> None:
     with Machine(config("timer")) as machine:
-        with pytest.raises(KvmError, match="KVM_GET_PIT2"), machine.vm.pit_state():
-            pass
+        with pytest.raises(KvmError, match="KVM_GET_PIT2"):
+            machine.vm.get_pit()
         machine.start()
         wait_for_output(machine)
         machine.stop()
-        with machine.vm.pit_state() as state:
-            counter = state.channels[0]
-            assert (counter.mode, counter.rw_mode, counter.count) == (2, 3, 0x2E9C)
-            assert state.channels[2].gate == 1
+        timer = machine.vm.get_pit()
+        counter = timer.channels[0]
+        assert (counter.mode, counter.rw_mode, counter.count) == (2, 3, 0x2E9C)
+        assert timer.channels[2].gate == 1

@@ -7,7 +7,7 @@ access that came first is carried out on its state, and from then on the kernel 
 
 from __future__ import annotations
 
-import threading
+from corral.threads import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class LatePit:
     def __init__(self, vm: Vm) -> None:
         self._vm = vm
         self._made = False
-        self._lock = threading.Lock()  # two vCPUs may come first
+        self._lock = allocate_lock()  # two vCPUs may come first
 
     def read(self, offset: int, size: int) -> int:
         self._make()
@@ -34,12 +34,14 @@ class LatePit:
 
     def write(self, offset: int, size: int, value: int) -> None:
         self._make()
-        with self._vm.pit_state() as state:
-            if offset == SPEAKER:
-                state.channels[2].gate = value & SPEAKER_GATE
-            elif offset == CONTROL:
-                _control(state, value)
-            # Else a count for a counter that has no mode yet: nothing to keep.
+        state = self._vm.get_pit()
+        if offset == SPEAKER:
+            state.channels[2].gate = value & SPEAKER_GATE
+        elif offset == CONTROL:
+            _control(state, value)
+        else:
+            return  # a count for a counter that has no mode yet: nothing to keep
+        self._vm.set_pit(state)
 
     def _make(self) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ import os
 
 from corral.enums import Enum
 from corral.errors import HostError
+from corral.kvm.vcpu import CPUID_ENTRY
 from corral.kvm.vm import Vm
 from corral.native import check, ffi, ioctl, lib
 
@@ -84,10 +85,8 @@ class System:
         cpuid = ffi.new("struct kvm_cpuid2 *", {"entries": CPUID_ENTRIES})
         cpuid.nent = CPUID_ENTRIES
         ioctl(self.fd, "KVM_GET_SUPPORTED_CPUID", cpuid)
-        return [
-            (e.function, e.index, e.flags, e.eax, e.ebx, e.ecx, e.edx)
-            for e in (cpuid.entries[i] for i in range(cpuid.nent))
-        ]
+        entries = ffi.buffer(cpuid.entries, cpuid.nent * CPUID_ENTRY.size)
+        return list(CPUID_ENTRY.iter_unpack(entries))
 
     def create_vm(self) -> Vm:
         """A new, empty virtual machine. Raises KvmError."""

@@ -5,9 +5,14 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import struct
 
 from corral.errors import HostError, KvmError
 from corral.native import CData, check, ffi, ioctl, lib
+
+# struct kvm_cpuid_entry2: function, index, flags, eax, ebx, ecx, edx. A field at a time through cffi takes ten times
+# as long, and there are ninety entries.
+CPUID_ENTRY = struct.Struct("<7I12x")
 
 
 class Vcpu:
@@ -82,10 +87,7 @@ class Vcpu:
         """Entries as (function, index, flags, eax, ebx, ecx, edx)."""
         cpuid = ffi.new("struct kvm_cpuid2 *", {"entries": len(entries)})
         cpuid.nent = len(entries)
-        names = ("function", "index", "flags", "eax", "ebx", "ecx", "edx")
-        for i, entry in enumerate(entries):
-            for name, value in zip(names, entry, strict=True):
-                setattr(cpuid.entries[i], name, value)
+        ffi.buffer(cpuid.entries)[:] = b"".join(CPUID_ENTRY.pack(*entry) for entry in entries)
         ioctl(self.fd, "KVM_SET_CPUID2", cpuid)
 
     def set_msrs(self, values: dict[int, int]) -> None:

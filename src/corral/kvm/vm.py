@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 
 from corral.kvm.vcpu import Vcpu
 from corral.native import CData, ffi, ioctl
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class Vm:
@@ -39,12 +34,13 @@ class Vm:
         """The 8254 timer with port 0x61 answered in the kernel. After the irqchip; also while vCPUs run."""
         ioctl(self.fd, "KVM_CREATE_PIT2", ffi.new("struct kvm_pit_config *", {"flags": 1}))
 
-    @contextmanager
-    def pit_state(self) -> Iterator[CData]:
-        """The timer's struct kvm_pit_state2, read at the beginning and written back at the end (api.rst, 4.70)."""
+    def get_pit(self) -> CData:
+        """The timer's struct kvm_pit_state2 (api.rst, 4.70)."""
         state = ffi.new("struct kvm_pit_state2 *")
         ioctl(self.fd, "KVM_GET_PIT2", state)
-        yield state
+        return state
+
+    def set_pit(self, state: CData) -> None:
         ioctl(self.fd, "KVM_SET_PIT2", state)
 
     def set_memory_slot(self, slot: int, gpa: int, size: int, host: int, flags: int = 0) -> None:
