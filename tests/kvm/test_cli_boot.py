@@ -135,25 +135,60 @@ def test_a_command_whose_status_is_never_told_did_not_succeed() -> None:
     assert done.stderr.count(b"\n") == 1
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "vmlinux").write_bytes(kernels.vmlinux())
+    (tmp_path / "empty").touch()
+    (tmp_path / "text").write_text("not a kernel\n")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    os.symlink("loop", tmp_path / "loop")
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     "words",
     [
-        ["--initrd", "missing"],
-        ["--initrd", "folder"],
-        ["--initrd", "fifo"],
-        ["--initrd", "none", "--append", "x" * 100_000],
-        ["--initrd", "none", "--memory", "1M"],
+        ["missing"],
+        [""],
+        ["x" * 5000],
+        [os.fsdecode(b"\xff\xfe")],
+        ["folder"],
+        ["fifo"],
+        ["loop"],
+        ["empty"],
+        ["text"],
+        ["/dev/zero"],
+        ["/proc/self/mem"],
+        ["vmlinux", "--initrd", "missing"],
+        ["vmlinux", "--initrd", "folder"],
+        ["vmlinux", "--initrd", "fifo"],
+        ["vmlinux", "--initrd", "none", "--append", "x" * 100_000],
+        ["vmlinux", "--initrd", "none", "--memory", "1M"],
     ],
-    ids=lambda words: " ".join(words)[:40],
+    ids=lambda words: ascii(" ".join(words)[:40]),
 )
-def test_bad_input_that_is_found_late_is_one_line_too(words: list[str], tmp_path: Path) -> None:
-    (tmp_path / "vmlinux").write_bytes(kernels.vmlinux())
-    (tmp_path / "folder").mkdir()
-    os.mkfifo(tmp_path / "fifo")
-    done = boot("vmlinux", *words, cwd=tmp_path)
+def test_bad_files_are_one_line_and_status_2(words: list[str], folder: Path) -> None:
+    done = boot(*words, cwd=folder)
     assert done.returncode == 2
     assert done.stderr.startswith(b"corral: ")
     assert done.stderr.count(b"\n") == 1
+    assert done.stdout == b""
+
+
+def test_a_kernel_that_cannot_be_read(folder: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root reads everything")
+    (folder / "vmlinux").chmod(0)
+    done = boot("vmlinux", cwd=folder)
+    assert done.returncode == 2
+    assert b"Permission denied" in done.stderr
+
+
+def test_parameters_that_are_no_text_reach_the_guest_as_they_are(folder: Path) -> None:
+    done = boot("vmlinux", "--initrd", "none", "--append", os.fsdecode(b"a=\xff\xfe"), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(b" a=\xff\xfe")
 
 
 def test_more_memory_than_the_host_has_is_a_notice() -> None:

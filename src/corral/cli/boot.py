@@ -63,13 +63,17 @@ def run(words: list[str]) -> int:
     # What is wrong with the command line is told before anything is fetched, built or written.
     notices: list[str] = []
     machine_alone = _machine_alone(arguments.values, notices)
-    # Imported while the host's kernel is busy with the chassis.
-    chassis = Chassis()
-    from corral.console import Console
-    from corral.machine import Machine
-
     with _Output(where) as output:
-        config = _with_kernel(arguments, machine_alone, notices)
+        chassis = Chassis()
+        try:
+            # Imported while the host's kernel is busy with the chassis.
+            from corral.console import Console
+            from corral.machine import Machine
+
+            config = _with_kernel(arguments, machine_alone, notices)
+        except BaseException:
+            chassis.close()
+            raise
         with Machine(config, chassis) as machine:
             person = where == "stdio" and os.isatty(0)
             if person:

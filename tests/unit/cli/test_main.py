@@ -13,12 +13,6 @@ import pytest
 import corral
 from corral.cli import COMMANDS, main
 from corral.errors import HostError
-from tests.support import kernels
-
-
-def corral_process(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "corral", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, **options)  # type: ignore[call-overload,no-any-return]
 
 
 def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,12 +37,8 @@ def test_every_command_has_help_with_its_exit_status(command: str, capsys: pytes
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "vmlinux").write_bytes(kernels.vmlinux())
-    (tmp_path / "empty").touch()
-    (tmp_path / "text").write_text("not a kernel\n")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "fifo")
-    os.symlink("loop", tmp_path / "loop")
     return tmp_path
 
 
@@ -59,16 +49,6 @@ def folder(tmp_path: Path) -> Path:
         ["--frobnicate"],
         ["boot", "--frobnicate"],
         ["boot", "vmlinux", "another"],
-        ["boot", "missing"],
-        ["boot", ""],
-        ["boot", "x" * 5000],
-        ["boot", "folder"],
-        ["boot", "fifo"],
-        ["boot", "loop"],
-        ["boot", "empty"],
-        ["boot", "text"],
-        ["boot", "/dev/zero"],
-        ["boot", "/proc/self/mem"],
         ["boot", "--memory", "0"],
         ["boot", "--memory", "-5"],
         ["boot", "--memory", "lots"],
@@ -114,16 +94,6 @@ def test_bad_input_is_one_line_and_status_2(
     assert not (folder / "file").exists()
 
 
-def test_a_kernel_that_cannot_be_read(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root reads everything")
-    (folder / "vmlinux").chmod(0)
-    assert main(["boot", str(folder / "vmlinux")]) == 2
-    assert "Permission denied" in capsys.readouterr().err
-
-
 def test_what_is_wrong_is_told_before_a_file_is_touched(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,12 +101,6 @@ def test_what_is_wrong_is_told_before_a_file_is_touched(
     (folder / "log").write_text("precious")
     assert main(["boot", "--cpus", "0", "--console", "file:log"]) == 2
     assert (folder / "log").read_text() == "precious"
-
-
-def test_bytes_that_are_no_text_in_arguments(folder: Path) -> None:
-    done = corral_process("boot", os.fsdecode(b"\xff\xfe"), cwd=folder)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
@@ -153,12 +117,11 @@ def test_no_reader_of_our_output_is_quiet(unbuffered: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_closed_standard_descriptors(closed: str, folder: Path) -> None:
-    script = f'"{sys.executable}" -m corral boot missing {closed}'
-    done = subprocess.run(["sh", "-c", script], cwd=folder, timeout=30, check=False)
-    assert done.returncode == 2
+def test_closed_standard_descriptors(closed: str) -> None:
+    script = f'"{sys.executable}" -m corral boot --cpus 0 {closed}'
+    assert subprocess.run(["sh", "-c", script], timeout=30, check=False).returncode == 2
     version = ["sh", "-c", f'"{sys.executable}" -m corral --version {closed}']
-    assert subprocess.run(version, cwd=folder, timeout=30, check=False).returncode == 0
+    assert subprocess.run(version, timeout=30, check=False).returncode == 0
 
 
 def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

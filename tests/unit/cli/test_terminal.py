@@ -99,13 +99,19 @@ def test_a_signal_restores_and_is_the_exit_status(number: signal.Signals, termin
 def test_a_second_signal_does_not_interrupt_what_the_first_unwinds(terminal: tuple[int, int]) -> None:
     _, theirs = terminal
     before = termios.tcgetattr(theirs)
-    body = "\n    ".join(
-        ("try:", "    signal.pause()", "finally:", "    signal.raise_signal(signal.SIGINT); print('unwound')")
-    )
+    body = """
+    try:
+        print("inside", flush=True)
+        signal.pause()
+    finally:
+        signal.raise_signal(signal.SIGINT)
+        print("unwound")
+"""
     with holder(theirs, body) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"inside\n"
         process.terminate()
         assert process.wait(LONG) == 143
-        assert process.stdout is not None
         assert process.stdout.read() == b"unwound\n"
     assert termios.tcgetattr(theirs) == before
 
