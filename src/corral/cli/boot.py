@@ -122,9 +122,10 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig, notices: list[str
     else:
         kernel = arguments.operands[0]
         if _is_linux(kernel):
-            if kind is Kind.PAGETABLE and not _is_ours(kernel):
+            small = _is_ours(kernel)
+            if kind is Kind.PAGETABLE and not small:
                 notices.append(SLOW)
-            cmdline.append(parameters.for_kind(kind, stock=True))
+            cmdline.append(parameters.for_kind(kind, stock=not small))
         else:
             initrd = initrd or "none"
     if arguments.rest:
@@ -153,6 +154,7 @@ def _is_linux(kernel: str) -> bool:
 
 
 def _is_ours(kernel: str) -> bool:
+    """Whether it is a kernel that Corral built."""
     from corral.guests import cache
 
     return os.path.realpath(kernel).startswith(os.path.realpath(cache.folder("kernels")) + os.sep)
