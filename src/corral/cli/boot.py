@@ -27,7 +27,7 @@ ends, and with it the guest.""",
     options=(
         Option("initrd", "FILE", "initramfs; 'none' for none; without this option Corral's own"),
         Option("append", "STR", "kernel parameters, after Corral's own: the last one counts"),
-        Option("memory", "SIZE", "guest memory, like 512M or 6G (default: 512M, 64M on a pagetable KVM)"),
+        Option("memory", "SIZE", "guest memory, like 512M or 6G (default: 512M, less on a pagetable KVM)"),
         Option("cpus", "N", "virtual CPUs, 1 to 64 (default: 1)"),
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
