@@ -1,9 +1,12 @@
 /* The first process of a guest: mounts, runs a shell or a command on the console, reports its exit status, resets.
  *
- * Freestanding on purpose: every byte of it is copied by the guest's kernel, which a pagetable KVM interprets. From
- * the kernel command line:
- *   corral.run=COMMAND    what /bin/sh -c gets, percent-encoded; without it the shell is interactive
- *   corral.status=PORT    I/O port (hexadecimal) that takes the exit status, one byte */
+ * Freestanding on purpose: every byte of it is copied by the guest's kernel, which a pagetable KVM interprets.
+ *
+ * From the kernel command line:
+ *
+ * corral.run=COMMAND: what /bin/sh -c gets, percent-encoded; without it the shell is interactive.
+ *
+ * corral.status=PORT: the I/O port (hexadecimal) that takes the exit status, one byte. */
 
 #include <asm/ioctls.h>
 #include <asm/unistd.h>
@@ -26,8 +29,7 @@ static long syscall5(long number, word a, word b, word c, word d, word e)
     return result;
 }
 
-#define SYSCALL(name, a, b, c, d, e) \
-    syscall5(__NR_##name, (word)(a), (word)(b), (word)(c), (word)(d), (word)(e))
+#define SYSCALL(name, a, b, c, d, e) syscall5(__NR_##name, (word)(a), (word)(b), (word)(c), (word)(d), (word)(e))
 
 /* The compiler may call these whatever the flags. */
 void *memset(void *to, int byte, word size)
@@ -117,14 +119,14 @@ static void mount(const char *what, const char *where)
     SYSCALL(mount, what, where, what, 0, 0);
 }
 
-/* The console as a real terminal, so that it can be a session's controlling one: the last that the kernel uses. */
+/* The console as a real terminal, so that it can be a session's controlling one: the kernel's first choice. */
 static void open_console(void)
 {
-    char active[256], path[300] = "/dev/";
-    const char *name = read_file("/sys/class/tty/console/active", active, sizeof active);
-    for (const char *at = name; *at; at++)
+    char consoles[256], path[300] = "/dev/";
+    const char *name = read_file("/proc/consoles", consoles, sizeof consoles);
+    for (char *at = consoles; *at; at++)
         if (*at == ' ')
-            name = at + 1;
+            *at = 0;
     memcpy(path + 5, name, length(name) + 1);
     long fd = SYSCALL(open, path, O_RDWR, 0, 0, 0);
     if (fd < 0)
@@ -138,7 +140,8 @@ static void open_console(void)
 
 static void run_shell(char *command)
 {
-    static const char *environment[] = {"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/", "TERM=vt100", "PS1=\\w # ", 0};
+    static const char *environment[] = {"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/", "TERM=vt100", "PS1=\\w # ",
+                                        0};
     const char *arguments[] = {"sh", command ? "-c" : 0, command, 0};
     SYSCALL(setsid, 0, 0, 0, 0, 0);
     SYSCALL(ioctl, 0, TIOCSCTTY, 1, 0, 0);
@@ -180,11 +183,11 @@ static void report(const char *port, int status)
 __attribute__((noreturn, used)) static void start(void)
 {
     static char line[8192], command[8192], port[8192];
+    say("corral: init\n"); /* the kernel has opened /dev/console */
     mount("devtmpfs", "/dev");
     mount("proc", "/proc");
     mount("sysfs", "/sys");
     open_console();
-    say("corral: init\n");
     mount("tmpfs", "/tmp");
 
     read_file("/proc/cmdline", line, sizeof line);

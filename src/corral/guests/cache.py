@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 
+_UNFINISHED = ".unfinished-"
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +21,8 @@ def folder(*parts: str) -> str:
 @contextmanager
 def making(target: str, progress: Callable[[str], None] = lambda text: None) -> Iterator[str | None]:
     """Makes the folder `target` once: yields a folder to fill, which becomes `target` at the end, or None when it
-    is there already. Of several processes one makes it and the others wait; an interrupted one leaves nothing."""
+    is there already. Of several processes one makes it and the others wait. An interrupted one leaves nothing, and
+    what a killed one left goes when the next begins."""
     if os.path.isdir(target):
         yield None
         return
@@ -37,10 +40,17 @@ def making(target: str, progress: Callable[[str], None] = lambda text: None) -> 
         if os.path.isdir(target):
             yield None
             return
-        unfinished = tempfile.mkdtemp(prefix=f"{os.path.basename(target)}.", dir=os.path.dirname(target))
+        parent, name = os.path.split(target)
+        for left in os.listdir(parent):
+            if left.startswith(f"{name}{_UNFINISHED}"):
+                shutil.rmtree(os.path.join(parent, left), ignore_errors=True)
+        unfinished = tempfile.mkdtemp(prefix=f"{name}{_UNFINISHED}", dir=parent)
         try:
             yield unfinished
             os.chmod(unfinished, 0o755)
             os.rename(unfinished, target)
+        except BaseException:
+            progress("tidying up")  # a kernel's source is many files
+            raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
