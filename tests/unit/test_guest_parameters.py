@@ -37,7 +37,7 @@ def test_more_words_are_a_program_and_its_arguments(words: list[str]) -> None:
     assert shlex.split(os.fsdecode(line(words))) == words
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("stock", [True, False])
 def test_defaults_have_no_parameter_twice(kind: Kind, stock: bool) -> None:
     words = parameters.for_kind(kind, stock).split()
@@ -45,7 +45,7 @@ def test_defaults_have_no_parameter_twice(kind: Kind, stock: bool) -> None:
     assert "corral.status=0xca1" in words
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_the_choice_can_be_made(kind: Kind, cpus: int) -> None:
     choice = choose(kind, cpus)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from corral.kvm.system import Kind
 from corral.record import record
 
@@ -30,10 +32,17 @@ class Choice:
         return self.name in kernel.STOCK_METAPACKAGES
 
     def get(self, progress: Callable[[str], None]) -> KernelFile:
-        """Fetched or built, if it is not in the cache. Raises HostError."""
+        """Fetched or built if it is not in the cache, and ready to load. Raises HostError."""
         from corral.guests import kernel
 
-        return kernel.get(self.name, progress)
+        found = kernel.get(self.name, progress)
+        if not self.stock:
+            return found
+        from corral.guests import unpacked
+
+        package = os.path.basename(os.path.dirname(os.path.dirname(found.path)))  # has the package's version
+        path = unpacked.vmlinux(found.path, package, progress)
+        return kernel.KernelFile(found.name, found.version, path, found.symbols)
 
 
 def choose(kind: Kind, cpus: int) -> Choice:
