@@ -1,0 +1,74 @@
+"""Corral on hardware KVM: the tests of tests/kvm again, and real kernels, unmodified ones of the distribution included."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from corral.guests import initramfs, kernel
+from tests.nested.host import NestedHost
+
+CORRAL = [sys.executable, "-m", "corral"]
+
+
+def boot(host: NestedHost, *options: str, command: str) -> tuple[int, str]:
+    """Exit status and console of a guest that runs one shell command."""
+    done = host.run([*CORRAL, "boot", *options, "--timeout", "180", "--", command], timeout=240)
+    return done.status, done.stdout + done.stderr
+
+
+def test_the_host_has_hardware_kvm(host: NestedHost) -> None:
+    done = host.run([*CORRAL, "doctor", "--json"])
+    assert done.status == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["kind"] == "hardware"
+
+
+def test_commands_have_their_own_output_and_status(host: NestedHost) -> None:
+    done = host.run(["sh", "-c", "echo out; echo err >&2; exit 9"])
+    assert (done.status, done.stdout, done.stderr) == (9, "out\n", "err\n")
+
+
+def test_machines(host: NestedHost) -> None:
+    """Leaks over a thousand rounds are looked for on the real host only: an emulated one takes minutes for them."""
+    tests = ["tests/kvm/test_machine.py", "tests/kvm/test_boot_protocols.py"]
+    done = host.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], timeout=600)
+    assert done.status == 0, done.stdout[-3000:] + done.stderr
+    assert " passed" in done.stdout
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_outside() -> None:
+    """What needs a network or a compiler is made on the real host, before the nested one sees its files."""
+    initramfs.path()
+    for name in ("small", "small-smp", "stock", "stock-generic"):
+        kernel.get(name)
+
+
+def test_the_distributions_cloud_kernel(host: NestedHost) -> None:
+    """Without a kernel named: on hardware KVM that is the distribution's, as its package has it."""
+    status, console = boot(host, command="uname -r; exit 5")
+    assert status == 5, console
+    assert "-cloud-amd64" in console
+
+
+def test_the_distributions_generic_kernel_on_two_cpus(host: NestedHost) -> None:
+    status, console = boot(host, "--cpus", "2", command="grep -c ^processor /proc/cpuinfo; uname -r; exit 6")
+    assert status == 6, console
+    assert "\n2" in console.replace("\r", "")
+    assert "-cloud-" not in console.partition("corral: init")[2]
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_the_small_kernel(host: NestedHost, cpus: int) -> None:
+    image = kernel.get(kernel.variant(cpus)).path
+    status, console = boot(host, image, "--cpus", str(cpus), command="grep -c ^processor /proc/cpuinfo; exit 7")
+    assert status == 7, console
+    assert f"\n{cpus}" in console.replace("\r", "")
+
+
+def test_the_end_of_input_ends_the_guest(host: NestedHost) -> None:
+    done = host.run([*CORRAL, "boot", kernel.get("small").path, "--timeout", "180"], timeout=240)
+    assert done.status == 0, done.stdout + done.stderr
+    assert "corral: init" in done.stdout
