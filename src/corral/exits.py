@@ -43,12 +43,6 @@ class GuestEnded(Exception):
         super().__init__(cause.value + (f" ({detail})" if detail else ""))
 
 
-NAMES = {
-    getattr(lib, name): name.removeprefix("KVM_EXIT_")
-    for name in dir(lib)
-    if name.startswith("KVM_EXIT_") and not name.startswith("KVM_EXIT_IO_")
-}
-
 INTERNAL_ERROR_EMULATION = 1
 
 
@@ -106,4 +100,10 @@ def _end(run: CData, reason: int) -> GuestEnded:
         if run.internal.suberror == INTERNAL_ERROR_EMULATION:
             return GuestEnded(Cause.EMULATION)
         return GuestEnded(Cause.INTERNAL_ERROR, f"suberror {run.internal.suberror}")
-    return GuestEnded(Cause.UNKNOWN_EXIT, NAMES.get(reason, str(reason)))
+    return GuestEnded(Cause.UNKNOWN_EXIT, _name(reason))
+
+
+def _name(reason: int) -> str:
+    """As linux/kvm.h has it, without KVM_EXIT_."""
+    names = [name for name in dir(lib) if name.startswith("KVM_EXIT_") and not name.startswith("KVM_EXIT_IO_")]
+    return next((name.removeprefix("KVM_EXIT_") for name in names if getattr(lib, name) == reason), str(reason))
