@@ -1,4 +1,4 @@
-"""Corral on hardware KVM: the tests of tests/kvm again, and real kernels, unmodified ones of the distribution included."""
+"""Corral on hardware KVM: the tests of tests/kvm again, and real kernels, the distribution's unmodified ones included."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import os
 import stat
 
 from corral.errors import HostError
-from corral.guests import cache, debian, sources
+from corral.guests import cache, sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,5 +94,7 @@ def _compile(source: str, folder: str) -> bytes:
 
 
 def _busybox() -> bytes:
+    from corral.guests import debian
+
     with open(os.path.join(debian.fetch("busybox-static"), "bin", "busybox"), "rb") as file:
         return file.read()
