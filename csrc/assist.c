@@ -38,14 +38,14 @@
 /* Present, user, instruction fetch: what a fetch at CPL 3 from a supervisor page faults with. */
 #define FETCH_FAULT 0x15
 
-static struct kvm_sync_regs *state_of(struct corral_vcpu *v)
+struct kvm_sync_regs *corral_assist_state(struct corral_vcpu *v)
 {
     return &v->run->s.regs;
 }
 
 static int advance(struct corral_vcpu *v, const struct corral_instruction *i, enum corral_completion what)
 {
-    struct kvm_sync_regs *s = state_of(v);
+    struct kvm_sync_regs *s = corral_assist_state(v);
     s->regs.rip += i->length;
     s->regs.rflags &= ~RFLAGS_RF;
     v->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
@@ -57,7 +57,7 @@ static int advance(struct corral_vcpu *v, const struct corral_instruction *i, en
 static int deliver(struct corral_vcpu *v, uint8_t vector, bool has_code, uint32_t code,
                    enum corral_completion what)
 {
-    struct kvm_vcpu_events *events = &state_of(v)->events;
+    struct kvm_vcpu_events *events = &corral_assist_state(v)->events;
     if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, events) < 0)
         return -errno;
     memset(&events->exception, 0, sizeof events->exception);
@@ -87,21 +87,21 @@ static int failed_access(struct corral_vcpu *v, enum corral_access_result result
 {
     if (result != CORRAL_ACCESS_FAULT)
         return UNKNOWN;
-    state_of(v)->sregs.cr2 = fault->address;
+    corral_assist_state(v)->sregs.cr2 = fault->address;
     v->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
     return deliver(v, VECTOR_PF, true, fault->error_code, CORRAL_FAULT);
 }
 
 static bool at_cpl_3(struct corral_vcpu *v)
 {
-    return state_of(v)->sregs.cs.dpl == 3;
+    return corral_assist_state(v)->sregs.cs.dpl == 3;
 }
 
 /* SYSCALL at CPL 3 arrives as a page fault at LSTAR (docs/hosts.md); the handler's first instruction is CLAC,
  * where it is told from a real fault by its frame: a fetch from the entry point itself, at CPL 3. */
 static int complete_syscall(struct corral_vcpu *v)
 {
-    struct kvm_sync_regs *s = state_of(v);
+    struct kvm_sync_regs *s = corral_assist_state(v);
     struct {
         uint64_t code, rip, cs, rflags, rsp, ss;
     } frame;
@@ -135,7 +135,7 @@ static int complete_syscall(struct corral_vcpu *v)
 
 static int clac_stac(struct corral_vcpu *v, const struct corral_instruction *i)
 {
-    struct kvm_sync_regs *s = state_of(v);
+    struct kvm_sync_regs *s = corral_assist_state(v);
     if (at_cpl_3(v))
         return undefined(v);
     if (i->modrm == 0xcb) {
@@ -162,7 +162,7 @@ static int enabled_features(struct corral_vcpu *v, uint64_t *xcr0)
 
 static int xcr(struct corral_vcpu *v, const struct corral_instruction *i)
 {
-    struct kvm_regs *regs = &state_of(v)->regs;
+    struct kvm_regs *regs = &corral_assist_state(v)->regs;
     if ((uint32_t)regs->rcx != 0)
         return general_protection(v);
     if (i->modrm == 0xd0) {
@@ -184,7 +184,7 @@ static int xcr(struct corral_vcpu *v, const struct corral_instruction *i)
 
 static int save(struct corral_vcpu *v, const struct corral_instruction *i, bool compacted, bool optimise)
 {
-    const struct kvm_regs *regs = &state_of(v)->regs;
+    const struct kvm_regs *regs = &corral_assist_state(v)->regs;
     uint8_t area[CORRAL_XSAVE_SIZE];
     struct corral_page_fault fault;
     uint64_t enabled = 0;
@@ -212,7 +212,7 @@ static int save(struct corral_vcpu *v, const struct corral_instruction *i, bool 
 
 static int restore(struct corral_vcpu *v, const struct corral_instruction *i, bool supervisor)
 {
-    const struct kvm_regs *regs = &state_of(v)->regs;
+    const struct kvm_regs *regs = &corral_assist_state(v)->regs;
     uint8_t area[CORRAL_XSAVE_SIZE] = {0};
     const size_t head = CORRAL_XSAVE_LEGACY + CORRAL_XSAVE_HEADER;
     struct corral_page_fault fault;
@@ -274,7 +274,7 @@ static int mxcsr(struct corral_vcpu *v, const struct corral_instruction *i, bool
 /* CMPXCHG8B and 16B, on guest memory itself: another vCPU may work on the same bytes at the same time. */
 static int compare_exchange(struct corral_vcpu *v, const struct corral_instruction *i)
 {
-    struct kvm_regs *regs = &state_of(v)->regs;
+    struct kvm_regs *regs = &corral_assist_state(v)->regs;
     struct corral_page_fault fault;
     enum corral_access_result result;
     size_t size = i->rex_w ? 16 : 8;
@@ -314,13 +314,13 @@ static unsigned width(const struct corral_instruction *i)
 /* A 32-bit result clears the upper half, a 16-bit one leaves the rest (SDM 1, 3.4.1.1). */
 static void set_register(struct corral_vcpu *v, unsigned number, uint64_t value, unsigned size)
 {
-    uint64_t *target = corral_register(&state_of(v)->regs, number);
+    uint64_t *target = corral_register(&corral_assist_state(v)->regs, number);
     *target = size == 8 ? value : size == 4 ? (uint32_t)value : (*target & ~0xffffULL) | (uint16_t)value;
 }
 
 static int population_count(struct corral_vcpu *v, const struct corral_instruction *i)
 {
-    struct kvm_regs *regs = &state_of(v)->regs;
+    struct kvm_regs *regs = &corral_assist_state(v)->regs;
     struct corral_page_fault fault;
     unsigned size = width(i);
     uint64_t value = 0;
@@ -338,7 +338,7 @@ static int population_count(struct corral_vcpu *v, const struct corral_instructi
 
 static int random_number(struct corral_vcpu *v, const struct corral_instruction *i, bool seed)
 {
-    struct kvm_regs *regs = &state_of(v)->regs;
+    struct kvm_regs *regs = &corral_assist_state(v)->regs;
     unsigned long long value = 0;
     unsigned char ready;
     if (seed)
@@ -407,7 +407,7 @@ static int group_9(struct corral_vcpu *v, const struct corral_instruction *i)
     return UNKNOWN;
 }
 
-static int complete(struct corral_vcpu *v, const struct corral_instruction *i)
+static int by_opcode(struct corral_vcpu *v, const struct corral_instruction *i)
 {
     switch (i->opcode) {
     case 0x0f01:
@@ -430,21 +430,26 @@ static int complete(struct corral_vcpu *v, const struct corral_instruction *i)
     return UNKNOWN;
 }
 
+int corral_assist_complete(struct corral_vcpu *v, const uint8_t *bytes, size_t size)
+{
+    const struct kvm_sync_regs *s = corral_assist_state(v);
+    struct corral_instruction instruction;
+    if (!corral_decode(&instruction, bytes, size, &s->regs, &s->sregs))
+        return UNKNOWN;
+    return by_opcode(v, &instruction);
+}
+
 int corral_assist_finish(struct corral_vcpu *v)
 {
     struct kvm_run *run = v->run;
-    struct kvm_sync_regs *s = state_of(v);
+    struct kvm_sync_regs *s = corral_assist_state(v);
     if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION || !v->assist)
         return UNKNOWN;
     if (!(run->emulation_failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))
         return UNKNOWN;
     if (ioctl(v->fd, KVM_GET_REGS, &s->regs) < 0 || ioctl(v->fd, KVM_GET_SREGS, &s->sregs) < 0)
         return -errno;
-    struct corral_instruction instruction;
-    if (!corral_decode(&instruction, run->emulation_failure.insn_bytes, run->emulation_failure.insn_size, &s->regs,
-                       &s->sregs))
-        return UNKNOWN;
-    return complete(v, &instruction);
+    return corral_assist_complete(v, run->emulation_failure.insn_bytes, run->emulation_failure.insn_size);
 }
 
 struct corral_assist *corral_assist_create(void)

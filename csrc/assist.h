@@ -40,4 +40,11 @@ void corral_assist_destroy(struct corral_assist *a);
 /* Finisher of KVM_EXIT_INTERNAL_ERROR; needs v->assist. */
 int corral_assist_finish(struct corral_vcpu *v);
 
+/* The sync-regs area: the state that instructions are completed on. */
+struct kvm_sync_regs *corral_assist_state(struct corral_vcpu *v);
+
+/* The same for an instruction and a state that is in the sync-regs area already. Only exceptions and the XSAVE
+ * family need v->fd. */
+int corral_assist_complete(struct corral_vcpu *v, const uint8_t *bytes, size_t size);
+
 #endif

@@ -88,7 +88,13 @@ void corral_xsave_put(const uint8_t *state, uint8_t *area, uint64_t requested, b
     struct header in, out;
     memcpy(&in, state + CORRAL_XSAVE_LEGACY, sizeof in);
     memcpy(&out, area + CORRAL_XSAVE_LEGACY, sizeof out);
-    uint64_t in_use = in.xstate_bv & requested, written = optimise ? in_use : requested;
+    uint64_t in_use = in.xstate_bv;
+    uint32_t mxcsr;
+    memcpy(&mxcsr, state + MXCSR, sizeof mxcsr);
+    if (compacted && mxcsr != INITIAL_MXCSR) /* MXCSR is part of SSE there, and SSE then in use (SDM 1, 13.10) */
+        in_use |= SSE;
+    in_use &= requested;
+    uint64_t written = optimise ? in_use : requested;
 
     if (written & X87)
         copy_x87(area, state);

@@ -6,3 +6,5 @@ struct corral_assist {
 struct corral_assist *corral_assist_create(void);
 void corral_assist_destroy(struct corral_assist *a);
 int corral_assist_finish(struct corral_vcpu *v);
+struct kvm_sync_regs *corral_assist_state(struct corral_vcpu *v);
+int corral_assist_complete(struct corral_vcpu *v, const uint8_t *bytes, size_t size);

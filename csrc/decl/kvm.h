@@ -135,6 +135,12 @@ struct kvm_mp_state {
 
 
 
+struct kvm_sync_regs {
+    struct kvm_regs regs;
+    struct kvm_sregs sregs;
+    ...;
+};
+
 struct kvm_run {
     uint8_t request_interrupt_window;
     uint8_t immediate_exit;

@@ -1,4 +1,4 @@
-"""Corral on hardware KVM: the tests of tests/kvm again, and real kernels, the distribution's unmodified ones included."""
+"""Corral on hardware KVM: the tests of machines again, and real kernels, the distribution's unmodified ones too."""
 
 from __future__ import annotations
 
