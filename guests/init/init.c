@@ -9,6 +9,7 @@
  * corral.status=PORT: the I/O port (hexadecimal) that takes the exit status, one byte. */
 
 #include <asm/ioctls.h>
+#include <asm/signal.h>
 #include <asm/unistd.h>
 #include <linux/fcntl.h>
 #include <linux/mount.h>
@@ -79,8 +80,8 @@ static const char *read_file(const char *path, char *buffer, word size)
     return buffer;
 }
 
-/* The value of `name=` in the command line, copied into `value`; 0 when it is not there. */
-static int parameter(const char *line, const char *name, char *value)
+/* The value of `name=` in the command line, copied into `value`, at most `size` bytes; 0 when it is not there. */
+static int parameter(const char *line, const char *name, char *value, word size)
 {
     word n = length(name);
     for (const char *at = line; *at; at++) {
@@ -91,7 +92,7 @@ static int parameter(const char *line, const char *name, char *value)
             i++;
         if (i < n || at[n] != '=')
             continue;
-        for (at += n + 1; *at && *at != ' '; at++)
+        for (at += n + 1; *at && *at != ' ' && --size; at++)
             *value++ = *at;
         *value = 0;
         return 1;
@@ -180,9 +181,39 @@ static void report(const char *port, int status)
         say("corral: init: this kernel gives no way to report the exit status\n");
 }
 
+static char command_line[8192];
+
+__attribute__((noreturn)) static void finish(int status)
+{
+    char port[64];
+    SYSCALL(sync, 0, 0, 0, 0, 0);
+    if (parameter(command_line, "corral.status", port, sizeof port))
+        report(port, status);
+    SYSCALL(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0, 0);
+    for (;;)
+        SYSCALL(pause, 0, 0, 0, 0, 0);
+}
+
+static void asked_to_finish(int signal)
+{
+    (void)signal;
+    finish(0);
+}
+
+/* What busybox's halt, poweroff and reboot send to the first process. The handler does not return, but the kernel
+ * wants to be told where it would return to. */
+static void listen_for_the_end(void)
+{
+    static const int signals[] = {SIGUSR1, SIGUSR2, SIGTERM};
+    struct sigaction action = {
+        .sa_handler = asked_to_finish, .sa_flags = SA_RESTORER, .sa_restorer = (void (*)(void))asked_to_finish};
+    for (word i = 0; i < sizeof signals / sizeof *signals; i++)
+        SYSCALL(rt_sigaction, signals[i], &action, 0, sizeof action.sa_mask, 0);
+}
+
 __attribute__((noreturn, used)) static void start(void)
 {
-    static char line[8192], command[8192], port[8192];
+    static char command[8192];
     say("corral: init\n"); /* the kernel has opened /dev/console */
     mount("devtmpfs", "/dev");
     mount("proc", "/proc");
@@ -190,21 +221,15 @@ __attribute__((noreturn, used)) static void start(void)
     open_console();
     mount("tmpfs", "/tmp");
 
-    read_file("/proc/cmdline", line, sizeof line);
-    int has_command = parameter(line, "corral.run", command);
+    read_file("/proc/cmdline", command_line, sizeof command_line);
+    int has_command = parameter(command_line, "corral.run", command, sizeof command);
     percent_decode(command);
+    listen_for_the_end();
 
     long child = SYSCALL(fork, 0, 0, 0, 0, 0);
     if (child == 0)
         run_shell(has_command ? command : 0);
-    int status = child < 0 ? 127 : wait_for(child);
-
-    SYSCALL(sync, 0, 0, 0, 0, 0);
-    if (parameter(line, "corral.status", port))
-        report(port, status);
-    SYSCALL(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0, 0);
-    for (;;)
-        SYSCALL(pause, 0, 0, 0, 0, 0);
+    finish(child < 0 ? 127 : wait_for(child));
 }
 
 /* The kernel enters with the stack aligned to 16 bytes, a function expects it as a call leaves it. */
