@@ -9,7 +9,7 @@
 
 #include "vcpu.h"
 
-/* What was completed; names in corral.assist are in this order. */
+/* What was completed: the index of a count. */
 enum corral_completion {
     CORRAL_CLAC,
     CORRAL_STAC,
