@@ -13,7 +13,7 @@ export RUFF_CACHE_DIR := $(CACHE)/ruff
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 PYTEST := $(BIN)/pytest -o cache_dir=$(CACHE)/pytest
 
-.PHONY: help boot test lint unit kvm nested sanitize bench venv clean
+.PHONY: help boot test lint unit guests kvm nested sanitize bench venv clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -45,10 +45,13 @@ lint: $(VENV)/ready  ## ruff, mypy --strict, clang-format
 unit: $(VENV)/ready  ## tests that need no KVM
 	$(PYTEST) tests/unit
 
-kvm: $(VENV)/ready  ## tests on this machine's KVM
+guests: $(VENV)/ready  ## the kernels that tests and benchmarks boot, made or fetched into the cache
+	@for name in small small-smp stock stock-generic; do $(BIN)/corral kernel path $$name >/dev/null || exit; done
+
+kvm: guests  ## tests on this machine's KVM
 	$(PYTEST) tests/kvm
 
-nested: $(VENV)/ready  ## tests in an emulated host with hardware KVM
+nested: guests  ## tests in an emulated host with hardware KVM
 	$(PYTEST) tests/nested
 
 # The tests that go through the shim; those of whole Linux guests take too long with it.
@@ -56,7 +59,7 @@ sanitize: $(ASAN)/_corral_shim.abi3.so  ## the tests of the shim again, under AS
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONPATH=$(ASAN) \
 		$(PYTEST) -p no:faulthandler tests/unit/test_*.py tests/kvm/test_machine.py tests/kvm/test_boot_protocols.py
 
-bench: $(VENV)/ready  ## measure; see docs/benchmarks.md
+bench: guests  ## measure; see docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what was built for this checkout
