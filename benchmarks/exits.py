@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from benchmarks.measure import interleaved, report, verdict
 from corral.arch.x86_64 import layout
@@ -15,8 +17,9 @@ from corral.guests import cache
 from corral.machine import Machine
 from tests.support.tiny_guests import tiny_guest
 
-COUNT = 20_000
-ROUNDS = 9
+COUNT = 5_000  # exits a sample: few, so that many samples fit between what else the machine does
+ROUNDS = 41
+MARK_PORT, PYTHON_PORT = 0x5678, 0x5679  # claimed by a Counter
 
 
 class Counter:
@@ -36,68 +39,64 @@ class Counter:
             self.first = self.last
 
 
-def in_c(guest: str) -> float:
-    """Seconds a write to the POST port, which C drops. The guest's few other instructions are in the floor too."""
-    config = MachineConfig(kernel=guest, memory=16 << 20)
+def through_corral(guest: str, port: int) -> Counter:
+    """Runs a guest to its end; the Counter at `port` tells what it saw."""
     counter = Counter()
-    with Machine(config) as machine:
-        # The guest's own start and end are marked by writes that Python sees; COUNT writes lie between.
-        machine.ports.claim(MARK_PORT, MARK_PORT, counter)
+    with Machine(MachineConfig(kernel=guest, memory=16 << 20)) as machine:
+        machine.ports.claim(port, port, counter)
         assert machine.run(Console(), timeout=60).cause is Cause.RESET
+    return counter
+
+
+def in_c(guest: str) -> float:
+    """Seconds a write to the POST port, which C drops. Python sees a write before the first and one after the last."""
+    counter = through_corral(guest, MARK_PORT)
+    assert counter.count == 2
     return (counter.last - counter.first) / COUNT
 
 
 def in_python(guest: str) -> float:
-    counter = Counter()
-    with Machine(MachineConfig(kernel=guest, memory=16 << 20)) as machine:
-        machine.ports.claim(PYTHON_PORT, PYTHON_PORT, counter)
-        assert machine.run(Console(), timeout=60).cause is Cause.RESET
+    counter = through_corral(guest, PYTHON_PORT)
     assert counter.count == COUNT
     return (counter.last - counter.first) / (COUNT - 1)
 
 
-MARK_PORT = 0x5678
-PYTHON_PORT = 0x5679
-
-
 def floor_program() -> str:
+    """exits_floor.c, compiled; it takes the raw code of a guest and prints nanoseconds an exit."""
     target = cache.folder("bench", "exits_floor")
-    source = __file__.replace("exits.py", "exits_floor.c")
-    cache_folder = cache.folder("bench")
-    subprocess.run(["mkdir", "-p", cache_folder], check=True)
-    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", source, "-o", target], check=True)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    source = Path(__file__).with_name("exits_floor.c")
+    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", str(source), "-o", target], check=True)
     return target
 
 
 def text_of(guest: str) -> str:
+    """The raw code of a tiny guest."""
     output = f"{guest}.text"
     subprocess.run(["objcopy", "-O", "binary", "--only-section=.text", guest, output], check=True)
     return output
 
 
+def floor(program: str, text: str) -> float:
+    """Seconds an exit in the bare loop."""
+    return float(subprocess.check_output([program, text])) / 1e9
+
+
 def main() -> bool:
-    floor, post = floor_program(), layout.POST_PORTS[0]
+    program, post = floor_program(), layout.POST_PORTS[0]
     text = text_of(str(tiny_guest("port_writes", COUNT=COUNT, PORT=post)))
     marked = str(tiny_guest("marked_port_writes", COUNT=COUNT, PORT=post, MARK=MARK_PORT))
     python = str(tiny_guest("port_writes", COUNT=COUNT, PORT=PYTHON_PORT))
     contenders = {
-        "bare C loop, the floor": lambda: float(subprocess.check_output([floor, text])) / 1e9,
+        "bare C loop, the floor": lambda: floor(program, text),
         "Corral, finished in C": lambda: in_c(marked),
         "Corral, finished in Python": lambda: in_python(python),
     }
-    medians = report(
-        f"exits: a port write, there and back, {COUNT} in a row",
-        interleaved(contenders, ROUNDS),
-        "bare C loop, the floor",
-        "us",
-        1e6,
-    )
-    bare = medians["bare C loop, the floor"]
-    met = verdict("finished in C / bare C loop", medians["Corral, finished in C"] / bare, 1.05)
-    return (
-        verdict("finished in Python - bare C loop", (medians["Corral, finished in Python"] - bare) * 1e6, 5, "us")
-        and met
-    )
+    title = f"exits: a port write, there and back, {COUNT} in a row"
+    samples = interleaved(contenders, ROUNDS)
+    bare, c, python_too = report(title, samples, "bare C loop, the floor", "us").values()
+    met = verdict("finished in C / bare C loop", c / bare, 1.05)
+    return verdict("finished in Python - bare C loop", (python_too - bare) * 1e6, 5, "us") and met
 
 
 if __name__ == "__main__":

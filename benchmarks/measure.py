@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -10,11 +11,15 @@ import threading
 import time
 from collections.abc import Callable
 
-Samples = dict[str, list[float]]
+Samples = dict[str, list[float]]  # seconds, by contender
+
+SCALES = {"s": 1.0, "ms": 1e3, "us": 1e6}
+BUSY = 0.5  # of the CPUs, before a benchmark begins: its samples then tell of others too
 
 
 def interleaved(contenders: dict[str, Callable[[], float]], rounds: int, warm_up: int = 1) -> Samples:
-    """Runs A B C A B C ...; each contender returns what it measured. The first `warm_up` rounds do not count."""
+    """Runs A B C A B C ...; each contender returns the seconds that it measured. The first rounds do not count."""
+    _tell_when_busy()
     samples: Samples = {name: [] for name in contenders}
     for index in range(rounds + warm_up):
         for name, run in contenders.items():
@@ -26,9 +31,9 @@ def interleaved(contenders: dict[str, Callable[[], float]], rounds: int, warm_up
 
 def seconds(command: list[str], environment: dict[str, str] | None = None, timeout: float = 300) -> float:
     """Wall time of a whole process, from start to reaped. Its output goes nowhere; it must succeed."""
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    nothing = subprocess.DEVNULL
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, **quiet)
+    process = subprocess.Popen(command, env=environment, stdin=nothing, stdout=nothing, stderr=nothing)
     # Not wait(timeout): that looks for the end at intervals, which would be what is measured.
     watchdog = threading.Timer(timeout, process.kill)
     watchdog.start()
@@ -40,23 +45,31 @@ def seconds(command: list[str], environment: dict[str, str] | None = None, timeo
     return end - start
 
 
-def report(title: str, samples: Samples, against: str, unit: str = "ms", scale: float = 1e3) -> dict[str, float]:
-    """Prints a table: median, spread and ratio of medians to the contender `against`. Returns the medians."""
+def report(title: str, samples: Samples, against: str, unit: str = "ms") -> dict[str, float]:
+    """Prints a table: median, spread and ratio of medians to the contender `against`. Returns the medians in seconds.
+
+    With --json on the command line the samples follow, one JSON object a line.
+    """
     medians = {name: statistics.median(values) for name, values in samples.items()}
-    rounds = len(next(iter(samples.values())))
+    rounds = len(samples[against])
     print(f"\n{title} ({rounds} interleaved rounds; {unit})")
     print(f"  {'':34}{'median':>10}{'min':>10}{'max':>10}{'ratio':>9}")
     for name, values in samples.items():
-        ratio = medians[name] / medians[against]
-        row = (medians[name] * scale, min(values) * scale, max(values) * scale)
-        print(f"  {name:34}" + "".join(f"{value:10.2f}" for value in row) + f"{ratio:9.2f}")
-    raw = {"title": title, "unit": "s" if scale == 1e3 else unit, "samples": samples}
-    print(f"  raw: {json.dumps(raw)}" if "--json" in sys.argv else "", end="\n" if "--json" in sys.argv else "")
+        row = [value * SCALES[unit] for value in (medians[name], min(values), max(values))]
+        print(f"  {name:34}" + "".join(f"{value:10.2f}" for value in row) + f"{medians[name] / medians[against]:9.2f}")
+    if "--json" in sys.argv:
+        print(json.dumps({"title": title, "seconds": samples}))
     return medians
 
 
 def verdict(what: str, value: float, limit: float, unit: str = "x") -> bool:
     """Prints a figure beside what it should be at most."""
     met = value <= limit
-    print(f"  {'met' if met else 'NOT MET':8} {what}: {value:.2f} {unit}, at most {limit:g} {unit}")
+    print(f"  {'met' if met else 'NOT MET':8} {what}: {value:.2f} {unit}, at most {limit:g} {unit}", flush=True)
     return met
+
+
+def _tell_when_busy() -> None:
+    load, cpus = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load > BUSY * cpus:
+        print(f"\n(other programs keep this machine busy: load {load:.1f} on {cpus} CPUs)")

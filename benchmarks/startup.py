@@ -8,8 +8,8 @@ from benchmarks import installed
 from benchmarks.measure import interleaved, report, seconds, verdict
 from tests.support.tiny_guests import tiny_guest
 
-ROUNDS = 25
-MEMORY = "128"
+ROUNDS = 41
+MEMORY = "128"  # MiB
 
 
 def main() -> bool:
