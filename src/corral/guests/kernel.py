@@ -108,15 +108,17 @@ def _stock_file(name: str, package: str) -> KernelFile:
 
 
 def _key(name: str) -> str:
-    return sources.digest(*_fragments(name), COMPILER_FLAGS.encode())
+    """What the kernel is built from; comments do not count."""
+    options = sorted(f"{option}={value}" for option, value in _options(_fragments(name)).items())
+    return sources.digest(*(option.encode() for option in options), COMPILER_FLAGS.encode())
 
 
-def _fragments(name: str) -> list[bytes]:
+def _fragments(name: str) -> str:
     contents = []
     for fragment in VARIANTS[name]:
-        with open(os.path.join(sources.folder("linux"), fragment), "rb") as file:
+        with open(os.path.join(sources.folder("linux"), fragment), encoding="ascii") as file:
             contents.append(file.read())
-    return contents
+    return "".join(contents)
 
 
 def _build(name: str, package: str, into: str, progress: Progress) -> None:
@@ -134,8 +136,8 @@ def _build(name: str, package: str, into: str, progress: Progress) -> None:
     _run(["tar", "--extract", "--file", archive, "--directory", tree, "--strip-components=1", *excluded], "tar")
 
     configuration = os.path.join(into, "fragment")
-    with open(configuration, "wb") as output:
-        output.write(b"".join(_fragments(name)))
+    with open(configuration, "w", encoding="ascii") as output:
+        output.write(_fragments(name))
     make = ["make", f"--directory={tree}"]
     _run([*make, "allnoconfig", f"KCONFIG_ALLCONFIG={configuration}"], "configuring the kernel")
     with open(configuration) as wanted, open(os.path.join(tree, ".config")) as got:

@@ -13,7 +13,7 @@ COMMON = (
 )
 
 # A kernel that is not Corral's small one: a distribution's, with its drivers for real PCs, or the user's. The small
-# one has what it needs of this in its configuration, because parsing a parameter takes it 10 ms when interpreted.
+# one has what it needs of this in its configuration.
 STOCK = (
     "reboot=k",  # by the i8042's reset line, the one that ends a machine here
     "panic=-1",  # a panic ends the guest at once
@@ -27,8 +27,8 @@ STOCK = (
 
 # On a pagetable KVM supervisor code is interpreted, about two million instructions a second.
 INTERPRETED = (
-    # ERMS and FSRM, by number since names are searched for: `rep movsb` is an instruction for each byte there. CPUID
-    # cannot hide them, and they cost 0.4 s of a small kernel's boot.
+    # ERMS and FSRM, by number since names are searched for: `rep movsb` copies byte by byte there. CPUID cannot hide
+    # them, and they cost 0.4 s of the small kernel's boot.
     "clearcpuid=297,580",
     "rodata=off",  # 1.7 s of taking page tables apart
 )
