@@ -30,13 +30,14 @@ MARK = b"corral: init"
 KERNEL_MAP, DIRECT_MAP = 0xFFFFFFFF80000000, 0xFFFF888000000000  # Documentation/x86/x86_64/mm.rst, 4-level tables
 KVM_GET_STATS_FD = 0xAECE
 FUNCTIONS = 40
+BOUNDARIES = {"_text", "_stext", "_etext", "_sinittext", "_einittext"}
 
 
 class Symbols:
     def __init__(self, path: str) -> None:
         with open(path) as file:
             rows = [line.split() for line in file]
-        text = sorted((int(address, 16), name) for address, kind, name in rows if kind in "tT")
+        text = sorted((int(at, 16), name) for at, kind, name in rows if kind in "tT" and name not in BOUNDARIES)
         self._addresses = [address for address, _ in text]
         self._names = [name for _, name in text]
         self.first, self.last = self._addresses[0], self._addresses[-1]
