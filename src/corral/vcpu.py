@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class State(Enum):
-    CREATED = "created"  # no thread yet
+    CREATED = "created"  # no thread yet, or one that has not come to its first step
     RUNNING = "running"  # inside the guest, or handling one of its exits
     PAUSED = "paused"  # its registers may be looked at and changed
     STOPPED = "stopped"  # ended by request or by the guest; its registers may be looked at
@@ -53,7 +53,7 @@ class VcpuThread:
         """Returns when the vCPU is out of the guest and stays out, or has ended."""
         self._want(State.PAUSED)
         with self._changed:
-            while self.state is State.RUNNING:
+            while self._started and self.state in (State.CREATED, State.RUNNING):
                 self._changed.wait()
 
     def resume(self) -> None:

@@ -178,3 +178,13 @@ def test_the_timer_is_made_at_first_touch_and_keeps_what_was_written() -> None:
         counter = timer.channels[0]
         assert (counter.mode, counter.rw_mode, counter.count) == (2, 3, 0x2E9C)
         assert timer.channels[2].gate == 1
+
+
+@pytest.mark.parametrize("cpus", [1, 3])
+def test_pause_of_a_thread_that_has_only_just_been_started(cpus: int) -> None:
+    for _ in range(20):
+        with Machine(config("spin", cpus=cpus)) as machine:
+            machine.start()
+            for thread in machine.threads:
+                thread.pause()
+            assert {thread.state for thread in machine.threads} == {State.PAUSED}
