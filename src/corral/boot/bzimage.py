@@ -23,7 +23,7 @@ from corral.arch.x86_64.boot_params import (
 from corral.boot import decompress, elf, linux
 from corral.boot.file import Flaw
 from corral.boot.kernel import Entry, Kernel, KernelFacts
-from corral.boot.ram import MIB, require_ram, size_text, store
+from corral.boot.ram import MIB, require_ram, size_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -200,4 +200,4 @@ def _scatter(executable: elf.Elf, memory: GuestMemory, offset: int, piece: bytes
             high = min(offset + len(piece), segment.offset + segment.file_size)
             if low < high:
                 address = segment.physical + low - segment.offset
-                store(memory, address, view[low - offset : high - offset])
+                memory.write(address, view[low - offset : high - offset])

@@ -100,24 +100,12 @@ class ImageFile:
             try:
                 count = os.preadv(self._fd, [view[done:]], offset + done)
             except OSError as error:
-                raise self._unreadable(error) from None
-            if count == 0:
-                raise self._shrunk()
-            done += count
-
-    def send(self, offset: int, length: int, target: int, position: int) -> None:
-        """Copy `length` bytes from `offset` to `position` of the file descriptor `target`, within the kernel."""
-        os.lseek(target, position, os.SEEK_SET)
-        while length:
-            try:
-                count = os.sendfile(target, self._fd, offset, length)
-            except OSError as error:
-                if error.errno in (errno.ENOMEM, errno.ENOSPC):
+                if error.errno in (errno.EFAULT, errno.ENOMEM):  # `view` is guest RAM that the host has no page for
                     raise HostError(f"no memory for the {self.role}: {error.strerror}; free some") from None
                 raise self._unreadable(error) from None
             if count == 0:
                 raise self._shrunk()
-            offset, length = offset + count, length - count
+            done += count
 
     def require_unchanged(self) -> None:
         """An error if somebody wrote the file since it was opened."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.arch.x86_64 import layout
 from corral.boot.file import Flaw
 from corral.boot.kernel import Entry, Kernel, KernelFacts, Mode
-from corral.boot.ram import require_ram, store_file
+from corral.boot.ram import require_ram
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,5 +47,5 @@ class Flat(Kernel):
         limit = _REAL_MODE_END if self.mode is Mode.REAL else _ENTRY_END
         if not self.address <= self.entry < min(end, limit):
             raise Flaw(f"has no entry at {self.entry:#x} in {self.mode.value} mode; give one within it")
-        store_file(memory, self.address, self.file, 0, self.file.size)
+        self.file.read_into(0, memory.view(self.address, self.file.size))
         return Entry(self.mode, self.entry)

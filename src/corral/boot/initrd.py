@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from corral.arch.x86_64 import layout
 from corral.boot.file import Flaw, ImageFile
-from corral.boot.ram import free_windows, size_text, store_file
+from corral.boot.ram import free_windows, size_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def load_initrd(
                 from corral.boot import initramfs
 
                 initramfs.check(file)
-            store_file(memory, address, file, 0, file.size)
+            file.read_into(0, memory.view(address, file.size))
         except Flaw as flaw:
             raise file.error(str(flaw)) from None
         return address, file.size

@@ -1,18 +1,14 @@
-"""Placing things in the guest's RAM: whether they fit, the words for it when they do not, and the copying."""
+"""Placing things in the guest's RAM: whether they fit, the words for it when they do not."""
 
 from __future__ import annotations
 
-import os
-
 from corral.arch.x86_64 import layout
 from corral.boot.file import Flaw
-from corral.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corral.boot.file import ImageFile
     from corral.memory import GuestMemory
 
 MIB = 1 << 20
@@ -45,22 +41,6 @@ def free_windows(memory: GuestMemory, taken: list[tuple[int, int]], low: int, hi
             end = taken_start
         if floor < end:
             yield floor, end
-
-
-def store(memory: GuestMemory, address: int, data: memoryview) -> None:
-    """Write `data` through the memfd: twice as fast as through the mapping, which would fault every page in."""
-    offset = memory.offset(address, len(data))
-    while data:
-        try:
-            count = os.pwrite(memory.fd, data, offset)
-        except OSError as error:
-            raise HostError(f"cannot fill the guest's RAM: {error.strerror}; free memory on the host") from None
-        data, offset = data[count:], offset + count
-
-
-def store_file(memory: GuestMemory, address: int, file: ImageFile, offset: int, length: int) -> None:
-    """store() what lies at `offset` of a file."""
-    file.send(offset, length, memory.fd, memory.offset(address, length))
 
 
 def size_text(size: int) -> str:

@@ -11,7 +11,7 @@ from corral.arch.x86_64.boot_params import (
     XLF_KERNEL_64,
     SetupHeader,
 )
-from corral.boot import elf, linux, ram
+from corral.boot import elf, linux
 from corral.boot.file import Flaw
 from corral.boot.kernel import Entry, Kernel, KernelFacts
 
@@ -62,7 +62,7 @@ def load_segments(file: ImageFile, executable: elf.Elf, memory: GuestMemory) -> 
     """Read each segment straight to its place in guest memory."""
     elf.require_room(executable, memory)
     for segment in executable.segments:
-        ram.store_file(memory, segment.physical, file, segment.offset, segment.file_size)
+        file.read_into(segment.offset, memory.view(segment.physical, segment.file_size))
 
 
 def find_banner(file: ImageFile, executable: elf.Elf) -> str | None:
