@@ -19,7 +19,7 @@ from corral.guests import cache, debian, kernel, sources
 from tests.nested import host_initramfs
 
 BOOT_TIMEOUT = 120.0
-APPEND = "console=ttyS0 loglevel=4 mitigations=off nokaslr tsc=reliable no_timer_check panic=-1"
+APPEND = "console=ttyS0 loglevel=5 mitigations=off nokaslr tsc=reliable no_timer_check panic=-1"
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,12 @@ exec switch_root /new /tmp/busybox sh /tmp/exchange/agent
 """
 
 # Reads a command's number from the second serial line, runs it, and answers with its exit status.
+#
+# One empty VM (KVM_CREATE_VM is 0xae01) is there all the time: with the first VM the host's kernel rewrites a branch
+# of its scheduler and with the last one it writes it back, and once in a hundred times QEMU's translator, with several
+# CPUs, goes on with the INT3 that stood there in between, for ever.
 AGENT = """#!/tmp/busybox sh
+perl -e 'open(my $kvm, "+<", "/dev/kvm") or die; ioctl($kvm, 0xae01, 0) or die; sleep' &
 stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 echo ready >&3
