@@ -11,6 +11,7 @@
 
 #define CORRAL_EXIT_REASONS 64
 #define CORRAL_PIO_RANGES 16
+#define CORRAL_MMIO_RANGES 32
 
 struct corral_vcpu;
 struct corral_assist;
@@ -23,6 +24,12 @@ typedef bool (*corral_pio_op)(void *device, bool write, uint16_t offset, uint8_t
 
 struct corral_pio_range {
     uint16_t first, last;
+    corral_pio_op op;
+    void *device;
+};
+
+struct corral_mmio_range {
+    uint64_t first, last;
     corral_pio_op op;
     void *device;
 };
@@ -41,6 +48,8 @@ struct corral_vcpu {
 
     unsigned n_pio;
     struct corral_pio_range pio[CORRAL_PIO_RANGES];
+    unsigned n_mmio;
+    struct corral_mmio_range mmio[CORRAL_MMIO_RANGES];
 };
 
 /* Runs the guest until an exit wants Python: 0, and run->exit_reason tells which. -EINTR: kicked. */
@@ -52,8 +61,12 @@ void corral_vcpu_kick(struct corral_vcpu *v);
 /* Claims a port range for C. -ENOSPC, -EINVAL (empty), -EEXIST (overlaps). Only while the vCPU does not run. */
 int corral_vcpu_claim_pio(struct corral_vcpu *v, uint16_t first, uint16_t last, corral_pio_op op, void *device);
 
-/* Finisher of KVM_EXIT_IO: the claimed ranges. */
+/* The same for guest physical addresses; accesses of 8 bytes go to Python. */
+int corral_vcpu_claim_mmio(struct corral_vcpu *v, uint64_t first, uint64_t last, corral_pio_op op, void *device);
+
+/* Finishers of KVM_EXIT_IO and KVM_EXIT_MMIO: the claimed ranges. */
 int corral_finish_pio(struct corral_vcpu *v);
+int corral_finish_mmio(struct corral_vcpu *v);
 
 /* Port devices without state: reads give the constant that device points to, writes are dropped. */
 bool corral_pio_constant(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value);

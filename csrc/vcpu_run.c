@@ -87,6 +87,42 @@ int corral_finish_pio(struct corral_vcpu *v)
     return 0;
 }
 
+int corral_vcpu_claim_mmio(struct corral_vcpu *v, uint64_t first, uint64_t last, corral_pio_op op, void *device)
+{
+    if (last < first || !op)
+        return -EINVAL;
+    for (unsigned i = 0; i < v->n_mmio; i++)
+        if (first <= v->mmio[i].last && last >= v->mmio[i].first)
+            return -EEXIST;
+    if (v->n_mmio == CORRAL_MMIO_RANGES)
+        return -ENOSPC;
+    v->mmio[v->n_mmio++] = (struct corral_mmio_range){first, last, op, device};
+    v->finish[KVM_EXIT_MMIO] = corral_finish_mmio;
+    return 0;
+}
+
+int corral_finish_mmio(struct corral_vcpu *v)
+{
+    struct kvm_run *run = v->run;
+    uint64_t address = run->mmio.phys_addr;
+    uint32_t size = run->mmio.len, value = 0;
+
+    if (size > sizeof value)
+        return 0;
+    for (unsigned i = 0; i < v->n_mmio; i++) {
+        const struct corral_mmio_range *range = &v->mmio[i];
+        if (address < range->first || address > range->last)
+            continue;
+        memcpy(&value, run->mmio.data, size);
+        if (!range->op(range->device, run->mmio.is_write, address - range->first, size, &value))
+            return 0;
+        if (!run->mmio.is_write)
+            memcpy(run->mmio.data, &value, size);
+        return 1;
+    }
+    return 0;
+}
+
 bool corral_pio_constant(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value)
 {
     (void)offset, (void)size;

@@ -22,6 +22,8 @@ struct corral_vcpu {
 int corral_vcpu_run(struct corral_vcpu *v);
 void corral_vcpu_kick(struct corral_vcpu *v);
 int corral_vcpu_claim_pio(struct corral_vcpu *v, uint16_t first, uint16_t last, corral_pio_op op, void *device);
+int corral_vcpu_claim_mmio(struct corral_vcpu *v, uint64_t first, uint64_t last, corral_pio_op op, void *device);
+int corral_finish_mmio(struct corral_vcpu *v);
 _Bool corral_pio_constant(void *device, _Bool write, uint16_t offset, uint8_t size, uint32_t *value);
 int corral_kick_init(void);
 int corral_ioctl(int fd, unsigned long request, void *arg);

@@ -59,6 +59,10 @@ class Vcpu:
         """Gives I/O ports first..last to a corral_pio_op in C. Before the vCPU runs."""
         check("claim_pio", lib.corral_vcpu_claim_pio(self.native, first, last, operation, device))
 
+    def claim_mmio(self, first: int, last: int, operation: CData, device: CData) -> None:
+        """The same for guest physical addresses first..last, accesses of up to four bytes."""
+        check("claim_mmio", lib.corral_vcpu_claim_mmio(self.native, first, last, operation, device))
+
     def assist(self) -> None:
         """Completes in C what this KVM's interpreter lacks (docs/assist.md). Before the vCPU runs."""
         assist = ffi.gc(lib.corral_assist_create(), lib.corral_assist_destroy)

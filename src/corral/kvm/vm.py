@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.kvm.vcpu import Vcpu
-from corral.native import CData, ffi, ioctl
+from corral.native import CData, ffi, ioctl, lib
 
 
 class Vm:
@@ -64,6 +64,15 @@ class Vm:
 
     def set_irq_line(self, gsi: int, level: bool) -> None:
         ioctl(self.fd, "KVM_IRQ_LINE", ffi.new("struct kvm_irq_level *", {"irq": gsi, "level": level}))
+
+    def irqfd(self, gsi: int, fd: int) -> None:
+        """A write to the eventfd `fd` raises the edge-triggered line `gsi` (api.rst, 4.75)."""
+        ioctl(self.fd, "KVM_IRQFD", ffi.new("struct kvm_irqfd *", {"fd": fd, "gsi": gsi}))
+
+    def ioeventfd(self, gpa: int, size: int, value: int, fd: int) -> None:
+        """A guest's write of `value`, `size` bytes, at `gpa` signals the eventfd `fd`, with no exit (api.rst, 4.59)."""
+        request = {"addr": gpa, "len": size, "datamatch": value, "fd": fd, "flags": lib.KVM_IOEVENTFD_FLAG_DATAMATCH}
+        ioctl(self.fd, "KVM_IOEVENTFD", ffi.new("struct kvm_ioeventfd *", request))
 
     def create_vcpu(self, index: int, ram: CData) -> Vcpu:
         """vCPU with APIC id `index`, over guest RAM `ram` (a struct corral_ram that outlives it)."""
