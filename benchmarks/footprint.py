@@ -12,12 +12,12 @@ from benchmarks.measure import verdict
 from corral.guests import initramfs, kernel
 from tests.support.tiny_guests import tiny_guest
 
-GUEST_RAM = 128  # MiB; tells QEMU's mapping of it from the others
+GUEST_RAM = 128  # MiB; tells the mapping of it from the others
 SETTLE = 0.2  # seconds; what start-up needed for a moment is given back
 
 
-def memory_of(pid: int, is_guest_ram: Callable[[str, int], bool]) -> tuple[float, float]:
-    """Private and resident MiB of a process, from /proc/PID/smaps, without what `is_guest_ram(name, size)` picks.
+def memory_of(pid: int, is_guest_ram: Callable[[int], bool]) -> tuple[float, float]:
+    """Private and resident MiB of a process, from /proc/PID/smaps, without what `is_guest_ram(size)` picks.
 
     Code that another process happens to map as well is not private; what is resident is the most that can be.
     """
@@ -27,7 +27,7 @@ def memory_of(pid: int, is_guest_ram: Callable[[str, int], bool]) -> tuple[float
             words = line.split()
             if "-" in words[0] and not words[0].endswith(":"):
                 begin, end = (int(word, 16) for word in words[0].split("-"))
-                counts = not is_guest_ram(" ".join(words[5:]), end - begin)
+                counts = not is_guest_ram(end - begin)
             elif counts and words[0] == "Rss:":
                 resident += int(words[1])
             elif counts and words[0] in ("Private_Clean:", "Private_Dirty:", "Private_Hugetlb:"):
@@ -35,7 +35,7 @@ def memory_of(pid: int, is_guest_ram: Callable[[str, int], bool]) -> tuple[float
     return private / 1024, resident / 1024
 
 
-def running(command: list[str], mark: bytes, is_guest_ram: Callable[[str, int], bool]) -> tuple[float, float]:
+def running(command: list[str], mark: bytes, is_guest_ram: Callable[[int], bool]) -> tuple[float, float]:
     """Starts a VMM, waits for `mark` on its guest's console, and looks at it then."""
     process = subprocess.Popen(
         command,
@@ -68,13 +68,13 @@ def main() -> bool:
     qemu = ["qemu-system-x86_64", "-M", "microvm", "-accel", "kvm", "-m", memory, "-display", "none", "-nodefaults"]
     qemu += ["-no-user-config", "-no-reboot", "-serial", "stdio", "-kernel", tiny]
 
-    def ours(name: str, size: int) -> bool:
-        return "corral-ram" in name
+    def ram(size: int) -> bool:
+        return size == GUEST_RAM << 20
 
     found = {
-        "Corral, a guest that spins": running([*corral, tiny], b"r", ours),
-        "Corral, Linux": running([*corral, linux, "--initrd", initramfs.path()], b"corral: init", ours),
-        "QEMU microvm, a guest that spins": running(qemu, b"r", lambda name, size: size == GUEST_RAM << 20),
+        "Corral, a guest that spins": running([*corral, tiny], b"r", ram),
+        "Corral, Linux": running([*corral, linux, "--initrd", initramfs.path()], b"corral: init", ram),
+        "QEMU microvm, a guest that spins": running(qemu, b"r", ram),
     }
     print("\nfootprint: memory of the VMM process beside guest RAM, a guest running (MiB)")
     print(f"  {'':34}{'private':>10}{'resident':>10}{'ratio':>9}")

@@ -1,3 +1,3 @@
-"""Corral: a type-2 hypervisor. The names here are the Python API; see docs/python-api.md."""
+"""Corral: a type-2 hypervisor. Start reading at machine.py."""
 
 __version__ = "0.1.0"
