@@ -15,22 +15,23 @@ enum corral_completion {
     CORRAL_STAC,
     CORRAL_SYSCALL,
     CORRAL_BREAKPOINT,
-    CORRAL_UNDEFINED,
     CORRAL_SAVE,
     CORRAL_RESTORE,
     CORRAL_XCR,
-    CORRAL_MXCSR,
     CORRAL_CMPXCHG,
-    CORRAL_POPCNT,
-    CORRAL_RANDOM,
+    CORRAL_TIME_STAMP,
     CORRAL_BARRIER,
-    CORRAL_FAULT,
+    CORRAL_NATIVELY,
+    CORRAL_EXCEPTION, /* those that breakpoints deliver included */
     CORRAL_COMPLETIONS
 };
 
+struct corral_trampoline;
+
 struct corral_assist {
     uint64_t completed[CORRAL_COMPLETIONS];
-    struct kvm_xsave xsave; /* scratch of save and restore */
+    struct kvm_xsave xsave;               /* scratch */
+    struct corral_trampoline *trampoline; /* made when first needed */
 };
 
 /* NULL: no memory. */
@@ -43,8 +44,8 @@ int corral_assist_finish(struct corral_vcpu *v);
 /* The sync-regs area: the state that instructions are completed on. */
 struct kvm_sync_regs *corral_assist_state(struct corral_vcpu *v);
 
-/* The same for an instruction and a state that is in the sync-regs area already. Only exceptions and the XSAVE
- * family need v->fd. */
+/* The same for an instruction and a state that is in the sync-regs area already. Only exceptions, MSRs
+ * and what has x87 or vector state need v->fd. */
 int corral_assist_complete(struct corral_vcpu *v, const uint8_t *bytes, size_t size);
 
 #endif

@@ -41,10 +41,10 @@ static bool allowed(uint64_t combined, struct rights r)
     return !r.write || (combined & PTE_WRITE) || (!r.user && !r.write_protect);
 }
 
-/* Walks the tables of the guest (SDM 3A, 4.5), setting accessed and dirty as a CPU does. Other vCPUs may change
- * the tables meanwhile: each entry is read once. */
-static enum corral_access_result walk(struct corral_vcpu *v, uint64_t address, struct rights r, uint64_t *gpa,
-                                      struct corral_page_fault *fault)
+/* Walks the tables of the guest (SDM 3A, 4.5), and sets accessed and dirty as a CPU does when `mark`. Other vCPUs
+ * may change the tables meanwhile: each entry is read once. */
+static enum corral_access_result walk(struct corral_vcpu *v, uint64_t address, struct rights r, bool mark,
+                                      uint64_t *gpa, struct corral_page_fault *fault)
 {
     const struct kvm_sregs *sregs = &v->run->s.regs.sregs;
     if (!(sregs->cr0 & CR0_PG)) {
@@ -53,6 +53,9 @@ static enum corral_access_result walk(struct corral_vcpu *v, uint64_t address, s
     }
     if (!(sregs->efer & EFER_LMA))
         return CORRAL_ACCESS_NOT_RAM;
+    unsigned unused_bits = sregs->cr4 & CR4_LA57 ? 7 : 16;
+    if ((uint64_t)((int64_t)(address << unused_bits) >> unused_bits) != address)
+        return CORRAL_ACCESS_NOT_CANONICAL;
 
     *fault = (struct corral_page_fault){address, (r.write ? CORRAL_PF_WRITE : 0) | (r.user ? CORRAL_PF_USER : 0)};
     uint64_t table = sregs->cr3 & PTE_ADDRESS, combined = PTE_WRITE | PTE_USER;
@@ -70,7 +73,7 @@ static enum corral_access_result walk(struct corral_vcpu *v, uint64_t address, s
             return CORRAL_ACCESS_FAULT;
         }
         uint64_t marks = PTE_ACCESSED | (leaf && r.write ? PTE_DIRTY : 0);
-        if ((entry & marks) != marks)
+        if (mark && (entry & marks) != marks)
             __atomic_fetch_or(slot, marks, __ATOMIC_RELAXED);
         table = entry & PTE_ADDRESS;
         if (leaf) {
@@ -81,11 +84,11 @@ static enum corral_access_result walk(struct corral_vcpu *v, uint64_t address, s
     }
 }
 
-void *corral_access_in_place(struct corral_vcpu *v, uint64_t address, size_t size, bool write,
-                             enum corral_access_result *result, struct corral_page_fault *fault)
+static void *host_address(struct corral_vcpu *v, uint64_t address, size_t size, struct rights r, bool mark,
+                          enum corral_access_result *result, struct corral_page_fault *fault)
 {
     uint64_t gpa;
-    *result = walk(v, address, rights_of(&v->run->s.regs, write), &gpa, fault);
+    *result = walk(v, address, r, mark, &gpa, fault);
     if (*result != CORRAL_ACCESS_OK)
         return NULL;
     void *host = corral_ram_at(v->ram, gpa, size);
@@ -94,22 +97,45 @@ void *corral_access_in_place(struct corral_vcpu *v, uint64_t address, size_t siz
     return host;
 }
 
+void *corral_access_in_place(struct corral_vcpu *v, uint64_t address, size_t size, bool write,
+                             enum corral_access_result *result, struct corral_page_fault *fault)
+{
+    return host_address(v, address, size, rights_of(&v->run->s.regs, write), true, result, fault);
+}
+
+/* The part of [address, address + size) that lies in the first page. */
+static size_t part_of(uint64_t address, size_t size)
+{
+    size_t in_page = PAGE - address % PAGE;
+    return in_page < size ? in_page : size;
+}
+
+enum corral_access_result corral_access_check(struct corral_vcpu *v, uint64_t address, size_t size, bool write,
+                                              struct corral_page_fault *fault)
+{
+    enum corral_access_result result;
+    for (size_t part; size; size -= part, address += part) {
+        part = part_of(address, size);
+        if (!host_address(v, address, part, rights_of(&v->run->s.regs, write), false, &result, fault))
+            return result;
+    }
+    return CORRAL_ACCESS_OK;
+}
+
 enum corral_access_result corral_access(struct corral_vcpu *v, uint64_t address, void *buffer, size_t size,
                                         bool write, struct corral_page_fault *fault)
 {
-    enum corral_access_result result;
-    /* First look at every page, so that a fault on the last leaves the first as it was. */
-    for (int copy = 0; copy < 2; copy++) {
-        uint8_t *at = buffer;
-        uint64_t from = address;
-        for (size_t left = size, part; left; left -= part, at += part, from += part) {
-            part = PAGE - from % PAGE < left ? PAGE - from % PAGE : left;
-            uint8_t *host = corral_access_in_place(v, from, part, write, &result, fault);
-            if (!host)
-                return result;
-            if (copy)
-                memcpy(write ? host : at, write ? at : host, part);
-        }
+    /* Every page first, so that a fault on the last leaves the first as it was. */
+    enum corral_access_result result = corral_access_check(v, address, size, write, fault);
+    if (result != CORRAL_ACCESS_OK)
+        return result;
+    uint8_t *at = buffer;
+    for (size_t part; size; size -= part, address += part, at += part) {
+        part = part_of(address, size);
+        uint8_t *host = corral_access_in_place(v, address, part, write, &result, fault);
+        if (!host)
+            return result;
+        memcpy(write ? host : at, write ? at : host, part);
     }
     return CORRAL_ACCESS_OK;
 }

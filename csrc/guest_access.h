@@ -17,7 +17,8 @@ struct corral_page_fault {
 
 enum corral_access_result {
     CORRAL_ACCESS_OK,
-    CORRAL_ACCESS_FAULT,  /* the guest gets a page fault */
+    CORRAL_ACCESS_FAULT, /* the guest gets a page fault */
+    CORRAL_ACCESS_NOT_CANONICAL,
     CORRAL_ACCESS_NOT_RAM /* mapped to a device, to nothing, or by a paging mode that is not walked */
 };
 
@@ -25,6 +26,10 @@ enum corral_access_result {
  * The state is that of run's sync-regs area. */
 enum corral_access_result corral_access(struct corral_vcpu *v, uint64_t address, void *buffer, size_t size,
                                         bool write, struct corral_page_fault *fault);
+
+/* Whether corral_access would succeed. Nothing changes, the tables' accessed and dirty bits included. */
+enum corral_access_result corral_access_check(struct corral_vcpu *v, uint64_t address, size_t size, bool write,
+                                              struct corral_page_fault *fault);
 
 /* The host address of [address, address + size), which must not cross a page; NULL with result set otherwise. */
 void *corral_access_in_place(struct corral_vcpu *v, uint64_t address, size_t size, bool write,

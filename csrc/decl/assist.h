@@ -1,5 +1,21 @@
+enum corral_completion {
+    CORRAL_CLAC,
+    CORRAL_STAC,
+    CORRAL_SYSCALL,
+    CORRAL_BREAKPOINT,
+    CORRAL_SAVE,
+    CORRAL_RESTORE,
+    CORRAL_XCR,
+    CORRAL_CMPXCHG,
+    CORRAL_TIME_STAMP,
+    CORRAL_BARRIER,
+    CORRAL_NATIVELY,
+    CORRAL_EXCEPTION,
+    ...
+};
+
 struct corral_assist {
-    uint64_t completed[14];
+    uint64_t completed[12];
     ...;
 };
 

@@ -150,12 +150,18 @@ struct kvm_mp_state {
     uint32_t mp_state;
 };
 
-
+struct kvm_vcpu_events {
+    struct {
+        uint8_t injected, nr, has_error_code, pending;
+        uint32_t error_code;
+    } exception;
+    ...;
+};
 
 struct kvm_sync_regs {
     struct kvm_regs regs;
     struct kvm_sregs sregs;
-    ...;
+    struct kvm_vcpu_events events;
 };
 
 struct kvm_run {

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from corral.memory import GuestMemory
 from corral.native import CData, ffi, lib
 from tests.support import native_cpu
+from tests.support.xstate import FEATURES, SIZE, XCR0, random_state
 
 CPU = native_cpu.load()
-XCR0 = CPU.native_xcr0()
 RAM = 1 << 20
 OPERAND = 0x8000
 ARITHMETIC = 0x8D5  # CF, PF, AF, ZF, SF, OF
@@ -57,9 +57,10 @@ def fill(guest: Guest, values: list[int], rip: int = 0x1000, rflags: int = 2) ->
 
 
 REGISTERS = st.lists(U64, min_size=16, max_size=16)
+OPERAND_REGISTERS = st.sampled_from([number for number in range(16) if number != 4])  # RSP is not completed
 
 
-@given(REGISTERS, st.integers(0, 15), st.integers(0, 15), st.sampled_from([2, 4, 8]), st.integers(0, 0xFFF))
+@given(REGISTERS, OPERAND_REGISTERS, OPERAND_REGISTERS, st.sampled_from([2, 4, 8]), st.integers(0, 0xFFF))
 def test_popcnt_of_a_register(guest: Guest, values: list[int], to: int, of: int, size: int, flags: int) -> None:
     fill(guest, values, rflags=flags | 2)
     rex = 0x40 | (8 if size == 8 else 0) | (to >> 3) << 2 | of >> 3
@@ -96,7 +97,7 @@ def test_cmpxchg(guest: Guest, values: list[int], operand: bytes, wide: bool, eq
     assert guest.regs.rflags & ZF == flags & ZF
 
 
-@given(REGISTERS, st.integers(0, 15), st.booleans(), st.sampled_from([2, 4, 8]))
+@given(REGISTERS, OPERAND_REGISTERS, st.booleans(), st.sampled_from([2, 4, 8]))
 def test_random_numbers(guest: Guest, values: list[int], to: int, seed: bool, size: int) -> None:
     fill(guest, values, rflags=2 | ARITHMETIC)
     rex = 0x40 | (8 if size == 8 else 0) | to >> 3
@@ -128,9 +129,9 @@ def test_clac_and_stac(guest: Guest) -> None:
     assert guest.regs.rip == 0x1006
 
 
-@pytest.mark.parametrize("code", ["9b", "0faee8", "0faef0", "0faef8", "0f01e8", "660fae36", "0fae3e"])
+@pytest.mark.parametrize("code", ["0faee8", "0faef0", "0faef8", "0f01e8", "660fae36", "0fae3e"])
 def test_barriers_only_go_on(guest: Guest, code: str) -> None:
-    """FWAIT, LFENCE, MFENCE, SFENCE, SERIALIZE, CLWB [rsi], CLFLUSH [rsi]."""
+    """LFENCE, MFENCE, SFENCE, SERIALIZE, CLWB [rsi], CLFLUSH [rsi]."""
     before = [random.getrandbits(64) for _ in range(16)]
     fill(guest, before)
     assert guest.complete(bytes.fromhex(code)) == 1
@@ -138,33 +139,7 @@ def test_barriers_only_go_on(guest: Guest, code: str) -> None:
     assert guest.regs.rip == 0x1000 + len(code) // 2
 
 
-# Extended state. Components that this CPU and this kernel have enabled; x87 instruction pointers stay zero, since
-# whether they are saved without a pending exception differs between makes of CPUs.
-
-FEATURES = [bit for bit in range(63) if XCR0 >> bit & 1 and bit < 9]
-LEGACY, HEADER, SIZE = 512, 64, 4096
-
-
-def component(bit: int) -> tuple[int, int]:
-    registers = ffi.new("uint32_t[4]")
-    lib.corral_host_cpuid(0xD, bit, registers)
-    return registers[1], registers[0]  # offset, size
-
-
-def random_state(rng: random.Random, in_use: int) -> bytearray:
-    """A standard-format area that XRSTOR accepts, with the components of `in_use` in use."""
-    area = bytearray(SIZE)
-    area[0:2] = (0x037F).to_bytes(2, "little")
-    area[24:28] = (0x1F80 | rng.choice([0, 1, 0x20])).to_bytes(4, "little")
-    for register in range(8):  # ten bytes each; the rest of the sixteen is reserved
-        area[32 + 16 * register : 42 + 16 * register] = rng.randbytes(10)
-    area[4] = rng.randrange(256)  # tags
-    area[160:416] = rng.randbytes(256)
-    for bit in FEATURES[2:]:
-        offset, size = component(bit)
-        area[offset : offset + size] = rng.randbytes(size)
-    area[LEGACY : LEGACY + 8] = in_use.to_bytes(8, "little")
-    return area
+# Extended state.
 
 
 def masks() -> st.SearchStrategy[int]:
