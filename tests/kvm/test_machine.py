@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -188,3 +189,20 @@ def test_pause_of_a_thread_that_has_only_just_been_started(cpus: int) -> None:
             for thread in machine.threads:
                 thread.pause()
             assert {thread.state for thread in machine.threads} == {State.PAUSED}
+
+
+def test_vectors_x87_and_their_exceptions_in_a_kernel() -> None:
+    if " avx2 " not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("no AVX2")
+    outcome, sent = run("vector")
+    assert outcome.cause is Cause.RESET, outcome
+    root = round(2**0.5 * 1000000)
+    assert [int(line, 16) for line in sent.split()] == [sum(range(17)), root, crc32c(2), 19, 32]
+
+
+def crc32c(value: int) -> int:
+    """The register that CRC32 makes of 32 bits, from all ones."""
+    register = 0xFFFFFFFF ^ value
+    for _ in range(32):
+        register = register >> 1 ^ (0x82F63B78 if register & 1 else 0)
+    return register
