@@ -18,7 +18,7 @@ EXPLANATIONS = {
     Cause.TRIPLE_FAULT: "An exception could not be delivered, nor the double fault after it. Most often the guest's "
     "stack or interrupt table was not mapped, or it jumped to where no code is.",
     Cause.EMULATION: "This KVM interprets kernel code and does not know this instruction; Corral does not complete it "
-    "either (docs/hosts.md tells what it completes).",
+    "either (docs/assist.md tells what it completes).",
     Cause.FAIL_ENTRY: "The CPU refused the guest's state; a bug in Corral or in KVM, so please report it.",
     Cause.INTERNAL_ERROR: "KVM gave up; its kernel log (dmesg) may tell more.",
     Cause.UNKNOWN_EXIT: "This version of Corral has no handler for the exit.",
