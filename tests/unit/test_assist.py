@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import random
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -153,20 +154,29 @@ def kvm_view(state: bytearray) -> bytearray:
     return bytearray(area)
 
 
+def assert_equal_unless_interrupted(compute: Callable[[], tuple[bytes, bytes]]) -> None:
+    """A CPU may call a component that is in its initial state in use after a context switch (SDM 1, 13.6: XINUSE), and
+    one can come at any time; but not three times in a row in these few instructions."""
+    attempts = [compute() for _ in range(3)]
+    assert any(ours == the_cpus for ours, the_cpus in attempts), "ours is not the CPU's"
+
+
 @given(RANDOM, masks(), masks(), st.sampled_from("soc"))
 def test_saving_agrees_with_the_cpu(rng: random.Random, in_use: int, requested: int, operation: str) -> None:
     state = random_state(rng, in_use)
-    seen = kvm_view(state)
     before = rng.randbytes(SIZE)
-    native = (ctypes.c_uint8 * SIZE)(*before)
-    CPU.native_xsave(bytes(state), native, ctypes.c_uint64(requested), ctypes.c_char(operation.encode()))
-    ours = ffi.new("uint8_t[]", before)
     compacted = operation == "c"
     size = lib.corral_xsave_size(requested, compacted)
-    lib.corral_xsave_put(bytes(seen), ours, requested, compacted, operation != "s")
-    got, expected = bytes(ffi.buffer(ours, SIZE)), bytes(native)
-    assert got[:size] == expected[:size]
-    assert got[size:] == before[size:]
+
+    def ours_and_the_cpus() -> tuple[bytes, bytes]:
+        seen = kvm_view(state)
+        native = (ctypes.c_uint8 * SIZE)(*before)
+        CPU.native_xsave(bytes(state), native, ctypes.c_uint64(requested), ctypes.c_char(operation.encode()))
+        ours = ffi.new("uint8_t[]", before)
+        lib.corral_xsave_put(bytes(seen), ours, requested, compacted, operation != "s")
+        return bytes(ffi.buffer(ours, SIZE)), bytes(native)[:size] + before[size:]
+
+    assert_equal_unless_interrupted(ours_and_the_cpus)
 
 
 @given(RANDOM, masks(), masks(), masks(), st.booleans())
@@ -179,12 +189,14 @@ def test_restoring_agrees_with_the_cpu(
     CPU.native_xsave(bytes(random_state(rng, in_use)), area, ctypes.c_uint64(saved), operation)
     other = random_state(rng, rng.getrandbits(8) & sum(1 << bit for bit in FEATURES))
 
-    native = (ctypes.c_uint8 * SIZE)(*other)
-    CPU.native_xrstor(native, area, ctypes.c_uint64(requested))
-    ours = ffi.new("uint8_t[]", bytes(kvm_view(other)))
-    assert lib.corral_xsave_take(ours, bytes(area), requested, XCR0, False)
-    loaded = kvm_view(bytearray(ffi.buffer(ours, SIZE)))
-    assert loaded == bytes(native)
+    def ours_and_the_cpus() -> tuple[bytes, bytes]:
+        native = (ctypes.c_uint8 * SIZE)(*other)
+        CPU.native_xrstor(native, area, ctypes.c_uint64(requested))
+        ours = ffi.new("uint8_t[]", bytes(kvm_view(other)))
+        assert lib.corral_xsave_take(ours, bytes(area), requested, XCR0, False)
+        return bytes(kvm_view(bytearray(ffi.buffer(ours, SIZE)))), bytes(native)
+
+    assert_equal_unless_interrupted(ours_and_the_cpus)
 
 
 @pytest.mark.parametrize(
