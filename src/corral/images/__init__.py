@@ -1,0 +1,1 @@
+"""Disk images: made from nothing, from a folder or from a tar archive, and looked into. No root, no mounting."""
