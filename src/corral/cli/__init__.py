@@ -11,6 +11,7 @@ from corral.errors import CorralError
 COMMANDS = {
     "boot": "boot a guest: Linux to a shell, or a kernel of yours",
     "doctor": "what this host's KVM is and can, and what is missing",
+    "image": "make disk images from folders and archives, and look into them",
     "kernel": "build, find and list the kernels that Corral boots by itself",
 }
 
@@ -75,6 +76,10 @@ def _dispatch(words: list[str]) -> int:
         from corral.cli import doctor
 
         return doctor.run(words[1:])
+    if words[0] == "image":
+        from corral.cli import image
+
+        return image.run(words[1:])
     from corral.cli import kernel
 
     return kernel.run(words[1:])
