@@ -23,6 +23,18 @@ FILE = f"{MODULE}.abi3.so"
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
 HEADERS = ["<linux/kvm.h>"]
+# What the io_uring engine needs of liburing. It is built in where this compiles and links; Corral has another engine.
+URING_PROBE = """
+#include <liburing.h>
+int corral_probe(struct io_uring *ring);
+int corral_probe(struct io_uring *ring)
+{
+    struct io_uring_params p = {.flags = IORING_SETUP_CQSIZE, .features = IORING_FEAT_RSRC_TAGS};
+    io_uring_prep_poll_multishot(io_uring_get_sqe(ring), 0, 0);
+    io_uring_submit_and_wait_timeout(ring, 0, 1, 0, 0);
+    return io_uring_queue_init_params(8, ring, &p);
+}
+"""
 
 
 def generated_source() -> str:
@@ -41,13 +53,30 @@ def generated_source() -> str:
         return source.read_text()
 
 
-def compile_shim(into: Path, sanitize: bool = False) -> Path:
+def find_uring(compiler: list[str]) -> list[str] | None:
+    """What to link for liburing, the static one if it can be part of a shared object; None where there is none."""
+    printed = subprocess.run([*compiler, "-print-file-name=liburing.a"], capture_output=True, text=True)
+    static = printed.stdout.strip()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.c"
+        source.write_text(URING_PROBE)
+        for library in ([static, "-Wl,--exclude-libs,ALL"], ["-luring"]):
+            command = [*compiler, "-w", "-fPIC", "-shared", str(source), *library, "-o", str(source.with_suffix(".so"))]
+            if subprocess.run(command, capture_output=True).returncode == 0:
+                return library
+    return None
+
+
+def compile_shim(into: Path, sanitize: bool = False, uring: bool = True) -> Path:
     """Compiles csrc/*.c (all warnings are errors) and the generated module into `into`; returns the module."""
     into.mkdir(parents=True, exist_ok=True)
     compiler = shlex.split(os.environ.get("CC", "gcc"))
     flags = ["-O2", "-std=gnu11", "-fPIC", "-pthread", "-fvisibility=hidden", f"-I{CSRC}"]
     if sanitize:
         flags += SANITIZE
+    libraries = find_uring(compiler) if uring else None
+    if libraries is not None:
+        flags.append("-DCORRAL_HAVE_URING")
     with tempfile.TemporaryDirectory() as folder:
         generated = Path(folder) / f"{MODULE}.c"
         generated.write_text(generated_source())
@@ -64,7 +93,8 @@ def compile_shim(into: Path, sanitize: bool = False) -> Path:
         target = into / FILE
         # Linked beside its place and moved: a running Corral keeps the file that it has mapped.
         linked = Path(folder) / FILE
-        link = [*compiler, "-shared", "-pthread", *(SANITIZE if sanitize else []), *objects, "-o", str(linked)]
+        link = [*compiler, "-shared", "-pthread", *(SANITIZE if sanitize else []), *objects]
+        link += [*(libraries or []), "-o", str(linked)]
         subprocess.run(link, check=True)
         temporary = into / f".{FILE}.{os.getpid()}"
         temporary.write_bytes(linked.read_bytes())
@@ -100,8 +130,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compile the C shim of Corral into a folder.")
     parser.add_argument("--into", type=Path, required=True, help="folder that gets " + FILE)
     parser.add_argument("--sanitize", action="store_true", help="with AddressSanitizer and UBSan")
+    parser.add_argument("--without-uring", action="store_true", help="as where liburing is missing")
     options = parser.parse_args()
-    print(compile_shim(options.into, options.sanitize))
+    print(compile_shim(options.into, options.sanitize, uring=not options.without_uring))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+/* virtio-blk's data plane: from a queue's doorbell to its interrupt (virtio 1.2 section 5.2).
+ *
+ * The transport sets features and queues up and starts it; from then on threads of ours serve the queues. */
+#ifndef CORRAL_BLK_H
+#define CORRAL_BLK_H
+
+#include "memory.h"
+#include "virtio_irq.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CORRAL_BLK_URING                                                                                          \
+    0 /* io_uring; corral_blk_create: ENOSYS where it was not built in or the host refuses it */
+#define CORRAL_BLK_THREADS 1 /* a pool of threads and plain system calls; everywhere */
+#define CORRAL_BLK_NULL 2    /* every request succeeds at once and moves no data: for benchmarks */
+
+/* What a transport puts into the configuration space. */
+#define CORRAL_BLK_SEG_MAX 254 /* data segments of a request */
+#define CORRAL_BLK_QUEUES_MAX 64
+#define CORRAL_BLK_RANGES_MAX 16              /* of one DISCARD or WRITE_ZEROES */
+#define CORRAL_BLK_RANGE_SECTORS_MAX 0x400000 /* 2 GiB, in one of these ranges */
+
+#define CORRAL_BLK_LATENCY_BUCKETS 40
+
+/* Descriptors in here stay the caller's and must be open until corral_blk_destroy. */
+struct corral_blk_config {
+    int fd;              /* the image: a regular file or a block device */
+    int overlay_fd;      /* -1: none. Else an empty private file that takes every write; fd is only read then */
+    uint64_t size;       /* bytes, a multiple of 512 */
+    uint32_t block_size; /* of fd where it is O_DIRECT: power of two, 512 to 4096; else a hint */
+    bool read_only;
+    bool write_through; /* every write is on stable storage before it completes, whatever the guest negotiates */
+    bool direct;        /* fd is O_DIRECT; not together with an overlay */
+    char id[20];        /* what GET_ID says; padded with zeros */
+    char name[16];      /* of the threads */
+    uint16_t n_queues;
+    unsigned engine;                           /* CORRAL_BLK_URING, ... */
+    unsigned n_threads;                        /* of CORRAL_BLK_THREADS; 0: four */
+    uint64_t ops_per_second, bytes_per_second; /* 0: no limit */
+    int broken_fd;                             /* eventfd signalled when a queue breaks; -1: none */
+
+    /* For tests: every Nth call of the backend fails with fault_errno without being made or, when that is 0, moves
+     * a third of its bytes. 0: never. */
+    unsigned fault_every;
+    int fault_errno;
+};
+
+struct corral_virtq_setup {
+    uint16_t size;
+    bool ready; /* false: the driver does not use this queue */
+    uint64_t desc, avail, used;
+};
+
+/* Counters of one queue, from creation on. */
+struct corral_blk_stats {
+    uint64_t reads, writes, flushes, discards, write_zeroes, get_ids, others; /* completed, with any status */
+    uint64_t read_bytes, written_bytes;                                       /* of those that succeeded */
+    uint64_t errors;                                                          /* completed with IOERR */
+    uint64_t refused;                                                         /* completed with UNSUPP */
+    uint64_t interrupts, interrupts_saved;        /* used index publications with an interrupt and without */
+    uint64_t rounds;                              /* looks at the queue that found something */
+    uint64_t latency[CORRAL_BLK_LATENCY_BUCKETS]; /* [n]: 2^n to 2^(n+1) ns from being popped to being pushed */
+};
+
+struct corral_blk;
+
+/* NULL with errno: EINVAL, ENOMEM, ENOSYS (this engine, here), or what preparing the overlay gave. */
+struct corral_blk *corral_blk_create(const struct corral_blk_config *config, const struct corral_ram *ram,
+                                     struct corral_virtio_irq *irq);
+
+/* Serves the queues that are ready, n_queues of each array. `features` as negotiated. 0; -EBUSY: runs already;
+ * -EINVAL, -EFAULT: a queue; or what starting threads gave. */
+int corral_blk_start(struct corral_blk *b, uint64_t features, const struct corral_virtq_setup *queues,
+                     const int *kick_fds);
+
+/* Takes no more requests, finishes those it has, and returns when nothing of ours touches guest memory any more.
+ * In any state; start may follow. */
+int corral_blk_stop(struct corral_blk *b);
+
+/* Stops first. NULL is allowed. */
+void corral_blk_destroy(struct corral_blk *b);
+
+/* True when a queue broke since the last start: the device needs a reset. */
+bool corral_blk_failed(const struct corral_blk *b);
+
+/* The writeback field of the configuration space (section 5.2.4), true at the start. False makes what is written
+ * so far stable before it returns; -errno when that failed. */
+int corral_blk_set_writeback(struct corral_blk *b, bool on);
+
+/* Counters of queue `index` as they are now. -EINVAL: no such queue. */
+int corral_blk_stats(const struct corral_blk *b, unsigned index, struct corral_blk_stats *stats);
+
+/* Whether CORRAL_BLK_URING was built in. */
+bool corral_blk_has_uring(void);
+
+#endif

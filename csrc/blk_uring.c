@@ -1,0 +1,348 @@
+/* The io_uring engine: one thread a disk, which waits for doorbells and for its calls in the same place, and makes
+ * all calls of a round with one system call.
+ *
+ * Doorbells are multishot polls of the eventfds. Nobody reads those: each signal is an edge, and an edge is
+ * enough, since a round looks at all queues. */
+#include "blk_device.h"
+
+#include <errno.h>
+
+#ifdef CORRAL_HAVE_URING
+
+#include "vcpu.h"
+
+#include <liburing.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ENTRIES 256
+
+/* user_data of what is not a request; those are pointers, and even. */
+#define TAG_STOP 1
+#define TAG_QUEUE(i) (((uint64_t)(i) << 2) | 3)
+
+struct worker {
+    struct corral_blk *b;
+    pthread_t thread;
+    struct io_uring ring;
+    struct corral_blk_request *ready, **last; /* were parked, may go on */
+    unsigned in_flight;                       /* taken and not yet finished */
+    pthread_mutex_t lock;                     /* of started */
+    pthread_cond_t has_started;
+    int started; /* 1: not yet known; else what corral_blk_start gets */
+};
+
+static int set_up(struct io_uring *ring, unsigned entries, unsigned cq_entries)
+{
+    /* The newest way that the host knows of finishing calls only when we ask for it. The flag has io_uring_submit
+     * ask as well, so that a guest which never pauses does not keep what is finished from being seen. */
+    static const unsigned flags[] = {
+#ifdef IORING_SETUP_DEFER_TASKRUN
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG, /* Linux 6.1 */
+#endif
+#ifdef IORING_SETUP_COOP_TASKRUN
+        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, /* 5.19 */
+#endif
+        0};
+    int error = -ENOSYS;
+    for (unsigned i = 0; i < sizeof flags / sizeof *flags; i++) {
+        struct io_uring_params p = {.flags = flags[i] | IORING_SETUP_CQSIZE, .cq_entries = cq_entries};
+        error = io_uring_queue_init_params(entries, ring, &p);
+        if (error == -EINVAL)
+            continue;
+        /* Multishot polls came with Linux 5.13, and so did this. */
+        if (!error && !(p.features & IORING_FEAT_RSRC_TAGS)) {
+            io_uring_queue_exit(ring);
+            return -ENOSYS;
+        }
+        break;
+    }
+    return error;
+}
+
+int corral_blk_uring_probe(void)
+{
+    struct io_uring ring;
+    if (set_up(&ring, 4, 8) < 0)
+        return -ENOSYS;
+    io_uring_queue_exit(&ring);
+    return 0;
+}
+
+bool corral_blk_has_uring(void)
+{
+    return true;
+}
+
+static struct io_uring_sqe *get_sqe(struct worker *w)
+{
+    struct io_uring_sqe *sqe;
+    while (!(sqe = io_uring_get_sqe(&w->ring)))
+        io_uring_submit(&w->ring);
+    return sqe;
+}
+
+static void watch(struct worker *w, int fd, uint64_t tag)
+{
+    struct io_uring_sqe *sqe = get_sqe(w);
+    io_uring_prep_poll_multishot(sqe, fd, POLLIN);
+    sqe->user_data = tag;
+}
+
+static void call(struct worker *w, struct corral_blk_request *r)
+{
+    struct io_uring_sqe *sqe = get_sqe(w);
+    const struct corral_blk_call *c = &r->call;
+    /* Without a vector where one buffer is all: the kernel copies none then. */
+    bool single = c->n_iov == 1 && c->length <= INT32_MAX;
+    switch (c->op) {
+    case CORRAL_BLK_READ:
+        if (single)
+            io_uring_prep_read(sqe, c->file, c->iov->iov_base, c->length, c->offset);
+        else
+            io_uring_prep_readv(sqe, c->file, c->iov, c->n_iov, c->offset);
+        break;
+    case CORRAL_BLK_WRITE:
+        if (single)
+            io_uring_prep_write(sqe, c->file, c->iov->iov_base, c->length, c->offset);
+        else
+            io_uring_prep_writev(sqe, c->file, c->iov, c->n_iov, c->offset);
+        sqe->rw_flags = c->flags;
+        break;
+    case CORRAL_BLK_SYNC:
+        io_uring_prep_fsync(sqe, c->file, IORING_FSYNC_DATASYNC);
+        break;
+    case CORRAL_BLK_ALLOCATE:
+        io_uring_prep_fallocate(sqe, c->file, c->flags, c->offset, c->length);
+        break;
+    }
+    sqe->flags |= IOSQE_FIXED_FILE;
+    sqe->user_data = (uintptr_t)r;
+}
+
+static void go_on(struct worker *w, struct corral_blk_request *r, uint64_t now)
+{
+    for (;;) {
+        switch (corral_blk_step(w->b, r)) {
+        case CORRAL_BLK_DONE:
+            corral_blk_finish(r, now);
+            w->in_flight--;
+            return;
+        case CORRAL_BLK_PARKED:
+            return;
+        case CORRAL_BLK_CALL:;
+            int64_t result = corral_blk_before_call(w->b, r);
+            if (result >= 0) {
+                call(w, r);
+                return;
+            }
+            corral_blk_result(w->b, r, result);
+        }
+    }
+}
+
+static void uring_submit(struct corral_blk *b, struct corral_blk_request *r)
+{
+    struct worker *w = b->worker;
+    r->next = NULL;
+    *w->last = r;
+    w->last = &r->next;
+}
+
+/* Takes what the kernel has finished. */
+static bool reap(struct worker *w)
+{
+    struct io_uring_cqe *cqe;
+    unsigned head, n = 0;
+    uint64_t now = corral_blk_now();
+    io_uring_for_each_cqe(&w->ring, head, cqe)
+    {
+        n++;
+        uint64_t tag = cqe->user_data;
+        if (tag == LIBURING_UDATA_TIMEOUT)
+            continue;
+        if (!(tag & 1)) {
+            struct corral_blk_request *r = (void *)(uintptr_t)tag;
+            corral_blk_result(w->b, r, cqe->res);
+            go_on(w, r, now);
+        } else if (!(cqe->flags & IORING_CQE_F_MORE) && cqe->res >= 0) {
+            watch(w, tag == TAG_STOP ? w->b->stop_fd : w->b->queues[tag >> 2].kick_fd, tag);
+        }
+    }
+    io_uring_cq_advance(&w->ring, n);
+    return n;
+}
+
+static bool resume(struct worker *w)
+{
+    struct corral_blk_request *r = w->ready;
+    w->ready = NULL;
+    w->last = &w->ready;
+    bool some = r;
+    while (r) {
+        struct corral_blk_request *next = r->next;
+        go_on(w, r, corral_blk_now());
+        r = next;
+    }
+    return some;
+}
+
+/* Takes what the guest has added, as far as the limits let it. */
+static bool take(struct worker *w)
+{
+    struct corral_blk *b = w->b;
+    uint64_t now = corral_blk_now();
+    bool some = false;
+    for (unsigned i = 0; i < b->config.n_queues; i++) {
+        struct corral_blk_queue *q = &b->queues[i];
+        struct corral_blk_request *r;
+        if (!q->ready || q->vq.broken)
+            continue;
+        corral_virtq_ignore(&q->vq);
+        unsigned n = 0;
+        /* Not for ever: what is finished wants to be told. */
+        while (n < ENTRIES && !corral_blk_held_back(b, now) && corral_blk_take(b, q, now, &r) > 0) {
+            w->in_flight++;
+            n++;
+            go_on(w, r, now);
+        }
+        q->stats.rounds += n != 0;
+        some |= n;
+    }
+    return some;
+}
+
+static void publish(struct worker *w)
+{
+    for (unsigned i = 0; i < w->b->config.n_queues; i++)
+        if (w->b->queues[i].ready)
+            corral_blk_publish(w->b, &w->b->queues[i]);
+}
+
+static void sleep_until_news(struct worker *w, uint64_t held_back)
+{
+    struct io_uring_cqe *cqe;
+    struct __kernel_timespec timeout = {held_back / 1000000000, held_back % 1000000000};
+    if (held_back)
+        io_uring_submit_and_wait_timeout(&w->ring, &cqe, 1, &timeout, NULL);
+    else
+        io_uring_submit_and_wait(&w->ring, 1);
+}
+
+static void serve(struct worker *w)
+{
+    struct corral_blk *b = w->b;
+    for (;;) {
+        bool stopping = corral_blk_stopping(b);
+        bool some = reap(w);
+        some |= resume(w);
+        publish(w);
+        if (!stopping)
+            some |= take(w);
+        else if (!w->in_flight)
+            return;
+        if (io_uring_sq_ready(&w->ring)) {
+            /* Reads that the page cache has are finished by this. */
+            io_uring_submit(&w->ring);
+            continue;
+        }
+        publish(w);
+        uint64_t held_back = stopping ? 0 : corral_blk_held_back(b, corral_blk_now());
+        if (some || w->ready || (!stopping && !held_back && corral_blk_listen(b)))
+            continue;
+        sleep_until_news(w, held_back);
+    }
+}
+
+static int prepare(struct worker *w)
+{
+    struct corral_blk *b = w->b;
+    unsigned in_flight = ENTRIES;
+    for (unsigned i = 0; i < b->config.n_queues; i++)
+        in_flight += b->queues[i].ready ? b->queues[i].vq.size : 0;
+    /* More than this is kept by the kernel until there is room (IORING_FEAT_NODROP). */
+    int error = set_up(&w->ring, ENTRIES, in_flight < 16384 ? 2 * in_flight : 32768);
+    if (error < 0)
+        return error;
+    error = io_uring_register_files(&w->ring, b->files, CORRAL_BLK_FILES);
+    if (error < 0) {
+        io_uring_queue_exit(&w->ring);
+        return error;
+    }
+    watch(w, b->stop_fd, TAG_STOP);
+    for (unsigned i = 0; i < b->config.n_queues; i++)
+        if (b->queues[i].ready)
+            watch(w, b->queues[i].kick_fd, TAG_QUEUE(i));
+    return 0;
+}
+
+static void *work(void *argument)
+{
+    struct worker *w = argument;
+    corral_name_thread(w->b->config.name);
+    int error = prepare(w); /* here: a ring may belong to the thread that made it */
+    pthread_mutex_lock(&w->lock);
+    w->started = error;
+    pthread_cond_signal(&w->has_started);
+    pthread_mutex_unlock(&w->lock);
+    if (error < 0)
+        return NULL;
+    serve(w);
+    io_uring_queue_exit(&w->ring);
+    return NULL;
+}
+
+static void stop(struct corral_blk *b)
+{
+    struct worker *w = b->worker;
+    pthread_join(w->thread, NULL);
+    pthread_mutex_destroy(&w->lock);
+    pthread_cond_destroy(&w->has_started);
+    free(w);
+    b->worker = NULL;
+}
+
+static int start(struct corral_blk *b)
+{
+    struct worker *w = calloc(1, sizeof *w);
+    if (!w)
+        return -ENOMEM;
+    w->b = b;
+    w->last = &w->ready;
+    w->started = 1;
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->has_started, NULL);
+    b->worker = w;
+    int error = corral_blk_thread(&w->thread, work, w);
+    if (error < 0) {
+        free(w);
+        return error;
+    }
+    pthread_mutex_lock(&w->lock);
+    while (w->started == 1)
+        pthread_cond_wait(&w->has_started, &w->lock);
+    error = w->started;
+    pthread_mutex_unlock(&w->lock);
+    if (error < 0)
+        stop(b);
+    return error;
+}
+
+const struct corral_blk_engine corral_blk_uring = {start, stop, uring_submit};
+
+#else /* built where liburing is missing */
+
+int corral_blk_uring_probe(void)
+{
+    return -ENOSYS;
+}
+
+bool corral_blk_has_uring(void)
+{
+    return false;
+}
+
+const struct corral_blk_engine corral_blk_uring = {0};
+
+#endif
