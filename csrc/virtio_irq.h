@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 /* InterruptStatus and InterruptACK (virtio 1.2, 4.2.2). */
-#define CORRAL_VIRTIO_USED_BUFFER 1u
-#define CORRAL_VIRTIO_CONFIG_CHANGE 2u
+#define CORRAL_VIRTIO_USED 1u
+#define CORRAL_VIRTIO_CONFIG 2u
 
 struct corral_virtio_irq {
     int fd;          /* eventfd that an irqfd binds to the line */

@@ -6,8 +6,48 @@ from corral.errors import ConfigError
 from corral.memory import check_size
 from corral.record import record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MOST_CPUS = 64
+MOST_DISKS = 16
+LONGEST_SERIAL = 20  # bytes (virtio 1.2, 5.2.6: GET_ID)
+CACHES = ("writeback", "direct", "writethrough")
 _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+@record(frozen=True)
+class DiskConfig:
+    """A disk over the raw image or block device at `path`.
+
+    `snapshot`: what the guest writes is kept beside the image, in a file without a name, and gone with the guest.
+    `cache`: "writeback" and "direct" (which does without the host's page cache) are durable when the guest flushes,
+    "writethrough" with every write. `raw`: the image is raw even if it begins like another format. `operations` and
+    `bandwidth` (bytes) are limits per second, 0 for none. Raises ConfigError.
+    """
+
+    path: str
+    read_only: bool = False
+    snapshot: bool = False
+    cache: str = "writeback"
+    serial: str = ""
+    id: str = ""
+    raw: bool = False
+    operations: int = 0
+    bandwidth: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise ConfigError("--disk needs the path of an image: --disk disk.img")
+        if self.cache not in CACHES:
+            raise ConfigError(f"--disk {self.path}: cache={self.cache} is none of {', '.join(CACHES)}")
+        if len(self.serial.encode()) > LONGEST_SERIAL or not self.serial.isprintable():
+            raise ConfigError(f"--disk {self.path}: a serial number has at most {LONGEST_SERIAL} printable bytes")
+        if self.snapshot and self.cache != "writeback":
+            raise ConfigError(f"--disk {self.path}: cache={self.cache} is of no use with snapshot=on; leave one out")
+        if self.read_only and self.snapshot:
+            raise ConfigError(f"--disk {self.path}: ro and snapshot=on exclude each other; choose one")
 
 
 @record(frozen=True)
@@ -22,13 +62,50 @@ class MachineConfig:
     cmdline: str = ""
     memory: int = 512 << 20
     cpus: int = 1
+    disks: tuple[DiskConfig, ...] = ()
 
     def __post_init__(self) -> None:
         check_size(self.memory)
         if not 1 <= self.cpus <= MOST_CPUS:
             raise ConfigError(f"{self.cpus} CPUs: a guest has 1 to {MOST_CPUS}")
+        if len(self.disks) > MOST_DISKS:
+            raise ConfigError(f"{len(self.disks)} disks: a guest has at most {MOST_DISKS}")
+        names = [disk.id for disk in self.disks if disk.id]
+        if len(set(names)) < len(names):
+            raise ConfigError("two disks have the same id; give each its own")
         if "\0" in self.cmdline:
             raise ConfigError("the kernel command line has a NUL byte in it")
+
+
+def parse_disk(text: str) -> DiskConfig:
+    """From "PATH[,ro][,snapshot=on][,cache=...][,serial=S][,id=N][,ops=N][,bytes=SIZE][,format=raw]".
+
+    A path's own commas are doubled. Raises ConfigError.
+    """
+    path, *words = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
+    values: dict[str, Any] = {"path": path}
+    for word in words:
+        name, _, value = word.partition("=")
+        if word == "ro":
+            values["read_only"] = True
+        elif name == "snapshot" and value in ("on", "off"):
+            values["snapshot"] = value == "on"
+        elif word == "format=raw":
+            values["raw"] = True
+        elif name == "format":
+            raise ConfigError(f"--disk {path}: {value} images are not supported; convert it: qemu-img convert -O raw")
+        elif name in ("cache", "serial", "id") and value:
+            values[name] = value
+        elif name == "ops" and value.isascii() and value.isdigit() and 0 < len(value) <= 15:
+            values["operations"] = int(value)
+        elif name == "bytes":
+            values["bandwidth"] = parse_size(value)
+        else:
+            raise ConfigError(
+                f"--disk {path}: {word!r} is none of ro, snapshot=on, cache={'|'.join(CACHES)}, serial=S, id=N, "
+                "ops=N, bytes=SIZE, format=raw; write a comma of the path twice"
+            )
+    return DiskConfig(**values)
 
 
 def parse_size(text: str) -> int:

@@ -25,6 +25,8 @@ from corral.vcpu import VcpuThread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.config import DiskConfig
+    from corral.devices.virtio.mmio import MmioTransport
     from corral.kvm.vcpu import Vcpu
 
 
@@ -73,6 +75,7 @@ class Machine:
         entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd)
 
         self._create_devices(undo)
+        self.disks = [self._create_disk(index, disk, undo) for index, disk in enumerate(config.disks)]
         self.vcpus = [self._create_vcpu(index, undo) for index in range(config.cpus)]
         registers.enter(self.vcpus[0], self.memory, entry)
         for slot, (gpa, length) in enumerate(self.memory.regions):
@@ -100,6 +103,25 @@ class Machine:
         self.ports.claim(*layout.RTC_PORTS, Cmos())
         self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
 
+    def _create_disk(self, index: int, config: DiskConfig, undo: Undo) -> MmioTransport:
+        from corral.devices.virtio.blk import Disk
+        from corral.devices.virtio.mmio import SIZE, MmioTransport
+        from corral.disk_image import DiskImage
+        from corral.irq import VirtioInterrupt
+
+        image = DiskImage(config)
+        undo.push(image.close)
+        interrupt = VirtioInterrupt(self.vm, layout.VIRTIO_GSIS[index])
+        undo.push(interrupt.close)
+        disk = Disk(config, image, self.memory, interrupt, self.config.cpus, f"blk{index}")
+        undo.push(disk.close)
+        transport = MmioTransport(disk, interrupt)
+        undo.push(transport.close)
+        base = layout.virtio_mmio(index)
+        transport.connect(self.vm, base)
+        self.mmio.claim(base, base + SIZE - 1, transport)
+        return transport
+
     def _create_vcpu(self, index: int, undo: Undo) -> Vcpu:
         vcpu = self.vm.create_vcpu(index, self.memory.native)
         undo.push(vcpu.close)
@@ -112,6 +134,8 @@ class Machine:
             registers.firmware_lapic(vcpu)
         self.serial.attach(vcpu, layout.COM1_PORTS)
         vcpu.claim_ports(*layout.POST_PORTS, lib.corral_pio_constant, _ALL_ONES)
+        for slot, disk in enumerate(self.disks):
+            disk.attach(vcpu, layout.virtio_mmio(slot))
         return vcpu
 
     def start(self) -> None:

@@ -337,7 +337,7 @@ class Disk:
         if not select.select([self.irq_fd], [], [], timeout)[0]:
             return False
         os.eventfd_read(self.irq_fd)
-        lib.corral_virtio_acknowledge(self.irq, 3)
+        lib.corral_virtio_irq_access(self.irq, True, 4, 4, ffi.new("uint32_t *", 3))
         return True
 
     def status(self, request: Request) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from corral.config import MachineConfig, parse_size
+from corral.config import DiskConfig, MachineConfig, parse_disk, parse_size
 from corral.errors import ConfigError
 
 
@@ -39,3 +39,49 @@ def test_what_is_no_size(text: str) -> None:
 def test_what_no_machine_can_have(field: str, value: object) -> None:
     with pytest.raises(ConfigError):
         MachineConfig(kernel="vmlinux", **{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "disk"),
+    [
+        ("a.img", DiskConfig("a.img")),
+        ("a,,b.img,ro", DiskConfig("a,b.img", read_only=True)),
+        ("a.img,ro,cache=direct", DiskConfig("a.img", read_only=True, cache="direct")),
+        ("/dev/sdb,serial=S 1,id=data", DiskConfig("/dev/sdb", serial="S 1", id="data")),
+        ("a.img,ops=100,bytes=20M", DiskConfig("a.img", operations=100, bandwidth=20 << 20)),
+        ("a.img,format=raw", DiskConfig("a.img", raw=True)),
+        ("a.img,snapshot=off,cache=writethrough", DiskConfig("a.img", cache="writethrough")),
+    ],
+)
+def test_disks_as_words(text: str, disk: DiskConfig) -> None:
+    assert parse_disk(text) == disk
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            ",ro",
+            "a,rw",
+            "a,cache=fast",
+            "a,serial=",
+            "a,serial=" + "x" * 21,
+            "a,ops=-1",
+            "a,format=qcow2",
+            "a,ops=",
+            "a,bytes=x",
+        ),
+        *("a,ro,snapshot=on", "a,snapshot=maybe", "a,snapshot=on,cache=direct", "a,", "a,serial=\x1b[2J"),
+    ],
+)
+def test_disks_that_cannot_be(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--disk|size"):
+        parse_disk(text)
+
+
+def test_machines_with_too_many_disks_or_two_of_a_name() -> None:
+    with pytest.raises(ConfigError, match="at most 16"):
+        MachineConfig("k", disks=(DiskConfig("a"),) * 17)
+    with pytest.raises(ConfigError, match="same id"):
+        MachineConfig("k", disks=(DiskConfig("a", id="x"), DiskConfig("b", id="x")))

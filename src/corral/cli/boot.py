@@ -8,7 +8,7 @@ import sys
 from corral.chassis import Chassis
 from corral.cli import terminal
 from corral.cli.options import Arguments, Command, Option, parse
-from corral.config import MachineConfig, parse_size
+from corral.config import MachineConfig, parse_disk, parse_size
 from corral.errors import ConfigError, GuestError, GuestTimeout
 from corral.kvm.system import Kind, host_kind
 
@@ -29,6 +29,8 @@ ends, and with it the guest.""",
         Option("append", "STR", "kernel parameters, after Corral's own: the last one counts"),
         Option("memory", "SIZE", "guest memory, like 512M or 6G (default: 512M, less on a pagetable KVM)"),
         Option("cpus", "N", "virtual CPUs, 1 to 64 (default: 1)"),
+        Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
+        Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
@@ -40,6 +42,13 @@ examples:
   echo 'cat /proc/cpuinfo' | corral boot     a script
   corral boot ./vmlinux --append debug       your kernel
   corral boot ./vmlinuz --initrd my.cpio --memory 2G --console file:boot.log --timeout 60
+  corral boot --disk rootfs.img              the system that is on the image
+  corral boot --disk base.img,snapshot=on    the same, and the image stays as it is
+  corral boot --root none --disk data.img -- 'mount /dev/vda /mnt && ls /mnt'
+
+--disk takes after the path: ro; snapshot=on (writes are gone with the guest); cache=writeback, direct (past
+  the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
+  format=raw (it is raw although it begins like another format)
 
 exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down or reset without a word;
   2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout""",
@@ -62,7 +71,7 @@ def run(words: list[str]) -> int:
     terminal.leave_on_signals()
     # What is wrong with the command line is told before anything is fetched, built or written.
     notices: list[str] = []
-    machine_alone = _machine_alone(arguments.values, notices)
+    machine_alone = _machine_alone(arguments, notices)
     with _Output(where) as output:
         chassis = Chassis()
         try:
@@ -88,12 +97,14 @@ def run(words: list[str]) -> int:
             return _conclude(outcome, machine, arguments, timeout, tail)
 
 
-def _machine_alone(values: dict[str, str], notices: list[str]) -> MachineConfig:
+def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
     """The machine that was asked for, without its kernel."""
+    values = arguments.values
     from corral.guests.default import MEMORY
 
     memory = parse_size(values["memory"]) if "memory" in values else MEMORY[host_kind()]
-    config = MachineConfig(kernel="", memory=memory, cpus=_number(values.get("cpus", "1"), "--cpus"))
+    disks = tuple(parse_disk(text) for text in arguments.every.get("disk", []))
+    config = MachineConfig(kernel="", memory=memory, cpus=_number(values.get("cpus", "1"), "--cpus"), disks=disks)
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     amounts = f"--memory {memory / (1 << 30):g} GiB: this host has {host / (1 << 30):.1f} GiB"
     if memory > ABSURD * host:
@@ -110,10 +121,11 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig, notices: list[str
     kind = host_kind()
     initrd = arguments.values.get("initrd")
     cmdline: list[str] = []
+    root = _root(arguments, machine)
     if not arguments.operands:
         from corral.guests.default import choose
 
-        choice = choose(kind, machine.cpus)
+        choice = choose(kind, machine.cpus, bool(machine.disks))
         with terminal.Progress() as progress:
             found = choice.get(progress)
         notices.append(f"Linux {found.version}, {choice.why}")
@@ -128,6 +140,10 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig, notices: list[str
             cmdline.append(parameters.for_kind(kind, stock=not small))
         else:
             initrd = initrd or "none"
+    if machine.disks:
+        cmdline.append(parameters.for_disks(len(machine.disks), root))
+    if root is not None:
+        initrd = initrd or "none"
     if arguments.rest:
         cmdline.append(parameters.for_command(arguments.rest))
     if arguments.values.get("append"):
@@ -143,7 +159,22 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig, notices: list[str
         cmdline=" ".join(cmdline),
         memory=machine.memory,
         cpus=machine.cpus,
+        disks=machine.disks,
     )
+
+
+def _root(arguments: Arguments, machine: MachineConfig) -> int | None:
+    """The number of the disk with the root file system. A command needs Corral's init, so it has no such disk."""
+    wanted = arguments.values.get("root", "none" if arguments.rest or not machine.disks else "0")
+    if wanted == "none":
+        return None
+    names = [disk.id for disk in machine.disks]
+    number = names.index(wanted) if wanted in names else _number(wanted, "--root")
+    if number >= len(machine.disks):
+        raise ConfigError(f"--root {number}: there are {len(machine.disks)} disks, and the first is number 0")
+    if arguments.rest:
+        raise ConfigError("a command runs in Corral's own initramfs, not in a disk's system; leave --root or it out")
+    return number
 
 
 def _is_linux(kernel: str) -> bool:

@@ -46,11 +46,19 @@ class Command:
 
 @record(frozen=True)
 class Arguments:
-    """A parsed command line. Switches have the value ""; `rest` is None without `--`."""
+    """A parsed command line. Switches have the value ""; `rest` is None without `--`.
 
-    values: dict[str, str]
+    `every` has each option's values in order.
+    """
+
+    every: dict[str, list[str]]
     operands: list[str]
     rest: list[str] | None
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Of each option the last value."""
+        return {name: values[-1] for name, values in self.every.items()}
 
 
 def parse(command: Command, words: list[str]) -> Arguments | None:
@@ -60,7 +68,7 @@ def parse(command: Command, words: list[str]) -> Arguments | None:
     """
     by_name = {option.name: option for option in command.options}
     hint = f"see corral {command.name} --help"
-    values: dict[str, str] = {}
+    every: dict[str, list[str]] = {}
     operands: list[str] = []
     queue = list(words)
     while queue:
@@ -68,7 +76,7 @@ def parse(command: Command, words: list[str]) -> Arguments | None:
         if word == "--":
             if not command.rest:
                 raise ConfigError(f"corral {command.name} takes nothing after --; {hint}")
-            return Arguments(values, operands, queue)
+            return Arguments(every, operands, queue)
         if word in ("-h", "--help"):
             return None
         if not word.startswith("-") or word == "-":
@@ -86,5 +94,5 @@ def parse(command: Command, words: list[str]) -> Arguments | None:
             value = queue.pop(0)
         elif equals and not option.metavar:
             raise ConfigError(f"--{name} takes no value; {hint}")
-        values[name] = value
-    return Arguments(values, operands, None)
+        every.setdefault(name, []).append(value)
+    return Arguments(every, operands, None)

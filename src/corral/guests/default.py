@@ -45,12 +45,13 @@ class Choice:
         return kernel.KernelFile(found.name, found.version, path, found.symbols)
 
 
-def choose(kind: Kind, cpus: int) -> Choice:
-    """The kernel for this kind of KVM and so many CPUs."""
-    if kind is Kind.PAGETABLE:
+def choose(kind: Kind, cpus: int, disks: bool = False) -> Choice:
+    """The kernel for this kind of KVM, so many CPUs, and with or without disks."""
+    if kind is Kind.PAGETABLE or disks:
         from corral.guests import kernel
 
-        return Choice(kernel.variant(cpus), "the small kernel, because this KVM interprets kernel code")
+        reason = "this KVM interprets kernel code" if kind is Kind.PAGETABLE else "it finds disks by itself"
+        return Choice(kernel.variant(cpus), f"the small kernel, because {reason}")
     if cpus > 1:  # the cloud kernel finds CPUs by ACPI only, which a guest here has not
         return Choice("stock-generic", "the distribution's kernel, because this KVM runs any at full speed")
     return Choice("stock", "the distribution's cloud kernel, because this KVM runs any at full speed")

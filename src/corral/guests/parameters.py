@@ -44,6 +44,17 @@ def for_kind(kind: Kind, stock: bool) -> str:
     return " ".join(parameters)
 
 
+def for_disks(count: int, root: int | None) -> str:
+    """What makes Linux find that many virtio disks without ACPI, and mount one of them as its root."""
+    words = [
+        f"virtio_mmio.device={layout.PAGE_SIZE // 1024}K@{layout.virtio_mmio(index):#x}:{layout.VIRTIO_GSIS[index]}"
+        for index in range(count)
+    ]
+    if root is not None:
+        words += [f"root=/dev/vd{chr(ord('a') + root)}", "rw", "rootwait"]
+    return " ".join(words)
+
+
 def for_command(words: list[str]) -> str:
     """The parameter that makes Corral's init run a command: one word is a shell's line, more are a program's argv."""
     line = words[0] if len(words) == 1 else " ".join(map(_quoted, words))

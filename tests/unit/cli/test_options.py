@@ -23,13 +23,13 @@ TABLE = Command(
     ("words", "expected"),
     [
         ([], Arguments({}, [], None)),
-        (["it", "--size", "3"], Arguments({"size": "3"}, ["it"], None)),
-        (["--size=3", "it"], Arguments({"size": "3"}, ["it"], None)),
-        (["--size=a=b"], Arguments({"size": "a=b"}, [], None)),
-        (["--size="], Arguments({"size": ""}, [], None)),
-        (["--size", "1", "--size", "2"], Arguments({"size": "2"}, [], None)),
-        (["--size", "--fast"], Arguments({"size": "--fast"}, [], None)),
-        (["--fast"], Arguments({"fast": ""}, [], None)),
+        (["it", "--size", "3"], Arguments({"size": ["3"]}, ["it"], None)),
+        (["--size=3", "it"], Arguments({"size": ["3"]}, ["it"], None)),
+        (["--size=a=b"], Arguments({"size": ["a=b"]}, [], None)),
+        (["--size="], Arguments({"size": [""]}, [], None)),
+        (["--size", "1", "--size", "2"], Arguments({"size": ["1", "2"]}, [], None)),
+        (["--size", "--fast"], Arguments({"size": ["--fast"]}, [], None)),
+        (["--fast"], Arguments({"fast": [""]}, [], None)),
         (["-"], Arguments({}, ["-"], None)),
         (["--"], Arguments({}, [], [])),
         (["it", "--", "--size", "it"], Arguments({}, ["it"], ["--size", "it"])),
@@ -37,6 +37,10 @@ TABLE = Command(
 )
 def test_what_is_understood(words: list[str], expected: Arguments) -> None:
     assert parse(TABLE, words) == expected
+
+
+def test_of_an_option_given_twice_the_last_value_counts() -> None:
+    assert Arguments({"size": ["1", "2"]}, [], None).values == {"size": "2"}
 
 
 @pytest.mark.parametrize(

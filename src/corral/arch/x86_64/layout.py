@@ -30,12 +30,19 @@ HIGH_MEMORY = 0x100000  # kernels are loaded from here up
 # RAM ends at 3 GiB at most and goes on at 4 GiB; devices live in between.
 RAM_HOLE = 3 * GIB
 RAM_HOLE_END = 4 * GIB
+VIRTIO_MMIO = 0xD0000000  # a page for each virtio device
 IOAPIC = 0xFEC00000
 LOCAL_APIC = 0xFEE00000
 
 # Pages that VMX needs for itself where no device is (api.rst, 4.32 and 4.41).
 IDENTITY_MAP = 0xFFFBC000
 TSS_AREA = 0xFFFBD000
+
+
+def virtio_mmio(index: int) -> int:
+    """Where the registers of virtio device `index` are."""
+    return VIRTIO_MMIO + index * PAGE_SIZE
+
 
 # I/O ports, first and last, and interrupt lines.
 PIT_PORTS = ((0x40, 0x43), (0x61, 0x61))
@@ -44,5 +51,7 @@ RTC_PORTS = (0x70, 0x71)
 POST_PORTS = (0x80, 0x80)
 COM1_PORTS = (0x3F8, 0x3FF)
 COM1_GSI = 4
+# Lines of virtio devices, one each: what the ISA devices of a PC leave free, then those past ISA.
+VIRTIO_GSIS = (5, 6, 7, 9, 10, 11, 12, 14, 15, *range(16, 24))
 # A guest's init writes the exit status of its command here, one byte, when the command line names the port.
 STATUS_PORT = 0xCA1

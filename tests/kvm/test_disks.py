@@ -1,0 +1,97 @@
+"""Disks as a person uses them: the small Linux on this KVM, with virtio-blk, ext4 and the tools of both sides."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from corral.guests.parameters import for_command
+from tests.kvm.test_cli_boot import LINUX, boot, start
+from tests.support import root_image
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return root_image.make(tmp_path_factory.mktemp("images") / "root.img")
+
+
+@pytest.fixture
+def image(pristine: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "root.img"
+    subprocess.run(["cp", "--sparse=always", str(pristine), str(copy)], check=True)
+    return copy
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_root_file_system_keeps_what_the_guest_writes(image: Path) -> None:
+    line = "echo kept > /kept && dd if=/dev/urandom of=/noise bs=64k count=32 && sha256sum /noise > /sum && exit 7"
+    done = boot("--disk", str(image), "--append", for_command([line]), timeout=LINUX)
+    assert done.returncode == 7, done.stdout + done.stderr
+    root_image.check(image)
+    assert root_image.content(image, "/kept") == b"kept\n"
+    noise = root_image.content(image, "/noise")
+    assert len(noise) == 2 << 20
+    assert root_image.content(image, "/sum").split()[0].decode() == hashlib.sha256(noise).hexdigest()
+
+
+def test_a_snapshot_is_written_to_and_gone(image: Path) -> None:
+    before = digest(image)
+    line = "echo gone > /gone && sync && echo 3 > /proc/sys/vm/drop_caches && grep -q gone /gone && exit 8"
+    done = boot("--disk", f"{image},snapshot=on", "--append", for_command([line]), timeout=LINUX)
+    assert done.returncode == 8, done.stdout + done.stderr
+    assert digest(image) == before
+
+
+def test_several_disks_in_order_one_of_them_only_to_be_read(tmp_path: Path) -> None:
+    disks = []
+    for index, size in enumerate((1 << 20, 2 << 20, 3 << 20)):
+        path = tmp_path / f"{index}.img"
+        path.write_bytes(bytes([index]) * size)
+        disks += ["--disk", f"{path},ro" if index == 1 else str(path)]
+    line = (
+        "grep vd /proc/partitions; for d in a b c; do echo data | dd of=/dev/vd$d conv=fsync && echo $d written; done;"
+        "dd if=/dev/vdc bs=1k count=1 skip=2047 | od -An -tx1 -N4"
+    )
+    done = boot(*disks, "--", line, timeout=LINUX)
+    words = done.stdout.split()
+    assert [words[words.index(name) - 1] for name in (b"vda", b"vdb", b"vdc")] == [b"1024", b"2048", b"3072"]
+    assert b"a written" in done.stdout
+    assert b"b written" not in done.stdout
+    assert b"02 02 02 02" in done.stdout
+    assert (tmp_path / "0.img").read_bytes()[:6] == b"data\n\0"
+    assert digest(tmp_path / "1.img") == hashlib.sha256(b"\1" * (2 << 20)).hexdigest()
+
+
+def test_an_image_in_two_guests_is_refused_and_free_again_after_the_first(image: Path) -> None:
+    first = start("spin", "--disk", str(image), stdout=subprocess.PIPE)
+    assert first.stdout is not None
+    first.stdout.read(1)
+    second = boot("--disk", str(image))
+    first.kill()
+    first.wait()
+    assert (second.returncode, second.stderr.count(b"\n")) == (2, 1)
+    assert b"in use by another guest" in second.stderr
+    third = boot("/nowhere", "--disk", str(image))
+    assert b"in use" not in third.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--disk", "/nowhere/disk.img"], b"No such file"),
+        (["--disk", "/"], b"directory"),
+        (["--disk", "x,cache=fast"], b"cache=fast"),
+        (["--disk", "x", "--root", "3"], b"--root 3"),
+        (["--disk", "x", "--root", "0", "--", "true"], b"leave --root"),
+    ],
+)
+def test_disks_that_cannot_be(words: list[str], message: bytes) -> None:
+    done = boot(*words)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+    assert message in done.stderr

@@ -1,0 +1,34 @@
+"""An ext4 image with what Corral's initramfs has, as a root file system: init, busybox and folders to mount on."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from corral.guests import debian, initramfs
+
+
+def make(image: Path, size: str = "16M") -> Path:
+    folder = image.with_suffix(".folder")
+    for name in ("bin", "dev", "proc", "sys", "tmp", "sbin", "mnt"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "sbin" / "init").write_bytes((Path(initramfs.path()).parent / "init").read_bytes())
+    (folder / "bin" / "busybox").write_bytes((Path(debian.fetch("busybox-static")) / "bin" / "busybox").read_bytes())
+    (folder / "bin" / "sh").symlink_to("busybox")
+    for program in ("sbin/init", "bin/busybox"):
+        (folder / program).chmod(0o755)
+    # -E: what a real image has as well, and a guest would otherwise do on its first mounts.
+    options = ["-E", "lazy_itable_init=0,root_owner=0:0", "-q", "-d", str(folder)]
+    subprocess.run(["mke2fs", "-t", "ext4", *options, str(image), size], check=True)
+    return image
+
+
+def content(image: Path, path: str) -> bytes:
+    """A file of the image, by the file system's own tools. Empty when there is none."""
+    return subprocess.run(["debugfs", "-R", f"cat {path}", str(image)], capture_output=True, check=True).stdout
+
+
+def check(image: Path) -> None:
+    """Raises CalledProcessError when the file system is not clean; a journal is replayed first, as a mount would."""
+    subprocess.run(["e2fsck", "-p", str(image)], check=True, capture_output=True)
+    subprocess.run(["e2fsck", "-fn", str(image)], check=True, capture_output=True)

@@ -1,0 +1,110 @@
+"""Images as users have them: opened, measured, locked, and refused with the cure."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from corral.config import DiskConfig
+from corral.disk_image import DiskImage
+from corral.errors import BootError, HostError
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.write_bytes(b"data" * 1024)
+    return path
+
+
+def test_its_size_and_content(image: Path) -> None:
+    disk = DiskImage(DiskConfig(str(image)))
+    assert (disk.size, disk.block_size, os.pread(disk.fd, 4, 0), disk.overlay) == (4096, 512, b"data", -1)
+    disk.close()
+
+
+def test_a_writer_is_alone_and_readers_are_not(image: Path) -> None:
+    plain, read_only = DiskConfig(str(image)), DiskConfig(str(image), read_only=True)
+    writer = DiskImage(plain)
+    for other in (plain, read_only, DiskConfig(str(image), snapshot=True)):
+        with pytest.raises(BootError, match=r"in use by another guest.*snapshot=on"):
+            DiskImage(other)
+    writer.close()
+    readers = [DiskImage(read_only), DiskImage(read_only), DiskImage(DiskConfig(str(image), snapshot=True))]
+    with pytest.raises(BootError, match="in use"):
+        DiskImage(plain)
+    for reader in readers:
+        reader.close()
+    DiskImage(plain).close()
+
+
+def test_the_lock_goes_with_its_process(image: Path) -> None:
+    program = f"""
+from corral.config import DiskConfig
+from corral.disk_image import DiskImage
+disk = DiskImage(DiskConfig({str(image)!r}))
+print("locked", flush=True)
+input()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(BootError, match="in use"):
+            DiskImage(DiskConfig(str(image)))
+        other.kill()
+        other.wait()
+    DiskImage(DiskConfig(str(image))).close()
+
+
+def test_a_snapshots_layer_is_sparse_has_no_name_and_leaves_the_image_alone(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "layers"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    disk = DiskImage(DiskConfig(str(image), snapshot=True))
+    status = os.fstat(disk.overlay)
+    assert (status.st_size, status.st_blocks, list(folder.iterdir())) == (4096, 0, [])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.pwrite(disk.fd, b"x", 0)
+    disk.close()
+
+
+def test_what_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "odd").write_bytes(b"x" * 1000)
+    os.mkfifo(tmp_path / "fifo")
+    for name, words in {
+        "missing": "No such file.*corral image create",
+        "empty": "is empty; give it a size",
+        "odd": "has 1000 bytes, not a multiple of 512",
+        "fifo": "neither a file nor a block device|check it",
+        ".": "Is a directory|neither a file nor a block device",
+        "nul\0": "NUL",
+    }.items():
+        with pytest.raises(BootError, match=words):
+            DiskImage(DiskConfig(str(tmp_path / name)))
+        if name != "fifo":
+            with pytest.raises(BootError, match=words):
+                DiskImage(DiskConfig(str(tmp_path / name), read_only=True))
+
+
+def test_another_format_is_refused_by_name_unless_it_is_said_to_be_raw(image: Path) -> None:
+    image.write_bytes(b"QFI\xfb\0\0\0\3" + bytes(4088))
+    with pytest.raises(BootError, match=r"not a raw image: qcow2.*qemu-img convert.*,format=raw"):
+        DiskImage(DiskConfig(str(image)))
+    DiskImage(DiskConfig(str(image), raw=True)).close()
+
+
+def test_a_snapshot_without_a_place(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(HostError, match=r"in /nowhere.*set TMPDIR"):
+        DiskImage(DiskConfig(str(image), snapshot=True))
+    assert os.listdir("/proc/self/fd") == before
