@@ -8,6 +8,7 @@ import mmap
 import os
 import stat
 import struct
+import time
 
 from corral.errors import BootError, HostError
 from corral.images import format
@@ -106,13 +107,19 @@ class DiskImage:
 def _unnamed_file(size: int) -> int:
     """A sparse file that is gone with its descriptor. On a disk, where $TMPDIR does not say otherwise."""
     folder = os.environ.get("TMPDIR") or "/var/tmp"
+    fd = -1
     try:
-        fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise HostError(f"cannot make a snapshot's layer in {folder}: {error.strerror}; set TMPDIR") from None
-    try:
+        try:
+            fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # a file system, or a kernel, without such files
+                raise
+            path = os.path.join(folder, f".corral-{os.getpid()}-{time.monotonic_ns()}")
+            fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            os.unlink(path)
         os.ftruncate(fd, size)
     except OSError as error:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
         raise HostError(f"cannot make a snapshot's layer in {folder}: {error.strerror}; set TMPDIR") from None
     return fd
