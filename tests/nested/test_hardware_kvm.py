@@ -68,6 +68,13 @@ def test_the_small_kernel(host: NestedHost, cpus: int) -> None:
     assert f"\n{cpus}" in console.replace("\r", "")
 
 
+def test_disks(host: NestedHost) -> None:
+    tests = ["tests/kvm/test_disks.py"]
+    done = host.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], timeout=600)
+    assert done.status == 0, done.stdout[-3000:] + done.stderr
+    assert " passed" in done.stdout
+
+
 def test_the_end_of_input_ends_the_guest(host: NestedHost) -> None:
     done = host.run([*CORRAL, "boot", kernel.get("small").path, "--timeout", "180"], timeout=240)
     assert done.status == 0, done.stdout + done.stderr
