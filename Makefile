@@ -57,8 +57,8 @@ nested: guests  ## tests in an emulated host with hardware KVM
 # The tests that go through the shim; those of whole Linux guests take too long with it.
 sanitize: $(ASAN)/_corral_shim.abi3.so  ## the tests of the shim again, under ASan and UBSan
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONPATH=$(ASAN) \
-		$(PYTEST) -p no:faulthandler tests/unit/test_*.py tests/kvm/test_assist_native.py \
-		tests/kvm/test_machine.py tests/kvm/test_boot_protocols.py
+		$(PYTEST) -p no:faulthandler tests/unit/test_*.py tests/unit/blk tests/unit/virtio \
+		tests/kvm/test_assist_native.py tests/kvm/test_machine.py tests/kvm/test_boot_protocols.py
 
 bench: guests  ## measure; see docs/benchmarks.md
 	$(BIN)/python -m benchmarks
