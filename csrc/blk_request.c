@@ -154,8 +154,12 @@ static void unlock(struct corral_blk *b, struct corral_blk_queue *q)
 
 static int declare_broken(struct corral_blk *b, int error)
 {
-    if (!__atomic_exchange_n(&b->failed, true, __ATOMIC_SEQ_CST) && b->config.broken_fd >= 0)
-        eventfd_write(b->config.broken_fd, 1);
+    if (!__atomic_exchange_n(&b->failed, true, __ATOMIC_SEQ_CST)) {
+        if (b->config.broken_fd >= 0)
+            eventfd_write(b->config.broken_fd, 1);
+        /* DEVICE_NEEDS_RESET goes with a configuration change notification (section 2.1.2). */
+        corral_virtio_interrupt(b->irq, CORRAL_VIRTIO_CONFIG);
+    }
     return error;
 }
 

@@ -192,12 +192,14 @@ def test_pause_of_a_thread_that_has_only_just_been_started(cpus: int) -> None:
 
 
 def test_vectors_x87_and_their_exceptions_in_a_kernel() -> None:
-    if " avx2 " not in Path("/proc/cpuinfo").read_text():
+    cpu = Path("/proc/cpuinfo").read_text()
+    if " avx2 " not in cpu:
         pytest.skip("no AVX2")
     outcome, sent = run("vector")
     assert outcome.cause is Cause.RESET, outcome
     root = round(2**0.5 * 1000000)
-    assert [int(line, 16) for line in sent.split()] == [sum(range(17)), root, crc32c(2), 19, 32]
+    invalid = 0 if "QEMU TCG" in cpu else 19  # QEMU's translator knows no #XM
+    assert [int(line, 16) for line in sent.split()] == [sum(range(17)), root, crc32c(2), invalid, 32]
 
 
 def crc32c(value: int) -> int:

@@ -30,6 +30,11 @@ DISCARD, WRITE_ZEROES = 1 << 13, 1 << 14
 # max_discard_seg, discard_sector_alignment, max_write_zeroes_sectors, max_write_zeroes_seg, write_zeroes_may_unmap.
 _CONFIG = struct.Struct("<QIIHBBIBBHIBxHIIIIIB3x")
 
+_COUNTERS = (
+    *("reads", "writes", "flushes", "discards", "write_zeroes", "get_ids", "others", "read_bytes", "written_bytes"),
+    *("errors", "refused", "interrupts", "interrupts_saved", "rounds"),
+)
+
 
 class Disk:
     """A VirtioDevice over an open image; `name` is of its threads. Raises HostError."""
@@ -95,6 +100,20 @@ class Disk:
 
     def stop(self) -> None:
         lib.corral_blk_stop(self._blk)
+
+    def stats(self) -> list[dict[str, int | list[int]]]:
+        """Of each queue the counters of struct corral_blk_stats (blk.h), as they are now; also while it runs.
+
+        `latency[n]` counts requests that took 2^n to 2^(n+1) ns from being taken to being given back.
+        """
+        counters = ffi.new("struct corral_blk_stats *")
+        queues = []
+        for index in range(len(self.queue_sizes)):
+            check("disk counters", lib.corral_blk_stats(self._blk, index, counters))
+            queue: dict[str, int | list[int]] = {name: getattr(counters, name) for name in _COUNTERS}
+            queue["latency"] = list(counters.latency)
+            queues.append(queue)
+        return queues
 
     @property
     def broken(self) -> bool:

@@ -59,7 +59,7 @@ class MmioTransport:
         self.interrupt = interrupt
         self.features = device.features | RING_FEATURES
         self.doorbells = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in device.queue_sizes]
-        self._lock = allocate_lock()  # innermost: nothing is taken under it
+        self._lock = allocate_lock()  # under it only a device's own are taken, in its start and stop
         self._forget()
 
     def close(self) -> None:
