@@ -44,6 +44,9 @@ struct corral_blk_config {
      * a third of its bytes. 0: never. */
     unsigned fault_every;
     int fault_errno;
+    /* For tests: a file, opened with O_APPEND, that gets a corral_blk_record when a call is about to be made, with
+     * the data of a write after it, and one when its result is there. 0: none. */
+    int record_fd;
 };
 
 struct corral_virtq_setup {
@@ -61,6 +64,15 @@ struct corral_blk_stats {
     uint64_t interrupts, interrupts_saved;        /* used index publications with an interrupt and without */
     uint64_t rounds;                              /* looks at the queue that found something */
     uint64_t latency[CORRAL_BLK_LATENCY_BUCKETS]; /* [n]: 2^n to 2^(n+1) ns from being popped to being pushed */
+};
+
+struct corral_blk_record {
+    uint64_t request;  /* tells those that are in flight apart */
+    uint32_t op, file; /* read 0, write 1, sync 2, allocate 3; image 0, overlay 1 */
+    uint32_t flags;    /* RWF_ or FALLOC_FL_ */
+    uint32_t done;     /* 0: about to be made; 1: this is its result */
+    uint64_t offset, length;
+    int64_t result; /* bytes, or -errno */
 };
 
 struct corral_blk;

@@ -354,8 +354,54 @@ static bool transfers(const struct corral_blk_request *r)
     return r->call.op == CORRAL_BLK_READ || r->call.op == CORRAL_BLK_WRITE;
 }
 
+/* --- what tests want of the calls --- */
+
+static void record(const struct corral_blk *b, const struct corral_blk_request *r, bool done, int64_t result)
+{
+    const struct corral_blk_call *c = &r->call;
+    struct corral_blk_record head = {.request = (uintptr_t)r,
+                                     .op = c->op,
+                                     .file = c->file,
+                                     .flags = c->flags,
+                                     .done = done,
+                                     .offset = c->offset,
+                                     .length = c->length,
+                                     .result = result};
+    struct iovec parts[1 + CORRAL_CHAIN_SEGMENTS] = {{&head, sizeof head}};
+    unsigned n = done || c->op != CORRAL_BLK_WRITE ? 0 : c->n_iov;
+    memcpy(parts + 1, c->iov, n * sizeof parts[0]);
+    if (writev(b->config.record_fd, parts, 1 + n) < 0)
+        abort(); /* a test without its record proves nothing */
+}
+
+static int64_t inject(struct corral_blk *b, struct corral_blk_request *r)
+{
+    if (__atomic_add_fetch(&b->calls, 1, __ATOMIC_RELAXED) % b->config.fault_every)
+        return 0;
+    if (b->config.fault_errno)
+        return -b->config.fault_errno;
+    uint64_t third = r->call.length / 3;
+    if (b->config.direct)
+        third -= third % b->config.block_size;
+    if (transfers(r) && third) {
+        uncut(r);
+        shorten(r, &r->call, third);
+    }
+    return 0;
+}
+
+int64_t corral_blk_before_call(struct corral_blk *b, struct corral_blk_request *r)
+{
+    int64_t result = b->config.fault_every ? inject(b, r) : 0;
+    if (b->config.record_fd > 0)
+        record(b, r, false, result);
+    return result;
+}
+
 void corral_blk_result(struct corral_blk *b, struct corral_blk_request *r, int64_t result)
 {
+    if (b->config.record_fd > 0)
+        record(b, r, true, result);
     uncut(r);
     if (result == -EINTR || result == -EAGAIN) {
         corral_blk_again(r); /* the next step plans the same call */
@@ -368,19 +414,4 @@ void corral_blk_result(struct corral_blk *b, struct corral_blk_request *r, int64
         corral_blk_fail(r);
     else
         r->body->took(b, r, result);
-}
-
-int64_t corral_blk_before_call(struct corral_blk *b, struct corral_blk_request *r)
-{
-    if (!b->config.fault_every)
-        return 0;
-    if ((__atomic_add_fetch(&b->calls, 1, __ATOMIC_RELAXED)) % b->config.fault_every)
-        return 0;
-    if (b->config.fault_errno)
-        return -b->config.fault_errno;
-    if (transfers(r) && r->call.length > 3) {
-        uncut(r);
-        shorten(r, &r->call, r->call.length / 3);
-    }
-    return 0;
 }

@@ -24,6 +24,7 @@ struct corral_blk_config {
     int broken_fd;
     unsigned fault_every;
     int fault_errno;
+    int record_fd;
 };
 
 struct corral_virtq_setup {

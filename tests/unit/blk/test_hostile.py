@@ -177,6 +177,8 @@ def test_more_in_flight_than_descriptors(open_disk: OpenDisk) -> None:
         disk.queues[0].put(0)
     disk.queues[0].show(True)
     assert is_broken(disk)
+    disk.stop()
+    assert disk.queues[0].used_idx <= 4
 
 
 def test_one_broken_queue_leaves_the_others_alone(open_disk: OpenDisk, content: bytes) -> None:

@@ -106,6 +106,7 @@ def test_only_queues_that_are_ready_are_served(open_disk: OpenDisk) -> None:
 
 def test_threads_have_the_disk_s_name(open_disk: OpenDisk) -> None:
     disk = open_disk(name=b"blk7")
+    disk.read(0, 512)  # they have begun, then
     names = [Path(f"/proc/self/task/{task}/comm").read_text() for task in os.listdir("/proc/self/task")]
     assert "blk7\n" in names
     disk.stop()
