@@ -19,7 +19,7 @@ def make(image: Path, size: str = "16M") -> Path:
         (folder / program).chmod(0o755)
     # -E: what a real image has as well, and a guest would otherwise do on its first mounts.
     options = ["-E", "lazy_itable_init=0,root_owner=0:0", "-q", "-d", str(folder)]
-    subprocess.run(["mke2fs", "-t", "ext4", *options, str(image), size], check=True)
+    subprocess.run(["mke2fs", "-t", "ext4", *options, str(image), size], check=True, capture_output=True)
     return image
 
 
