@@ -44,7 +44,7 @@ examples:
   corral boot ./vmlinuz --initrd my.cpio --memory 2G --console file:boot.log --timeout 60
   corral boot --disk rootfs.img              the system that is on the image
   corral boot --disk base.img,snapshot=on    the same, and the image stays as it is
-  corral boot --root none --disk data.img -- 'mount /dev/vda /mnt && ls /mnt'
+  corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
 
 --disk takes after the path: ro; snapshot=on (writes are gone with the guest); cache=writeback, direct (past
   the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
