@@ -180,6 +180,16 @@ void corral_blk_fail(struct corral_blk_request *r);
 /* A call moved nothing that counts: false when that has happened too often, and the request has failed. */
 bool corral_blk_again(struct corral_blk_request *r);
 
+/* Section 5.2.6.2: without FLUSH negotiated, or with writeback off, a write is stable when it completes. */
+bool corral_blk_write_through(const struct corral_blk *b);
+/* False: the request has failed, since nothing moved: a read past the end of an image that was truncated, or a
+ * device that is full. */
+bool corral_blk_moved(struct corral_blk_request *r, int64_t result);
+/* Whether O_DIRECT would take the guest's buffers as they are. */
+bool corral_blk_aligned(const struct corral_blk *b, const struct corral_blk_request *r);
+
+extern const struct corral_blk_body corral_blk_transfer, corral_blk_bounce, corral_blk_zero;
+
 /* Zeros to write, aligned for O_DIRECT. */
 #define CORRAL_BLK_ZEROS 65536
 extern const uint8_t corral_blk_zeros[CORRAL_BLK_ZEROS];

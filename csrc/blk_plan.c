@@ -3,8 +3,6 @@
 #include "blk_device.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/falloc.h>
 #include <linux/virtio_blk.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,9 +11,6 @@
 /* A call that is interrupted, or moves nothing, is made again this often before the request fails: more than ever
  * happens to a healthy backend, and an end for one that is not. */
 #define RETRIES 1000
-#define BOUNCE (256 * 1024)
-
-const uint8_t corral_blk_zeros[CORRAL_BLK_ZEROS] __attribute__((aligned(4096)));
 
 void corral_blk_fail(struct corral_blk_request *r)
 {
@@ -131,95 +126,21 @@ enum corral_blk_next corral_blk_call_allocate(struct corral_blk_request *r, unsi
     return CORRAL_BLK_CALL;
 }
 
-/* --- READ and WRITE where the guest's buffers go to the file as they are --- */
+/* --- what bodies have in common --- */
 
-/* Section 5.2.6.2: without FLUSH negotiated, or with writeback off, a write is stable when it completes. */
-static bool write_through(const struct corral_blk *b)
+bool corral_blk_write_through(const struct corral_blk *b)
 {
     return b->config.write_through || !(b->features >> VIRTIO_BLK_F_FLUSH & 1) ||
            !__atomic_load_n(&b->writeback, __ATOMIC_SEQ_CST);
 }
 
-static enum corral_blk_next transfer_step(struct corral_blk *b, struct corral_blk_request *r)
-{
-    if (!r->left)
-        return CORRAL_BLK_DONE;
-    bool write = r->type == VIRTIO_BLK_T_OUT;
-    corral_blk_call_data(r, write ? CORRAL_BLK_WRITE : CORRAL_BLK_READ, CORRAL_BLK_IMAGE, r->left);
-    if (write && write_through(b))
-        r->call.flags = RWF_DSYNC;
-    return CORRAL_BLK_CALL;
-}
-
-/* Nothing moved: a read past the end of an image that has been truncated, or a full device. */
-static bool moved(struct corral_blk_request *r, int64_t result)
+bool corral_blk_moved(struct corral_blk_request *r, int64_t result)
 {
     if (result > 0)
         return true;
     corral_blk_fail(r);
     return false;
 }
-
-static void transfer_took(struct corral_blk *b, struct corral_blk_request *r, int64_t result)
-{
-    if (!moved(r, result))
-        return;
-    uint64_t n = result;
-    if (b->config.direct && n < r->left)
-        n -= n % b->config.block_size; /* what is left must stay aligned */
-    if (n)
-        corral_blk_advance(r, n);
-    else
-        corral_blk_again(r);
-}
-
-static const struct corral_blk_body transfer = {transfer_step, transfer_took};
-
-/* --- the same through a buffer, where O_DIRECT wants alignment that the guest's buffers do not have --- */
-
-static bool aligned(const struct corral_blk *b, const struct corral_blk_request *r)
-{
-    uint64_t all = r->offset | r->left;
-    for (unsigned i = 0; i < r->n_iov; i++)
-        all |= (uintptr_t)r->iov[i].iov_base | r->iov[i].iov_len;
-    return !(all & (b->config.block_size - 1));
-}
-
-static enum corral_blk_next bounce_step(struct corral_blk *b, struct corral_blk_request *r)
-{
-    if (!r->left || !corral_blk_get_bounce(r, BOUNCE))
-        return CORRAL_BLK_DONE;
-    uint64_t mask = b->config.block_size - 1;
-    if (r->type == VIRTIO_BLK_T_IN) {
-        uint64_t from = r->offset & ~mask, length = ((r->offset + r->left + mask) & ~mask) - from;
-        return corral_blk_call_buffer(r, CORRAL_BLK_READ, CORRAL_BLK_IMAGE, from, r->bounce,
-                                      length < BOUNCE ? length : BOUNCE);
-    }
-    uint64_t length = r->left < BOUNCE ? r->left : BOUNCE;
-    corral_blk_copy_from_guest(r, r->bounce, length);
-    corral_blk_call_buffer(r, CORRAL_BLK_WRITE, CORRAL_BLK_IMAGE, r->offset, r->bounce, length);
-    if (write_through(b))
-        r->call.flags = RWF_DSYNC;
-    return CORRAL_BLK_CALL;
-}
-
-static void bounce_took(struct corral_blk *b, struct corral_blk_request *r, int64_t result)
-{
-    if (!moved(r, result))
-        return;
-    uint64_t before = r->type == VIRTIO_BLK_T_IN ? r->offset - r->call.offset : 0;
-    uint64_t n = (uint64_t)result > before ? (uint64_t)result - before : 0;
-    if (n > r->left)
-        n = r->left;
-    if (r->type == VIRTIO_BLK_T_IN)
-        corral_blk_copy_to_guest(r, r->bounce + before, n);
-    else
-        corral_blk_advance(r, n -= n % b->config.block_size);
-    if (!n)
-        corral_blk_again(r);
-}
-
-static const struct corral_blk_body bounce = {bounce_step, bounce_took};
 
 /* --- FLUSH --- */
 
@@ -244,70 +165,6 @@ static void flush_took(struct corral_blk *b, struct corral_blk_request *r, int64
 
 static const struct corral_blk_body flush = {flush_step, flush_took};
 
-/* --- DISCARD and WRITE_ZEROES: the best way that the file has, range by range --- */
-
-enum { ZERO_PUNCH, ZERO_RANGE, ZERO_WRITE, ZERO_SYNC, ZERO_SYNCED };
-
-static enum corral_blk_next zero_step(struct corral_blk *b, struct corral_blk_request *r)
-{
-    while (!r->left && r->range < r->n_ranges) {
-        const struct corral_blk_range *range = &r->ranges[r->range++];
-        r->offset = range->offset;
-        r->left = range->length;
-        r->phase = r->type == VIRTIO_BLK_T_DISCARD || range->unmap ? ZERO_PUNCH : ZERO_RANGE;
-    }
-    if (!r->left) {
-        if (r->phase == ZERO_SYNCED || !write_through(b))
-            return CORRAL_BLK_DONE;
-        r->phase = ZERO_SYNC;
-        r->call = (struct corral_blk_call){.op = CORRAL_BLK_SYNC, .file = CORRAL_BLK_IMAGE};
-        return CORRAL_BLK_CALL;
-    }
-    if (r->phase == ZERO_WRITE)
-        return corral_blk_call_buffer(r, CORRAL_BLK_WRITE, CORRAL_BLK_IMAGE, r->offset, (void *)corral_blk_zeros,
-                                      r->left < CORRAL_BLK_ZEROS ? r->left : CORRAL_BLK_ZEROS);
-    int mode = r->phase == ZERO_PUNCH ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
-    return corral_blk_call_allocate(r, CORRAL_BLK_IMAGE, r->left, mode | FALLOC_FL_KEEP_SIZE);
-}
-
-/* What a file system or a device says to a way of zeroing that it does not have. */
-static bool cannot(int64_t result)
-{
-    return result == -EOPNOTSUPP || result == -ENOSYS || result == -EINVAL || result == -ENODEV;
-}
-
-static void zero_took(struct corral_blk *b, struct corral_blk_request *r, int64_t result)
-{
-    switch (r->phase) {
-    case ZERO_PUNCH:
-    case ZERO_RANGE:
-        if (result >= 0 || (cannot(result) && r->type == VIRTIO_BLK_T_DISCARD))
-            corral_blk_advance(r, r->left); /* a discard is advice: nothing is promised about what is read then */
-        else if (cannot(result))
-            r->phase++;
-        else
-            corral_blk_fail(r);
-        break;
-    case ZERO_WRITE:
-        if (!moved(r, result))
-            break;
-        if (b->config.direct)
-            result -= result % b->config.block_size;
-        corral_blk_advance(r, result);
-        if (!result)
-            corral_blk_again(r);
-        break;
-    default:
-        r->phase = ZERO_SYNCED;
-        if (result < 0) {
-            __atomic_store_n(&b->sync_lost, true, __ATOMIC_SEQ_CST);
-            corral_blk_fail(r);
-        }
-    }
-}
-
-static const struct corral_blk_body zero = {zero_step, zero_took};
-
 /* --- all of them --- */
 
 void corral_blk_plan(struct corral_blk *b, struct corral_blk_request *r)
@@ -315,16 +172,16 @@ void corral_blk_plan(struct corral_blk *b, struct corral_blk_request *r)
     bool layered = b->overlay;
     switch (r->type) {
     case VIRTIO_BLK_T_IN:
-        r->body = layered ? &corral_overlay_read : &transfer;
-        if (b->config.direct && !aligned(b, r))
-            r->body = &bounce;
+        r->body = layered ? &corral_overlay_read : &corral_blk_transfer;
+        if (b->config.direct && !corral_blk_aligned(b, r))
+            r->body = &corral_blk_bounce;
         break;
     case VIRTIO_BLK_T_OUT:
-        r->body = layered ? &corral_overlay_write : &transfer;
+        r->body = layered ? &corral_overlay_write : &corral_blk_transfer;
         if (b->config.direct && ((r->offset | r->left) & (b->config.block_size - 1)))
             corral_blk_fail(r); /* less than the device's own block; the driver knows blk_size */
-        else if (b->config.direct && !aligned(b, r))
-            r->body = &bounce;
+        else if (b->config.direct && !corral_blk_aligned(b, r))
+            r->body = &corral_blk_bounce;
         break;
     case VIRTIO_BLK_T_FLUSH:
         /* A layer that is thrown away in the end has nothing that must survive. */
@@ -332,7 +189,7 @@ void corral_blk_plan(struct corral_blk *b, struct corral_blk_request *r)
         break;
     case VIRTIO_BLK_T_DISCARD:
     case VIRTIO_BLK_T_WRITE_ZEROES:
-        r->body = layered ? &corral_overlay_zero : &zero;
+        r->body = layered ? &corral_overlay_zero : &corral_blk_zero;
         break;
     }
 }
