@@ -83,7 +83,7 @@ struct corral_blk_queue {
     bool ready;
     int kick_fd;
     struct corral_virtq vq;
-    pthread_mutex_t lock; /* free, pushing and counters, where an engine has several threads; taken alone */
+    pthread_mutex_t lock; /* of free, pushing and counters, if several threads serve the disk; taken alone */
     struct corral_blk_request *requests, *free;
     struct corral_blk_stats stats;
 };

@@ -226,7 +226,8 @@ static void record(const struct corral_blk *b, const struct corral_blk_request *
                                      .result = result};
     struct iovec parts[1 + CORRAL_CHAIN_SEGMENTS] = {{&head, sizeof head}};
     unsigned n = done || c->op != CORRAL_BLK_WRITE ? 0 : c->n_iov;
-    memcpy(parts + 1, c->iov, n * sizeof parts[0]);
+    if (n)
+        memcpy(parts + 1, c->iov, n * sizeof parts[0]);
     if (writev(b->config.record_fd, parts, 1 + n) < 0)
         abort(); /* a test without its record proves nothing */
 }

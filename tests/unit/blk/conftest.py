@@ -14,14 +14,14 @@ from corral.native import lib
 from tests.support.virtio_driver import Disk
 
 SIZE = 1 << 20
-ENGINES = {"uring": lib.CORRAL_BLK_URING, "threads": lib.CORRAL_BLK_THREADS}
+ENGINES = {"threads": lib.CORRAL_BLK_THREADS}
+if lib.corral_blk_has_uring():
+    ENGINES["uring"] = lib.CORRAL_BLK_URING
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=ENGINES.values(), ids=ENGINES)
 def engine(request: pytest.FixtureRequest) -> int:
-    if request.param == "uring" and not lib.corral_blk_has_uring():
-        pytest.skip("built without liburing")
-    return ENGINES[request.param]
+    return int(request.param)
 
 
 @pytest.fixture
