@@ -36,7 +36,7 @@ class DiskImage:
         self.fd = self._open(os.O_RDWR if writes else os.O_RDONLY, config.cache == "direct")
         self.overlay = -1
         try:
-            self.size, self.block_size, self.physical_block_size = self._geometry()
+            self.size, self.block_size, self.physical_block_size = self._geometry(config.cache == "direct")
             if not config.raw:
                 self._require_raw()
             self._lock(fcntl.LOCK_EX if writes else fcntl.LOCK_SH)
@@ -66,7 +66,17 @@ class DiskImage:
         except ValueError:
             raise self._error("has a NUL byte in its name") from None
 
-    def _geometry(self) -> tuple[int, int, int]:
+    def _can_read(self, size: int) -> bool:
+        with mmap.mmap(-1, mmap.PAGESIZE) as buffer, memoryview(buffer)[:size] as part:
+            try:
+                os.preadv(self.fd, [part], 0)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise self._error(f"cannot be read: {error.strerror}; check the disk below it") from None
+                return False
+        return True
+
+    def _geometry(self, direct: bool) -> tuple[int, int, int]:
         status = os.fstat(self.fd)
         if stat.S_ISBLK(status.st_mode):
             size = struct.unpack("Q", fcntl.ioctl(self.fd, _BLKGETSIZE64, bytes(8)))[0]
@@ -74,6 +84,8 @@ class DiskImage:
             physical = struct.unpack("I", fcntl.ioctl(self.fd, _BLKPBSZGET, bytes(4)))[0]
         elif stat.S_ISREG(status.st_mode):
             size, logical, physical = status.st_size, SECTOR, 4096
+            if direct and not self._can_read(SECTOR):  # the disk below has larger blocks, and direct I/O shows that
+                logical = 4096
         else:
             raise self._error("is neither a file nor a block device; name a raw image")
         if size == 0:

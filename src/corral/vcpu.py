@@ -27,7 +27,8 @@ class State(Enum):
 class VcpuThread:
     """Runs one vCPU. pause(), resume() and stop() may come from any thread, in any state, any number of times.
 
-    `ended` is called once, on the vCPU's thread, when the guest ends by itself or the thread fails.
+    `ended` is called once, on the vCPU's thread, when the guest ends by itself or the thread fails; before stop()
+    returns.
     """
 
     def __init__(self, index: int, vcpu: Vcpu, ports: Bus, mmio: Bus, ended: Callable[[VcpuThread], None]) -> None:
@@ -94,12 +95,12 @@ class VcpuThread:
         except Exception as error:
             self.failure = error
             final = State.FAILED
+        if self.end or self.failure:
+            self._ended(self)  # while stop() still waits: whoever stopped the thread may take away what this needs
         with self._changed:
             self._wanted = State.STOPPED
             self.state = final
             self._changed.notify_all()
-        if self.end or self.failure:
-            self._ended(self)
 
     def _may_run(self) -> bool:
         """Waits while paused. False: the thread shall end."""

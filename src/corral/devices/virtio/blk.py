@@ -93,7 +93,10 @@ class Disk:
         for setup, queue in zip(setups, queues, strict=True):
             setup.size, setup.ready = queue.size, queue.ready
             setup.desc, setup.avail, setup.used = queue.descriptors, queue.driver, queue.device
-        result = lib.corral_blk_start(self._blk, features, setups, ffi.new("int[]", doorbells))
+        arguments = features, setups, ffi.new("int[]", doorbells)
+        result = lib.corral_blk_start(self._blk, *arguments)
+        if result < 0 and result not in (-errno.EINVAL, -errno.EFAULT) and self._use_threads():
+            result = lib.corral_blk_start(self._blk, *arguments)
         if result in (-errno.EINVAL, -errno.EFAULT):
             raise BadQueue(os.strerror(-result))
         check("starting a disk", result, "free memory, or see ulimit -u")
@@ -118,6 +121,18 @@ class Disk:
     @property
     def broken(self) -> bool:
         return bool(lib.corral_blk_failed(self._blk))
+
+    def _use_threads(self) -> bool:
+        """For when the host gives no io_uring for as many requests. False: it was not io_uring."""
+        if self._native_config.engine == lib.CORRAL_BLK_THREADS:
+            return False
+        self._native_config.engine = lib.CORRAL_BLK_THREADS
+        blk = lib.corral_blk_create(self._native_config, self._memory, self._interrupt)
+        if blk == ffi.NULL:
+            return False
+        lib.corral_blk_destroy(self._blk)
+        self._blk = blk
+        return True
 
     def _create(self) -> CData:
         """With io_uring, or with threads where the host has none."""
