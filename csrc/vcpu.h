@@ -22,13 +22,7 @@ typedef int (*corral_finisher)(struct corral_vcpu *v);
 /* A device register access finished in C. False: not finished here, Python shall have it. */
 typedef bool (*corral_pio_op)(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value);
 
-struct corral_pio_range {
-    uint16_t first, last;
-    corral_pio_op op;
-    void *device;
-};
-
-struct corral_mmio_range {
+struct corral_io_range {
     uint64_t first, last;
     corral_pio_op op;
     void *device;
@@ -47,9 +41,9 @@ struct corral_vcpu {
     uint64_t finished[CORRAL_EXIT_REASONS];
 
     unsigned n_pio;
-    struct corral_pio_range pio[CORRAL_PIO_RANGES];
+    struct corral_io_range pio[CORRAL_PIO_RANGES];
     unsigned n_mmio;
-    struct corral_mmio_range mmio[CORRAL_MMIO_RANGES];
+    struct corral_io_range mmio[CORRAL_MMIO_RANGES];
 };
 
 /* Runs the guest until an exit wants Python: 0, and run->exit_reason tells which. -EINTR: kicked. */
