@@ -30,6 +30,9 @@ $(VENV)/ready: pyproject.toml $(SHIM)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "corral: $(PYTHON) cannot make a venv; install it: apt-get install python3-venv" >&2; exit 3; }
 	@echo "corral: setting up $(VENV)" >&2
+	@echo '#include <liburing.h>' | gcc -E - >/dev/null 2>&1 || \
+		{ test "$$(id -u)" = 0 && apt-get install -qq -y liburing-dev >/dev/null 2>&1; } || \
+		echo "corral: disks will use threads; for io_uring: apt-get install liburing-dev, then make clean" >&2
 	@$(BIN)/pip --quiet --disable-pip-version-check install -e '.[dev]'
 	@touch $@
 

@@ -106,4 +106,7 @@ int corral_blk_stats(const struct corral_blk *b, unsigned index, struct corral_b
 /* Whether CORRAL_BLK_URING was built in. */
 bool corral_blk_has_uring(void);
 
+/* 0: it was, and this host lets us use it; else -ENOSYS. */
+int corral_blk_uring_probe(void);
+
 #endif

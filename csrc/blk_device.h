@@ -99,9 +99,6 @@ struct corral_blk_engine {
 
 extern const struct corral_blk_engine corral_blk_uring, corral_blk_threads, corral_blk_null;
 
-/* -ENOSYS unless this host lets us use io_uring, as new as we need it. */
-int corral_blk_uring_probe(void);
-
 struct corral_blk {
     struct corral_blk_config config;
     const struct corral_ram *ram;

@@ -54,3 +54,4 @@ _Bool corral_blk_failed(const struct corral_blk *b);
 int corral_blk_set_writeback(struct corral_blk *b, _Bool on);
 int corral_blk_stats(const struct corral_blk *b, unsigned index, struct corral_blk_stats *stats);
 _Bool corral_blk_has_uring(void);
+int corral_blk_uring_probe(void);

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from corral.errors import HostError
 from corral.guests import default, kernel
 from corral.kvm.system import Kind, System, host_kind
+from corral.native import lib
 
 # What Corral needs of KVM, and what each is for.
 NEEDED = {
@@ -45,7 +46,8 @@ class Node:
 class Diagnosis:
     """Memory is in bytes; `problems` are sentences that name the cure, none when Corral can boot here.
 
-    `boots` is what `corral boot` takes without a kernel; `advice` is what it will miss when it gets or builds that.
+    `boots` is what `corral boot` takes without a kernel, `disks` how it reads and writes images; `advice` is what could
+    be better, or will be missed when a kernel is fetched or built.
     """
 
     kvm: str
@@ -61,6 +63,7 @@ class Diagnosis:
     nodes: list[Node]
     kernel: str
     boots: str
+    disks: str
     problems: list[str]
     advice: list[str]
 
@@ -98,8 +101,9 @@ def diagnose(device: str = "/dev/kvm") -> Diagnosis:
         nodes=_nodes(),
         kernel=os.uname().release,
         boots=f"{choice.why}; {'ready' if is_ready else 'made on first use'}",
+        disks=_disks(),
         problems=problems,
-        advice=[] if is_ready else _missing_tools(choice.stock),
+        advice=([] if is_ready else _missing_tools(choice.stock)) + _missing_uring(),
     )
 
 
@@ -110,6 +114,19 @@ def _missing_tools(stock: bool) -> list[str]:
     if not missing:
         return []
     return [f"for a kernel of its own corral boot needs: apt-get install {' '.join(sorted(missing))}"]
+
+
+def _disks() -> str:
+    if lib.corral_blk_uring_probe() == 0:
+        return "io_uring"
+    why = "which this host does not allow" if lib.corral_blk_has_uring() else "which is not built in"
+    return f"threads, instead of io_uring {why}"
+
+
+def _missing_uring() -> list[str]:
+    if lib.corral_blk_has_uring():
+        return []
+    return ["for io_uring behind disks: apt-get install liburing-dev, and install Corral again"]
 
 
 def _access(device: str) -> str:
