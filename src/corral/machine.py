@@ -26,6 +26,7 @@ from corral.vcpu import VcpuThread
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.config import DiskConfig
+    from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.mmio import MmioTransport
     from corral.kvm.vcpu import Vcpu
 
@@ -75,6 +76,7 @@ class Machine:
         entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd)
 
         self._create_devices(undo)
+        self.virtio: list[MmioTransport] = []
         self.disks = [self._create_disk(index, disk, undo) for index, disk in enumerate(config.disks)]
         self.vcpus = [self._create_vcpu(index, undo) for index in range(config.cpus)]
         registers.enter(self.vcpus[0], self.memory, entry)
@@ -103,7 +105,7 @@ class Machine:
         self.ports.claim(*layout.RTC_PORTS, Cmos())
         self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
 
-    def _create_disk(self, index: int, config: DiskConfig, undo: Undo) -> MmioTransport:
+    def _create_disk(self, index: int, config: DiskConfig, undo: Undo) -> Disk:
         from corral.devices.virtio.blk import Disk
         from corral.devices.virtio.mmio import SIZE, MmioTransport
         from corral.disk_image import DiskImage
@@ -120,7 +122,8 @@ class Machine:
         base = layout.virtio_mmio(index)
         transport.connect(self.vm, base)
         self.mmio.claim(base, base + SIZE - 1, transport)
-        return transport
+        self.virtio.append(transport)
+        return disk
 
     def _create_vcpu(self, index: int, undo: Undo) -> Vcpu:
         vcpu = self.vm.create_vcpu(index, self.memory.native)
@@ -134,8 +137,8 @@ class Machine:
             registers.firmware_lapic(vcpu)
         self.serial.attach(vcpu, layout.COM1_PORTS)
         vcpu.claim_ports(*layout.POST_PORTS, lib.corral_pio_constant, _ALL_ONES)
-        for slot, disk in enumerate(self.disks):
-            disk.attach(vcpu, layout.virtio_mmio(slot))
+        for slot, transport in enumerate(self.virtio):
+            transport.attach(vcpu, layout.virtio_mmio(slot))
         return vcpu
 
     def start(self) -> None:

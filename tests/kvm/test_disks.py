@@ -81,6 +81,25 @@ def test_an_image_in_two_guests_is_refused_and_free_again_after_the_first(image:
     assert b"in use" not in third.stderr
 
 
+def test_a_rate_limit_holds_and_the_counters_tell(tmp_path: Path) -> None:
+    (tmp_path / "disk.img").write_bytes(bytes(1 << 20))
+    line = (
+        "read before rest < /proc/uptime; dd if=/dev/vda of=/dev/null bs=4k count=250 iflag=direct;"
+        "read after rest < /proc/uptime; echo from $before to $after"
+    )
+    disk = f"{tmp_path / 'disk.img'},ops=100,id=slow"
+    done = boot("--stats", "--disk", disk, "--", line, timeout=LINUX)
+    words = done.stdout.split()
+    before, after = (float(words[words.index(name) + 1]) for name in (b"from", b"to"))
+    # A bucket holds a tenth of a second's worth.
+    assert after - before >= 2.3
+    told = [row.split() for row in done.stderr.decode().splitlines()]
+    header = next(row for row in told if row[:2] == ["disk", "queue"])
+    row = next(row for row in told if row[:2] == ["slow", "0"])
+    assert int(row[header.index("reads")]) >= 250
+    assert [row[header.index(name)] for name in ("writes", "errors")] == ["0", "0"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from corral.errors import HostError
 from corral.guests import cache, debian, kernel, sources
+from corral.images import build as images
 from tests.nested import host_initramfs
 
 BOOT_TIMEOUT = 120.0
+DISK = "/tmp/disk"  # in the nested host
 APPEND = "console=ttyS0 loglevel=5 mitigations=off nokaslr tsc=reliable no_timer_check panic=-1"
 
 
@@ -32,7 +34,10 @@ class Completed:
 
 
 class NestedHost:
-    """A context manager. `nodes`: NUMA nodes of equal size; `distances`: {(from, to): distance} between them."""
+    """A context manager. `nodes`: NUMA nodes of equal size; `distances`: {(from, to): distance} between them.
+
+    `disk_mb`: the size of an empty ext4 file system on a disk of the host's own, at DISK; 0 for none.
+    """
 
     def __init__(
         self,
@@ -40,7 +45,9 @@ class NestedHost:
         memory_mb: int = 3072,
         nodes: int = 1,
         distances: dict[tuple[int, int], int] | None = None,
+        disk_mb: int = 0,
     ) -> None:
+        self._disk = disk_mb
         self._cpus, self._memory, self._nodes = cpus, memory_mb, nodes
         self._distances = distances or {}
         self._count = 0
@@ -64,6 +71,7 @@ class NestedHost:
             *_export("root", "/", "readonly=on,"),
             *_export("exchange", self._folder, ""),
             *self._numa(),
+            *self._own_disk(),
         ]
         self._qemu = subprocess.Popen(
             command,
@@ -153,6 +161,13 @@ class NestedHost:
         if self._qemu.poll() is not None and self._qemu.stderr:
             last += " " + self._qemu.stderr.read().decode(errors="replace").strip()
         return last
+
+    def _own_disk(self) -> list[str]:
+        if not self._disk:
+            return []
+        images.create(f"{self._folder}/disk", self._disk << 20, empty=False)
+        drive = f"file={self._folder}/disk,if=none,id=disk,format=raw,cache=unsafe"
+        return ["-drive", drive, "-device", "virtio-blk-pci,drive=disk"]
 
     def _numa(self) -> list[str]:
         if self._nodes == 1:

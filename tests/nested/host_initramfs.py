@@ -9,8 +9,9 @@ import stat
 from corral.guests import debian
 from corral.guests.initramfs import entry, trailer
 
-# What the host's own root needs, and KVM. modprobe's names; dependencies are found in the modules themselves.
-MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "kvm_amd"]
+# What the host's own root needs, a disk of its own, and KVM. modprobe's names; dependencies are found in the modules
+# themselves.
+MODULES = ["virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_blk", "crc32c_generic", "ext4", "kvm_amd"]
 
 # $1 of each mount is the tag of a 9p export. cache=loose: nobody else writes to the root while the host runs.
 INIT = """#!/bin/sh
@@ -31,6 +32,7 @@ mount -t tmpfs shm /new/dev/shm
 mount -t tmpfs tmp /new/tmp
 mkdir -p /new/tmp/exchange
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=none exchange /new/tmp/exchange
+if [ -b /new/dev/vda ]; then mkdir -p /new/tmp/disk; mount -t ext4 /new/dev/vda /new/tmp/disk; fi
 chmod 666 /new/dev/kvm
 cp /bin/busybox /new/tmp/busybox
 echo 1 > /new/proc/sys/vm/overcommit_memory

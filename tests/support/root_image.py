@@ -8,8 +8,7 @@ from pathlib import Path
 from corral.guests import debian, initramfs
 
 
-def make(image: Path, size: str = "16M") -> Path:
-    folder = image.with_suffix(".folder")
+def tree(folder: Path) -> Path:
     for name in ("bin", "dev", "proc", "sys", "tmp", "sbin", "mnt"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "sbin" / "init").write_bytes((Path(initramfs.path()).parent / "init").read_bytes())
@@ -17,6 +16,11 @@ def make(image: Path, size: str = "16M") -> Path:
     (folder / "bin" / "sh").symlink_to("busybox")
     for program in ("sbin/init", "bin/busybox"):
         (folder / program).chmod(0o755)
+    return folder
+
+
+def make(image: Path, size: str = "16M") -> Path:
+    folder = tree(image.with_suffix(".folder"))
     # -E: what a real image has as well, and a guest would otherwise do on its first mounts.
     options = ["-E", "lazy_itable_init=0,root_owner=0:0", "-q", "-d", str(folder)]
     subprocess.run(["mke2fs", "-t", "ext4", *options, str(image), size], check=True, capture_output=True)

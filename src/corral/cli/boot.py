@@ -32,6 +32,7 @@ ends, and with it the guest.""",
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
+        Option("stats", "", "at the end, what disks and console did, on standard error"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
     epilog="""\
@@ -93,6 +94,10 @@ def run(words: list[str]) -> int:
                 input = 0 if where == "stdio" else None
                 console = Console(output, input, keys=(2 if os.isatty(2) else 0) if person else None)
                 outcome = machine.run(console, timeout)
+            if "stats" in arguments.values:
+                from corral.toolkit import counters
+
+                print(counters.text(machine), file=sys.stderr)
             tail = b"" if where == "stdio" else console.tail
             return _conclude(outcome, machine, arguments, timeout, tail)
 

@@ -116,9 +116,8 @@ def test_a_life_with_requests_resets_and_counters(image: Path, undo: Undo) -> No
         for index, sector in enumerate((0, 7, 15)):
             assert parts.read_sector(sector, index) == bytes([sector]) * 512
     (queue,) = parts.disk.stats()
-    assert (queue["reads"], queue["read_bytes"], queue["errors"]) == (9, 9 * 512, 0)
-    assert isinstance(queue["latency"], list)
-    assert sum(queue["latency"]) == 9
+    assert (queue.reads, queue.read_bytes, queue.errors) == (9, 9 * 512, 0)
+    assert sum(queue.latency) == 9
 
 
 def test_a_queue_that_is_not_in_ram_and_one_that_breaks(image: Path, undo: Undo) -> None:

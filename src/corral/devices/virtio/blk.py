@@ -9,6 +9,7 @@ import struct
 from corral.devices.virtio.device import BadQueue
 from corral.errors import HostError
 from corral.native import CData, check, ffi, lib
+from corral.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +31,32 @@ DISCARD, WRITE_ZEROES = 1 << 13, 1 << 14
 # max_discard_seg, discard_sector_alignment, max_write_zeroes_sectors, max_write_zeroes_seg, write_zeroes_may_unmap.
 _CONFIG = struct.Struct("<QIIHBBIBBHIBxHIIIIIB3x")
 
-_COUNTERS = (
-    *("reads", "writes", "flushes", "discards", "write_zeroes", "get_ids", "others", "read_bytes", "written_bytes"),
-    *("errors", "refused", "interrupts", "interrupts_saved", "rounds"),
-)
+
+@record(frozen=True)
+class QueueStats:
+    """Of one queue, from the disk's making on.
+
+    Requests by kind count when they are answered, with whatever status; bytes only of those that succeeded.
+    `errors` were answered with IOERR, `refused` with UNSUPP. `interrupts` were sent, `interrupts_saved` were not
+    wanted by the driver. `rounds`: looks at the queue that found something. `latency[n]` counts requests that took
+    2^n to 2^(n+1) ns from being taken to being given back.
+    """
+
+    reads: int
+    writes: int
+    flushes: int
+    discards: int
+    write_zeroes: int
+    get_ids: int
+    others: int
+    read_bytes: int
+    written_bytes: int
+    errors: int
+    refused: int
+    interrupts: int
+    interrupts_saved: int
+    rounds: int
+    latency: tuple[int, ...]
 
 
 class Disk:
@@ -104,18 +127,14 @@ class Disk:
     def stop(self) -> None:
         lib.corral_blk_stop(self._blk)
 
-    def stats(self) -> list[dict[str, int | list[int]]]:
-        """Of each queue the counters of struct corral_blk_stats (blk.h), as they are now; also while it runs.
-
-        `latency[n]` counts requests that took 2^n to 2^(n+1) ns from being taken to being given back.
-        """
+    def stats(self) -> list[QueueStats]:
+        """Of each queue the counters as they are now; also while it runs."""
         counters = ffi.new("struct corral_blk_stats *")
         queues = []
         for index in range(len(self.queue_sizes)):
             check("disk counters", lib.corral_blk_stats(self._blk, index, counters))
-            queue: dict[str, int | list[int]] = {name: getattr(counters, name) for name in _COUNTERS}
-            queue["latency"] = list(counters.latency)
-            queues.append(queue)
+            values = {name: getattr(counters, name) for name in QueueStats.__annotations__}
+            queues.append(QueueStats(**values | {"latency": tuple(counters.latency)}))
         return queues
 
     @property

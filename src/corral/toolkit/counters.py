@@ -1,0 +1,51 @@
+"""What a machine's devices counted, as a table for people. In Python: `Disk.stats()` and `Serial.stats()`."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from corral.devices.virtio.blk import QueueStats
+    from corral.machine import Machine
+
+_WORDS = ("reads", "MiB", "writes", "MiB", "flushes", "others", "errors", "interrupts", "saved")
+_HEADER = ("disk", "queue", *_WORDS, "median us", "99 % us")
+
+
+def text(machine: Machine) -> str:
+    """A line for each queue of each disk, and one for the console. The machine may run."""
+    rows = [_HEADER]
+    for index, disk in enumerate(machine.disks):
+        name = machine.config.disks[index].id or str(index)
+        rows += [(name, str(queue), *_cells(stats)) for queue, stats in enumerate(disk.stats())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    serial = machine.serial.stats()
+    console = f"console: {serial['sent']} bytes sent, {serial['dropped']} dropped; {serial['received']} received"
+    return "\n".join([*(lines if machine.disks else ["no disks"]), console])
+
+
+def percentile(latency: Sequence[int], share: float) -> float:
+    """Microseconds within which this share (0 to 1) of the requests were done: the upper end of their bucket.
+
+    `latency[n]` counts those that took 2^n to 2^(n+1) ns. 0 without any.
+    """
+    rest = share * sum(latency)
+    for exponent, count in enumerate(latency):
+        rest -= count
+        if count and rest <= 0:
+            return 2 ** (exponent + 1) / 1000
+    return 0.0
+
+
+def _cells(stats: QueueStats) -> tuple[str, ...]:
+    others = stats.discards + stats.write_zeroes + stats.get_ids + stats.others
+    counts = (stats.flushes, others, stats.errors + stats.refused)
+    return (
+        *(str(stats.reads), f"{stats.read_bytes / (1 << 20):.1f}"),
+        *(str(stats.writes), f"{stats.written_bytes / (1 << 20):.1f}"),
+        *map(str, counts),
+        *(str(stats.interrupts), str(stats.interrupts_saved)),
+        *(f"{percentile(stats.latency, share):.0f}" for share in (0.5, 0.99)),
+    )
