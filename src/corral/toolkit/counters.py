@@ -15,7 +15,7 @@ _HEADER = ("disk", "queue", *_WORDS, "median us", "99 % us")
 
 def text(machine: Machine) -> str:
     """A line for each queue of each disk, and one for the console. The machine may run."""
-    rows = [_HEADER]
+    rows: list[tuple[str, ...]] = [_HEADER]
     for index, disk in enumerate(machine.disks):
         name = machine.config.disks[index].id or str(index)
         rows += [(name, str(queue), *_cells(stats)) for queue, stats in enumerate(disk.stats())]
@@ -35,7 +35,7 @@ def percentile(latency: Sequence[int], share: float) -> float:
     for exponent, count in enumerate(latency):
         rest -= count
         if count and rest <= 0:
-            return 2 ** (exponent + 1) / 1000
+            return (2 << exponent) / 1000
     return 0.0
 
 
