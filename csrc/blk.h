@@ -61,6 +61,7 @@ struct corral_blk_stats {
     uint64_t read_bytes, written_bytes;                                       /* of those that succeeded */
     uint64_t errors;                                                          /* completed with IOERR */
     uint64_t refused;                                                         /* completed with UNSUPP */
+    uint64_t merged;                              /* whose call was made as part of another's */
     uint64_t interrupts, interrupts_saved;        /* used index publications with an interrupt and without */
     uint64_t rounds;                              /* looks at the queue that found something */
     uint64_t latency[CORRAL_BLK_LATENCY_BUCKETS]; /* [n]: 2^n to 2^(n+1) ns from being popped to being pushed */

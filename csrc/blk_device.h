@@ -49,7 +49,8 @@ struct corral_blk_range {
 };
 
 struct corral_blk_request {
-    struct corral_blk_request *next; /* in whatever list it is */
+    struct corral_blk_request *next;        /* in whatever list it is */
+    struct corral_blk_request *next_in_run; /* of calls that are made as one */
     struct corral_blk_queue *queue;
     const struct corral_blk_body *body; /* NULL: nothing to do but to finish */
     uint32_t type;

@@ -17,6 +17,9 @@
 #include <string.h>
 
 #define ENTRIES 256
+#define RUN_SEGMENTS 256       /* of one call for several requests */
+#define RUN_BYTES (256 * 1024) /* more gains nothing, and would have the first wait for the last */
+#define SCRATCH 4096
 
 /* user_data of what is not a request; those are pointers, and even. */
 #define TAG_STOP 1
@@ -28,9 +31,17 @@ struct worker {
     struct io_uring ring;
     struct corral_blk_request *ready, **last; /* were parked, may go on */
     unsigned in_flight;                       /* taken and not yet finished */
-    pthread_mutex_t lock;                     /* of started */
+    /* Calls that follow one another in the file, to be made as one; not yet in the ring. Linked by next_in_run. */
+    struct corral_blk_request *run, *run_last;
+    unsigned run_segments;
+    uint64_t run_bytes;
+    unsigned scratch_used;
+    pthread_mutex_t lock; /* of started */
     pthread_cond_t has_started;
     int started; /* 1: not yet known; else what corral_blk_start gets */
+    /* Buffers of calls for several requests, until they are submitted: the kernel has its own copy then
+     * (IORING_FEAT_SUBMIT_STABLE). */
+    struct iovec scratch[SCRATCH];
 };
 
 static int set_up(struct io_uring *ring, unsigned entries, unsigned cq_entries)
@@ -75,11 +86,18 @@ bool corral_blk_has_uring(void)
     return true;
 }
 
+static void submit(struct worker *w)
+{
+    io_uring_submit(&w->ring);
+    if (!io_uring_sq_ready(&w->ring))
+        w->scratch_used = 0;
+}
+
 static struct io_uring_sqe *get_sqe(struct worker *w)
 {
     struct io_uring_sqe *sqe;
     while (!(sqe = io_uring_get_sqe(&w->ring)))
-        io_uring_submit(&w->ring);
+        submit(w);
     return sqe;
 }
 
@@ -90,10 +108,9 @@ static void watch(struct worker *w, int fd, uint64_t tag)
     sqe->user_data = tag;
 }
 
-static void call(struct worker *w, struct corral_blk_request *r)
+static void call(struct worker *w, struct corral_blk_request *r, const struct corral_blk_call *c)
 {
     struct io_uring_sqe *sqe = get_sqe(w);
-    const struct corral_blk_call *c = &r->call;
     /* Without a vector where one buffer is all: the kernel copies none then. */
     bool single = c->n_iov == 1 && c->length <= INT32_MAX;
     switch (c->op) {
@@ -121,6 +138,69 @@ static void call(struct worker *w, struct corral_blk_request *r)
     sqe->user_data = (uintptr_t)r;
 }
 
+/* --- calls that follow one another in the file are made as one --- */
+
+/* Makes the call, or calls, that wait for others to follow. */
+static void end_run(struct worker *w)
+{
+    struct corral_blk_request *first = w->run;
+    w->run = NULL;
+    if (!first)
+        return;
+    if (first == w->run_last) {
+        call(w, first, &first->call);
+        return;
+    }
+    struct corral_blk_call all = first->call;
+    while (w->scratch_used + w->run_segments > SCRATCH)
+        submit(w);
+    all.iov = w->scratch + w->scratch_used;
+    all.n_iov = w->run_segments;
+    all.length = w->run_bytes;
+    for (struct corral_blk_request *r = first; r; r = r->next_in_run) {
+        memcpy(w->scratch + w->scratch_used, r->call.iov, r->call.n_iov * sizeof *w->scratch);
+        w->scratch_used += r->call.n_iov;
+    }
+    call(w, first, &all);
+}
+
+/* Not one that failed or came short in a run: whose fault that was is found by making its call alone. Nor one with
+ * RWF_DSYNC: a failure to make it stable is told once, and must not be asked for again. */
+static bool may_run(const struct corral_blk_request *r)
+{
+    return (r->call.op == CORRAL_BLK_READ || r->call.op == CORRAL_BLK_WRITE) && !r->call.flags && !r->retries &&
+           r->call.length < RUN_BYTES;
+}
+
+static bool follows(const struct worker *w, const struct corral_blk_request *r)
+{
+    const struct corral_blk_call *first = &w->run->call;
+    return r->call.op == first->op && r->call.file == first->file &&
+           r->call.offset == first->offset + w->run_bytes && w->run_bytes + r->call.length <= RUN_BYTES &&
+           w->run_segments + r->call.n_iov <= RUN_SEGMENTS;
+}
+
+static void plan(struct worker *w, struct corral_blk_request *r)
+{
+    r->next_in_run = NULL;
+    if (!may_run(r)) {
+        call(w, r, &r->call);
+        return;
+    }
+    if (w->run && follows(w, r)) {
+        w->run_last->next_in_run = r;
+        w->run_segments += r->call.n_iov;
+        w->run_bytes += r->call.length;
+        r->queue->stats.merged++;
+    } else {
+        end_run(w);
+        w->run = r;
+        w->run_segments = r->call.n_iov;
+        w->run_bytes = r->call.length;
+    }
+    w->run_last = r;
+}
+
 static void go_on(struct worker *w, struct corral_blk_request *r, uint64_t now)
 {
     for (;;) {
@@ -134,7 +214,7 @@ static void go_on(struct worker *w, struct corral_blk_request *r, uint64_t now)
         case CORRAL_BLK_CALL:;
             int64_t result = corral_blk_before_call(w->b, r);
             if (result >= 0) {
-                call(w, r);
+                plan(w, r);
                 return;
             }
             corral_blk_result(w->b, r, result);
@@ -150,6 +230,21 @@ static void uring_submit(struct corral_blk *b, struct corral_blk_request *r)
     w->last = &r->next;
 }
 
+/* What a call came to, request by request: those that it did not reach make a call of their own. */
+static void finish_run(struct worker *w, struct corral_blk_request *r, int64_t result, uint64_t now)
+{
+    bool alone = !r->next_in_run;
+    while (r) {
+        struct corral_blk_request *next = r->next_in_run;
+        int64_t length = r->call.length, mine = result < length ? result : length;
+        bool reached = alone || mine > 0;
+        corral_blk_result(w->b, r, reached ? mine : -EAGAIN);
+        result = result > mine ? result - mine : 0;
+        go_on(w, r, now);
+        r = next;
+    }
+}
+
 /* Takes what the kernel has finished. */
 static bool reap(struct worker *w)
 {
@@ -163,9 +258,7 @@ static bool reap(struct worker *w)
         if (tag == LIBURING_UDATA_TIMEOUT)
             continue;
         if (!(tag & 1)) {
-            struct corral_blk_request *r = (void *)(uintptr_t)tag;
-            corral_blk_result(w->b, r, cqe->res);
-            go_on(w, r, now);
+            finish_run(w, (void *)(uintptr_t)tag, cqe->res, now);
         } else if (!(cqe->flags & IORING_CQE_F_MORE) && cqe->res >= 0) {
             watch(w, tag == TAG_STOP ? w->b->stop_fd : w->b->queues[tag >> 2].kick_fd, tag);
         }
@@ -242,9 +335,10 @@ static void serve(struct worker *w)
             some |= take(w);
         else if (!w->in_flight)
             return;
+        end_run(w);
         if (io_uring_sq_ready(&w->ring)) {
             /* Reads that the page cache has are finished by this. */
-            io_uring_submit(&w->ring);
+            submit(w);
             continue;
         }
         publish(w);

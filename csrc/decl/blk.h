@@ -38,6 +38,7 @@ struct corral_blk_stats {
     uint64_t read_bytes, written_bytes;
     uint64_t errors;
     uint64_t refused;
+    uint64_t merged;
     uint64_t interrupts, interrupts_saved;
     uint64_t rounds;
     uint64_t latency[40];

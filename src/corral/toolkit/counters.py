@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from corral.devices.virtio.blk import QueueStats
     from corral.machine import Machine
 
-_WORDS = ("reads", "MiB", "writes", "MiB", "flushes", "others", "errors", "interrupts", "saved")
+_WORDS = ("reads", "MiB", "writes", "MiB", "flushes", "others", "merged", "errors", "interrupts", "saved")
 _HEADER = ("disk", "queue", *_WORDS, "median us", "99 % us")
 
 
@@ -41,7 +41,7 @@ def percentile(latency: Sequence[int], share: float) -> float:
 
 def _cells(stats: QueueStats) -> tuple[str, ...]:
     others = stats.discards + stats.write_zeroes + stats.get_ids + stats.others
-    counts = (stats.flushes, others, stats.errors + stats.refused)
+    counts = (stats.flushes, others, stats.merged, stats.errors + stats.refused)
     return (
         *(str(stats.reads), f"{stats.read_bytes / (1 << 20):.1f}"),
         *(str(stats.writes), f"{stats.written_bytes / (1 << 20):.1f}"),

@@ -37,7 +37,8 @@ class QueueStats:
     """Of one queue, from the disk's making on.
 
     Requests by kind count when they are answered, with whatever status; bytes only of those that succeeded.
-    `errors` were answered with IOERR, `refused` with UNSUPP. `interrupts` were sent, `interrupts_saved` were not
+    `errors` were answered with IOERR, `refused` with UNSUPP. `merged`: the backend's call was made as
+    part of another request's, which it follows in the file. `interrupts` were sent, `interrupts_saved` were not
     wanted by the driver. `rounds`: looks at the queue that found something. `latency[n]` counts requests that took
     2^n to 2^(n+1) ns from being taken to being given back.
     """
@@ -53,6 +54,7 @@ class QueueStats:
     written_bytes: int
     errors: int
     refused: int
+    merged: int
     interrupts: int
     interrupts_saved: int
     rounds: int
