@@ -28,13 +28,12 @@ IMAGE_SIZE = 128 << 20
 REQUESTS = {1: 20_000, 4: 60_000}  # by depth: half a second or so
 MORE_REQUESTS = 150_000
 MEMORY = 64  # MiB
-GUARD = 60  # seconds
+GUARD = 20  # seconds
 DIRECT_FEWER = 4
 CORRAL = "Corral"
 LEAST_RATE, MOST_CPU = 1.3, 0.7  # of QEMU's
 
 _KVM_CREATE_VM, _KVM_CREATE_VCPU, _KVM_GET_TSC_KHZ = 0xAE01, 0xAE41, 0xAEA3
-_RAN = re.compile(rb"ran (\d+) requests in (\d+) cycles with (\d+) doorbells\n")
 _VCPU = ("vcpu0", "CPU 0/KVM")  # what Corral and QEMU call that thread
 
 
@@ -79,27 +78,35 @@ def run(command: list[str], requests: int, rate: float) -> Sample:
     assert process.stdin is not None
     assert process.stdout is not None
     with process:
-        ready = process.stdout.readline()
+        _expect(rb"ready", process)
         before = cpu_times(process.pid)
         process.stdin.write(b"r")
-        ran = _RAN.fullmatch(process.stdout.readline())
+        ran = _expect(rb"ran (\d+) requests in (\d+) cycles with (\d+) doorbells", process)
         after = cpu_times(process.pid)
         process.stdin.write(b"v")
-        verified = process.stdout.readline()
+        _expect(rb"right: (\d+) blocks", process)
         watchdog.cancel()
-    if not ran or not verified.startswith(b"right"):
-        raise RuntimeError(f"{' '.join(command)}: {ready!r}, {ran!r}, {verified!r}")
     if not before.keys() <= after.keys():
         raise RuntimeError(f"{' '.join(command)}: a thread ended, and with it what it counted")
     cpu = sum(after[thread] - before.get(thread, 0) for thread in after)
     return Sample(int(ran[2]) / rate / requests, cpu / requests)
 
 
+def _expect(pattern: bytes, process: subprocess.Popen[bytes]) -> re.Match[bytes]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    match = re.fullmatch(pattern + b"\n", line)
+    if not match:
+        process.kill()
+        raise RuntimeError(f"{process.args!r}: {line!r}")
+    return match
+
+
 def contenders(guest: str, image: str, direct: bool) -> dict[str, list[str]]:
     """Commands, but for the guest's own parameters at their end."""
     disk = f"{image},cache={'direct' if direct else 'writeback'}"
     commands = {CORRAL: [installed.corral(), "boot", guest, "--memory", f"{MEMORY}M", "--disk", disk, "--append"]}
-    machine = ["qemu-system-x86_64", "-M", "microvm", "-accel", "kvm", "-m", str(MEMORY), "-display", "none"]
+    machine = ["qemu-system-x86_64", "-M", "microvm,acpi=off", "-accel", "kvm", "-m", str(MEMORY), "-display", "none"]
     machine += ["-nodefaults", "-no-user-config", "-no-reboot", "-serial", "stdio", "-name", "bare,debug-threads=on"]
     machine += ["-global", "virtio-mmio.force-legacy=off", "-kernel", guest, "-object", "iothread,id=io"]
     for aio in ("io_uring", "threads", *(["native"] if direct else [])):

@@ -2,7 +2,10 @@
  * all calls of a round with one system call.
  *
  * Doorbells are multishot polls of the eventfds. Nobody reads those: each signal is an edge, and an edge is
- * enough, since a round looks at all queues. */
+ * enough, since a round looks at all queues.
+ *
+ * Before it sleeps the thread looks at the queues for a moment longer: to be woken takes longer than most drivers take
+ * for their next request, on both sides. */
 #include "blk_device.h"
 
 #include <errno.h>
@@ -20,6 +23,8 @@
 #define RUN_SEGMENTS 256       /* of one call for several requests */
 #define RUN_BYTES (256 * 1024) /* more gains nothing, and would have the first wait for the last */
 #define SCRATCH 4096
+#define SPIN 30000        /* ns: more than a driver needs that has more to ask for */
+#define SPINS_LEFT_OUT 63 /* at most, after some that were in vain: what they cost stays below a half percent */
 
 /* user_data of what is not a request; those are pointers, and even. */
 #define TAG_STOP 1
@@ -31,6 +36,7 @@ struct worker {
     struct io_uring ring;
     struct corral_blk_request *ready, **last; /* were parked, may go on */
     unsigned in_flight;                       /* taken and not yet finished */
+    unsigned leave_out, left_out;             /* spins: after one that was in vain; of these so far */
     /* Calls that follow one another in the file, to be made as one; not yet in the ring. Linked by next_in_run. */
     struct corral_blk_request *run, *run_last;
     unsigned run_segments;
@@ -313,6 +319,43 @@ static void publish(struct worker *w)
             corral_blk_publish(w->b, &w->b->queues[i]);
 }
 
+static bool has_news(const struct worker *w)
+{
+    const struct corral_blk *b = w->b;
+    if (io_uring_cq_ready(&w->ring) || corral_blk_stopping(b))
+        return true;
+    for (unsigned i = 0; i < b->config.n_queues; i++) {
+        const struct corral_blk_queue *q = &b->queues[i];
+        if (q->ready && !q->vq.broken && corral_virtq_has_more(&q->vq))
+            return true;
+    }
+    return false;
+}
+
+/* True: something came. Each spin in vain makes the next ones rarer, and one that is not makes them the rule again. */
+static bool spin(struct worker *w)
+{
+    if (w->left_out < w->leave_out) {
+        w->left_out++;
+        return false;
+    }
+    w->left_out = 0;
+    uint64_t end = corral_blk_now() + SPIN;
+    do {
+        for (unsigned i = 0; i < 16; i++) {
+            if (has_news(w)) {
+                w->leave_out = 0;
+                return true;
+            }
+            __builtin_ia32_pause();
+        }
+    } while (corral_blk_now() < end);
+    w->leave_out = 2 * w->leave_out + 1;
+    if (w->leave_out > SPINS_LEFT_OUT)
+        w->leave_out = SPINS_LEFT_OUT;
+    return false;
+}
+
 static void sleep_until_news(struct worker *w, uint64_t held_back)
 {
     struct io_uring_cqe *cqe;
@@ -343,6 +386,9 @@ static void serve(struct worker *w)
         }
         publish(w);
         uint64_t held_back = stopping ? 0 : corral_blk_held_back(b, corral_blk_now());
+        /* Not while the host is at work for us: that takes as long as it takes. */
+        if (!some && !w->in_flight && !held_back && !stopping)
+            some = spin(w);
         if (some || w->ready || (!stopping && !held_back && corral_blk_listen(b)))
             continue;
         sleep_until_news(w, held_back);

@@ -127,6 +127,11 @@ int corral_virtq_pop(struct corral_virtq *q, struct corral_chain *chain)
     return 1;
 }
 
+bool corral_virtq_has_more(const struct corral_virtq *q)
+{
+    return __atomic_load_n(&q->ring.avail->idx, __ATOMIC_RELAXED) != q->next_avail;
+}
+
 void corral_virtq_push(struct corral_virtq *q, uint16_t head, uint32_t written)
 {
     struct vring_used_elem *element = &q->ring.used->ring[q->next_used & (q->size - 1)];
@@ -162,7 +167,7 @@ bool corral_virtq_listen(struct corral_virtq *q)
      * flags (section 2.7.13.4). Without it both could miss each other, and the chain would wait for the next one.
      */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return __atomic_load_n(&q->ring.avail->idx, __ATOMIC_RELAXED) != q->next_avail;
+    return corral_virtq_has_more(q);
 }
 
 void corral_virtq_ignore(struct corral_virtq *q)

@@ -46,6 +46,9 @@ int corral_virtq_init(struct corral_virtq *q, const struct corral_ram *ram, uint
 /* 1: a chain; 0: there is none; -EPROTO: the rings make no sense, and the queue is broken for good. */
 int corral_virtq_pop(struct corral_virtq *q, struct corral_chain *chain);
 
+/* Whether there is one, or a sign that the rings make no sense: a look that costs next to nothing. */
+bool corral_virtq_has_more(const struct corral_virtq *q);
+
 /* Gives a popped chain back, `written` bytes of it written; the driver does not see it before the next publish. */
 void corral_virtq_push(struct corral_virtq *q, uint16_t head, uint32_t written);
 
