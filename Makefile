@@ -43,7 +43,7 @@ lint: $(VENV)/ready  ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check src tests benchmarks csrc
 	$(BIN)/ruff format --check src tests benchmarks csrc
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.c csrc/*.h
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] guests/bare/*.[ch]
 
 unit: $(VENV)/ready  ## tests that need no KVM
 	$(PYTEST) tests/unit

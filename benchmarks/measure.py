@@ -15,6 +15,7 @@ Samples = dict[str, list[float]]  # seconds, by contender
 
 SCALES = {"s": 1.0, "ms": 1e3, "us": 1e6}
 BUSY = 0.5  # of the CPUs, before a benchmark begins: its samples then tell of others too
+QUIET, GLANCE = 0.1, 0.2  # CPUs that others keep busy, at most, for so many seconds: then nobody disturbs
 
 
 def interleaved(contenders: dict[str, Callable[[], float]], rounds: int, warm_up: int = 1) -> Samples:
@@ -67,6 +68,26 @@ def verdict(what: str, value: float, limit: float, unit: str = "x") -> bool:
     met = value <= limit
     print(f"  {'met' if met else 'NOT MET':8} {what}: {value:.2f} {unit}, at most {limit:g} {unit}", flush=True)
     return met
+
+
+def wait_until_quiet(patience: float) -> float:
+    """Returns when other programs leave this machine alone, after `patience` seconds at the latest. What is left of
+    that: for what needs each CPU for a thread of its own, where one more changes the figures and not just their spread.
+    """
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        before = _busy_seconds()
+        time.sleep(GLANCE)
+        if _busy_seconds() - before <= QUIET * GLANCE:
+            break
+    return max(0.0, deadline - time.monotonic())
+
+
+def _busy_seconds() -> float:
+    """What all CPUs together have run since the host's start."""
+    with open("/proc/stat") as stat:
+        user, nice, system, _idle, _iowait, irq, softirq = map(int, stat.readline().split()[1:8])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def _tell_when_busy() -> None:

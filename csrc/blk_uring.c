@@ -4,8 +4,8 @@
  * Doorbells are multishot polls of the eventfds. Nobody reads those: each signal is an edge, and an edge is
  * enough, since a round looks at all queues.
  *
- * Before it sleeps the thread looks at the queues for a moment longer: to be woken takes longer than most drivers take
- * for their next request, on both sides. */
+ * Before it sleeps the thread looks at the queues for a moment longer: to be woken takes longer than most drivers
+ * take for their next request, on both sides. */
 #include "blk_device.h"
 
 #include <errno.h>
@@ -332,7 +332,8 @@ static bool has_news(const struct worker *w)
     return false;
 }
 
-/* True: something came. Each spin in vain makes the next ones rarer, and one that is not makes them the rule again. */
+/* True: something came. Each spin in vain makes the next ones rarer, and one that is not makes them the rule
+ * again. */
 static bool spin(struct worker *w)
 {
     if (w->left_out < w->leave_out) {

@@ -1,4 +1,5 @@
-/* What a program at CPL 3 with no system below it has: ports, registers in memory, a serial line, its command line. */
+/* What a program at CPL 3 with no system below it has: ports, registers in memory, a serial line, its command
+ * line. */
 #ifndef BARE_H
 #define BARE_H
 

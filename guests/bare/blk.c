@@ -14,7 +14,8 @@
 #define WORDS (SECTOR / sizeof(uint64_t))
 #define BLOCKS_MAX (1ull << 21) /* 8 GiB: what `was_written` can tell of */
 
-/* One request, with the indirect table that describes it (section 2.7.5.3): so a queue of 256 holds 256 of them. */
+/* One request, with the indirect table that describes it (section 2.7.5.3): so a queue of 256 holds 256 of them.
+ */
 struct request {
     struct vring_desc parts[3];
     struct virtio_blk_outhdr header;
@@ -83,7 +84,8 @@ static int take(void)
     return slot;
 }
 
-/* One word of what was read, a different one each time: to look at all of it would be most of this guest's work. */
+/* One word of what was read, a different one each time: to look at all of it would be most of this guest's work.
+ */
 static void glance(unsigned slot, uint64_t random)
 {
     uint64_t sector = requests[slot].header.sector + random % SECTORS;

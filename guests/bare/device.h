@@ -1,4 +1,5 @@
-/* A virtio device behind registers in memory, version 2, with one queue (virtio 1.2, sections 2.7, 3.1 and 4.2). */
+/* A virtio device behind registers in memory, version 2, with one queue (virtio 1.2, sections 2.7, 3.1 and 4.2).
+ */
 #ifndef DEVICE_H
 #define DEVICE_H
 
@@ -19,8 +20,8 @@ struct device {
     uint64_t notified; /* doorbells */
 };
 
-/* The first device with this id that the command line tells of, ready to be driven. Ends the guest if there is none,
- * or if it lacks one of the features that are `required`; of `wanted` it gets what it offers. */
+/* The first device with this id that the command line tells of, ready to be driven. Ends the guest if there is
+ * none, or if it lacks one of the features that are `required`; of `wanted` it gets what it offers. */
 void device_open(struct device *d, uint32_t id, uint64_t required, uint64_t wanted);
 
 /* 64 bits of the device's configuration. */
@@ -37,11 +38,12 @@ static inline void device_show(struct device *d)
 {
     if (d->added == d->shown)
         return;
-    /* Release: the chains come first. The barrier after it pairs with the device's between its asking for doorbells
-     * and its last look at idx (section 2.7.13.4). */
+    /* Release: the chains come first. The barrier after it pairs with the device's between its asking for
+     * doorbells and its last look at idx (section 2.7.13.4). */
     __atomic_store_n(&d->ring.avail->idx, d->added, __ATOMIC_RELEASE);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    bool wanted = vring_need_event(__atomic_load_n(&vring_avail_event(&d->ring), __ATOMIC_RELAXED), d->added, d->shown);
+    bool wanted =
+        vring_need_event(__atomic_load_n(&vring_avail_event(&d->ring), __ATOMIC_RELAXED), d->added, d->shown);
     d->shown = d->added;
     if (wanted) {
         d->notified++;
