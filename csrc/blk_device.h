@@ -76,6 +76,7 @@ struct corral_blk_request {
     struct corral_blk_range ranges[CORRAL_BLK_RANGES_MAX];
 
     struct corral_blk_call call;
+    int64_t result; /* of a call that was made already, until corral_blk_result gets it: the engine's own */
     struct corral_chain chain;
 };
 

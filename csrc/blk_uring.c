@@ -6,6 +6,7 @@
  *
  * Before it sleeps the thread looks at the queues for a moment longer: to be woken takes longer than most drivers
  * take for their next request, on both sides. */
+#define _GNU_SOURCE
 #include "blk_device.h"
 
 #include <errno.h>
@@ -18,12 +19,16 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #define ENTRIES 256
+#define ROUND 32               /* calls, until what is finished is told: the guest has something to do meanwhile */
 #define RUN_SEGMENTS 256       /* of one call for several requests */
 #define RUN_BYTES (256 * 1024) /* more gains nothing, and would have the first wait for the last */
 #define SCRATCH 4096
-#define SPIN 30000        /* ns: more than a driver needs that has more to ask for */
+#define SLOW_WRITE 2000000         /* ns: it was not just copied */
+#define AFTER_SLOW_WRITE 100000000 /* ns, in which the kernel's threads make them */
+#define SPIN 30000                 /* ns: more than a driver needs that has more to ask for */
 #define SPINS_LEFT_OUT 63 /* at most, after some that were in vain: what they cost stays below a half percent */
 
 /* user_data of what is not a request; those are pointers, and even. */
@@ -42,7 +47,10 @@ struct worker {
     unsigned run_segments;
     uint64_t run_bytes;
     unsigned scratch_used;
-    pthread_mutex_t lock; /* of started */
+    struct corral_blk_request *made, **made_last; /* calls that were made here; their results wait to be reaped */
+    unsigned n_made;
+    uint64_t no_writes_before; /* ns: the last one here was slow */
+    pthread_mutex_t lock;      /* of started */
     pthread_cond_t has_started;
     int started; /* 1: not yet known; else what corral_blk_start gets */
     /* Buffers of calls for several requests, until they are submitted: the kernel has its own copy then
@@ -144,6 +152,37 @@ static void call(struct worker *w, struct corral_blk_request *r, const struct co
     sqe->user_data = (uintptr_t)r;
 }
 
+/* --- writes to the page cache --- */
+
+/* Makes a call at once. io_uring has a thread of the kernel's make such writes, one after the other, where the
+ * file system cannot promise that they do not wait (ext4), and that takes several times the copy that they are.
+ * When they do wait, since too much is not on the disk yet, they are left to that thread for a while: reads go on
+ * then. */
+static bool write_here(struct worker *w, struct corral_blk_request *r, const struct corral_blk_call *c)
+{
+    if (c->op != CORRAL_BLK_WRITE || c->flags || w->b->config.direct)
+        return false;
+    uint64_t start = corral_blk_now();
+    if (start < w->no_writes_before)
+        return false;
+    ssize_t n = pwritev(w->b->files[c->file], c->iov, c->n_iov, c->offset);
+    r->result = n < 0 ? -errno : n;
+    uint64_t end = corral_blk_now();
+    if (end - start > SLOW_WRITE)
+        w->no_writes_before = end + AFTER_SLOW_WRITE;
+    r->next = NULL;
+    *w->made_last = r;
+    w->made_last = &r->next;
+    w->n_made++;
+    return true;
+}
+
+static void make(struct worker *w, struct corral_blk_request *r, const struct corral_blk_call *c)
+{
+    if (!write_here(w, r, c))
+        call(w, r, c);
+}
+
 /* --- calls that follow one another in the file are made as one --- */
 
 /* Makes the call, or calls, that wait for others to follow. */
@@ -154,7 +193,7 @@ static void end_run(struct worker *w)
     if (!first)
         return;
     if (first == w->run_last) {
-        call(w, first, &first->call);
+        make(w, first, &first->call);
         return;
     }
     struct corral_blk_call all = first->call;
@@ -167,7 +206,7 @@ static void end_run(struct worker *w)
         memcpy(w->scratch + w->scratch_used, r->call.iov, r->call.n_iov * sizeof *w->scratch);
         w->scratch_used += r->call.n_iov;
     }
-    call(w, first, &all);
+    make(w, first, &all);
 }
 
 /* Not one that failed or came short in a run: whose fault that was is found by making its call alone. Nor one with
@@ -190,7 +229,7 @@ static void plan(struct worker *w, struct corral_blk_request *r)
 {
     r->next_in_run = NULL;
     if (!may_run(r)) {
-        call(w, r, &r->call);
+        make(w, r, &r->call);
         return;
     }
     if (w->run && follows(w, r)) {
@@ -251,12 +290,22 @@ static void finish_run(struct worker *w, struct corral_blk_request *r, int64_t r
     }
 }
 
-/* Takes what the kernel has finished. */
+/* Takes what is finished, by the kernel or here. */
 static bool reap(struct worker *w)
 {
     struct io_uring_cqe *cqe;
     unsigned head, n = 0;
     uint64_t now = corral_blk_now();
+    struct corral_blk_request *made = w->made;
+    bool some = made;
+    w->made = NULL;
+    w->made_last = &w->made;
+    w->n_made = 0;
+    while (made) {
+        struct corral_blk_request *next = made->next;
+        finish_run(w, made, made->result, now);
+        made = next;
+    }
     io_uring_for_each_cqe(&w->ring, head, cqe)
     {
         n++;
@@ -270,7 +319,7 @@ static bool reap(struct worker *w)
         }
     }
     io_uring_cq_advance(&w->ring, n);
-    return n;
+    return some || n;
 }
 
 static bool resume(struct worker *w)
@@ -287,6 +336,11 @@ static bool resume(struct worker *w)
     return some;
 }
 
+static unsigned calls_of_round(const struct worker *w)
+{
+    return w->n_made + io_uring_sq_ready(&w->ring);
+}
+
 /* Takes what the guest has added, as far as the limits let it. */
 static bool take(struct worker *w)
 {
@@ -301,7 +355,8 @@ static bool take(struct worker *w)
         corral_virtq_ignore(&q->vq);
         unsigned n = 0;
         /* Not for ever: what is finished wants to be told. */
-        while (n < ENTRIES && !corral_blk_held_back(b, now) && corral_blk_take(b, q, now, &r) > 0) {
+        while (n < ENTRIES && calls_of_round(w) < ROUND && !corral_blk_held_back(b, now) &&
+               corral_blk_take(b, q, now, &r) > 0) {
             w->in_flight++;
             n++;
             go_on(w, r, now);
@@ -385,6 +440,8 @@ static void serve(struct worker *w)
             submit(w);
             continue;
         }
+        if (w->made)
+            continue;
         publish(w);
         uint64_t held_back = stopping ? 0 : corral_blk_held_back(b, corral_blk_now());
         /* Not while the host is at work for us: that takes as long as it takes. */
@@ -451,6 +508,7 @@ static int start(struct corral_blk *b)
         return -ENOMEM;
     w->b = b;
     w->last = &w->ready;
+    w->made_last = &w->made;
     w->started = 1;
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->has_started, NULL);
