@@ -52,7 +52,7 @@ static void set_address(const struct device *d, unsigned low_register, const voi
 static void set_queue_up(struct device *d)
 {
     vring_init(&d->ring, QUEUE_SIZE, rings, 4096);
-    vring_used_event(&d->ring) = d->taken - 1; /* as device_take keeps it */
+    device_want_no_interrupt(d);
     write_register(d->registers + VIRTIO_MMIO_QUEUE_SEL, 0);
     if (read_register(d->registers + VIRTIO_MMIO_QUEUE_NUM_MAX) < QUEUE_SIZE)
         fail("the queue is too small");

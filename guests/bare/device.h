@@ -51,6 +51,12 @@ static inline void device_show(struct device *d)
     }
 }
 
+/* Half way around from where the device is, so that it does not get there (section 2.7.10). */
+static inline void device_want_no_interrupt(struct device *d)
+{
+    vring_used_event(&d->ring) = d->taken + 0x8000;
+}
+
 /* Takes a chain back: its head, or -1 when the device has finished none. */
 static inline int device_take(struct device *d)
 {
@@ -58,8 +64,7 @@ static inline int device_take(struct device *d)
     if (__atomic_load_n(&d->ring.used->idx, __ATOMIC_ACQUIRE) == d->taken)
         return -1;
     uint16_t head = d->ring.used->ring[d->taken++ % QUEUE_SIZE].id;
-    /* Behind what the device publishes next, so that it never interrupts (section 2.7.10). */
-    vring_used_event(&d->ring) = d->taken - 1;
+    device_want_no_interrupt(d);
     return head;
 }
 
