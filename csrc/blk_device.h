@@ -141,8 +141,11 @@ int corral_blk_take(struct corral_blk *b, struct corral_blk_queue *q, uint64_t n
  * free for another chain when this returns. Under the queue's lock if the engine shares it. */
 void corral_blk_finish(struct corral_blk_request *r, uint64_t now);
 
-/* Shows the driver what was finished, and interrupts it if it wants that. Locked likewise. */
-void corral_blk_publish(struct corral_blk *b, struct corral_blk_queue *q);
+/* Shows the driver what was finished. Locked likewise. */
+void corral_blk_publish(struct corral_blk_queue *q);
+
+/* Interrupts the driver for what was published, if it wants that. Locked likewise. */
+void corral_blk_tell(struct corral_blk *b, struct corral_blk_queue *q);
 
 uint64_t corral_blk_now(void);
 

@@ -248,11 +248,17 @@ void corral_blk_finish(struct corral_blk_request *r, uint64_t now)
     q->free = r;
 }
 
-void corral_blk_publish(struct corral_blk *b, struct corral_blk_queue *q)
+void corral_blk_publish(struct corral_blk_queue *q)
 {
-    if (q->vq.published == q->vq.next_used)
+    if (q->vq.published != q->vq.next_used)
+        corral_virtq_publish(&q->vq);
+}
+
+void corral_blk_tell(struct corral_blk *b, struct corral_blk_queue *q)
+{
+    if (q->vq.told == q->vq.published)
         return;
-    if (corral_virtq_publish(&q->vq)) {
+    if (corral_virtq_tell(&q->vq)) {
         q->stats.interrupts++;
         corral_virtio_interrupt(b->irq, CORRAL_VIRTIO_USED);
     } else {

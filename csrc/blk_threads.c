@@ -55,7 +55,8 @@ static void finish(struct corral_blk *b, struct corral_blk_request *r)
     uint64_t now = corral_blk_now();
     pthread_mutex_lock(&q->lock);
     corral_blk_finish(r, now);
-    corral_blk_publish(b, q);
+    corral_blk_publish(q);
+    corral_blk_tell(b, q);
     pthread_mutex_unlock(&q->lock);
 }
 
@@ -134,8 +135,10 @@ static bool drain(struct corral_blk *b, struct corral_blk_queue *q)
         pthread_mutex_unlock(&p->lock);
         pool_submit(b, r);
     }
-    if (!b->shared)
-        corral_blk_publish(b, q);
+    if (!b->shared) {
+        corral_blk_publish(q);
+        corral_blk_tell(b, q);
+    }
     q->stats.rounds += n != 0;
     return n;
 }

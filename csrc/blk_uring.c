@@ -28,12 +28,23 @@
 #define SCRATCH 4096
 #define SLOW_WRITE 2000000         /* ns: it was not just copied */
 #define AFTER_SLOW_WRITE 100000000 /* ns, in which the kernel's threads make them */
-#define SPIN 30000                 /* ns: more than a driver needs that has more to ask for */
-#define SPINS_LEFT_OUT 63 /* at most, after some that were in vain: what they cost stays below a half percent */
+
+/* Of looking at the queues without sleeping. ns. */
+#define SPIN 30000         /* more than a driver needs that has more to ask for */
+#define LOOKS_LEFT_OUT 63  /* at most, after some that were in vain: what they cost stays below a half percent */
+#define UNTOLD 16          /* requests that an interrupt is held back for, and */
+#define HELD_BACK 500000   /* for how long, both at most */
+#define LONGEST_GAP 300000 /* between two requests of one burst */
+#define SHORTEST_PATIENCE 2000
 
 /* user_data of what is not a request; those are pointers, and even. */
 #define TAG_STOP 1
 #define TAG_QUEUE(i) (((uint64_t)(i) << 2) | 3)
+
+/* Looks in vain make the next ones rarer, and one that found something makes them the rule again. */
+struct look {
+    unsigned leave_out, left_out; /* how many; of these so far */
+};
 
 struct worker {
     struct corral_blk *b;
@@ -41,7 +52,8 @@ struct worker {
     struct io_uring ring;
     struct corral_blk_request *ready, **last; /* were parked, may go on */
     unsigned in_flight;                       /* taken and not yet finished */
-    unsigned leave_out, left_out;             /* spins: after one that was in vain; of these so far */
+    struct look spin, hold;
+    uint64_t now, last_taken, gap, untold_since; /* ns; now: as of the last reap */
     /* Calls that follow one another in the file, to be made as one; not yet in the ring. Linked by next_in_run. */
     struct corral_blk_request *run, *run_last;
     unsigned run_segments;
@@ -295,7 +307,7 @@ static bool reap(struct worker *w)
 {
     struct io_uring_cqe *cqe;
     unsigned head, n = 0;
-    uint64_t now = corral_blk_now();
+    uint64_t now = w->now = corral_blk_now();
     struct corral_blk_request *made = w->made;
     bool some = made;
     w->made = NULL;
@@ -341,12 +353,21 @@ static unsigned calls_of_round(const struct worker *w)
     return w->n_made + io_uring_sq_ready(&w->ring);
 }
 
+/* A running mean of the time between requests, pauses left out. */
+static void learn_gap(struct worker *w, uint64_t now, unsigned n)
+{
+    uint64_t gap = (now - w->last_taken) / n;
+    if (gap < LONGEST_GAP)
+        w->gap += (int64_t)(gap - w->gap) / 8;
+    w->last_taken = now;
+}
+
 /* Takes what the guest has added, as far as the limits let it. */
 static bool take(struct worker *w)
 {
     struct corral_blk *b = w->b;
     uint64_t now = corral_blk_now();
-    bool some = false;
+    unsigned taken = 0;
     for (unsigned i = 0; i < b->config.n_queues; i++) {
         struct corral_blk_queue *q = &b->queues[i];
         struct corral_blk_request *r;
@@ -362,17 +383,29 @@ static bool take(struct worker *w)
             go_on(w, r, now);
         }
         q->stats.rounds += n != 0;
-        some |= n;
+        taken += n;
     }
-    return some;
+    if (taken)
+        learn_gap(w, now, taken);
+    return taken;
 }
 
 static void publish(struct worker *w)
 {
     for (unsigned i = 0; i < w->b->config.n_queues; i++)
         if (w->b->queues[i].ready)
-            corral_blk_publish(w->b, &w->b->queues[i]);
+            corral_blk_publish(&w->b->queues[i]);
 }
+
+static void tell(struct worker *w)
+{
+    for (unsigned i = 0; i < w->b->config.n_queues; i++)
+        if (w->b->queues[i].ready)
+            corral_blk_tell(w->b, &w->b->queues[i]);
+    w->untold_since = 0;
+}
+
+/* --- looking at the queues for a while, instead of sleeping --- */
 
 static bool has_news(const struct worker *w)
 {
@@ -387,29 +420,52 @@ static bool has_news(const struct worker *w)
     return false;
 }
 
-/* True: something came. Each spin in vain makes the next ones rarer, and one that is not makes them the rule
- * again. */
-static bool spin(struct worker *w)
+static bool look(struct worker *w, struct look *l, uint64_t ns)
 {
-    if (w->left_out < w->leave_out) {
-        w->left_out++;
+    if (l->left_out < l->leave_out) {
+        l->left_out++;
         return false;
     }
-    w->left_out = 0;
-    uint64_t end = corral_blk_now() + SPIN;
+    l->left_out = 0;
+    uint64_t end = corral_blk_now() + ns;
     do {
         for (unsigned i = 0; i < 16; i++) {
             if (has_news(w)) {
-                w->leave_out = 0;
+                l->leave_out = 0;
                 return true;
             }
             __builtin_ia32_pause();
         }
     } while (corral_blk_now() < end);
-    w->leave_out = 2 * w->leave_out + 1;
-    if (w->leave_out > SPINS_LEFT_OUT)
-        w->leave_out = SPINS_LEFT_OUT;
+    l->leave_out = 2 * l->leave_out + 1;
+    if (l->leave_out > LOOKS_LEFT_OUT)
+        l->leave_out = LOOKS_LEFT_OUT;
     return false;
+}
+
+/* --- interrupts, which are what a disk in memory costs a guest most --- */
+
+/* Requests wait for theirs, as many as may, or as long. */
+static bool tell_now(struct worker *w)
+{
+    unsigned untold = 0;
+    for (unsigned i = 0; i < w->b->config.n_queues; i++) {
+        const struct corral_blk_queue *q = &w->b->queues[i];
+        untold += q->ready ? (uint16_t)(q->vq.published - q->vq.told) : 0;
+    }
+    if (untold && !w->untold_since)
+        w->untold_since = w->now;
+    return untold >= UNTOLD || (untold && w->now - w->untold_since > HELD_BACK);
+}
+
+/* A driver that is busy adding requests gets one interrupt for several: it is held back while they come no slower
+ * than they did of late. True: another one came. */
+static bool hold_interrupt(struct worker *w)
+{
+    bool wanted = false;
+    for (unsigned i = 0; i < w->b->config.n_queues; i++)
+        wanted |= w->b->queues[i].ready && corral_virtq_wants_interrupt(&w->b->queues[i].vq);
+    return wanted && look(w, &w->hold, 2 * w->gap > SHORTEST_PATIENCE ? 2 * w->gap : SHORTEST_PATIENCE);
 }
 
 static void sleep_until_news(struct worker *w, uint64_t held_back)
@@ -430,10 +486,14 @@ static void serve(struct worker *w)
         bool some = reap(w);
         some |= resume(w);
         publish(w);
+        if (stopping && !w->in_flight) {
+            tell(w);
+            return;
+        }
+        if (tell_now(w))
+            tell(w);
         if (!stopping)
             some |= take(w);
-        else if (!w->in_flight)
-            return;
         end_run(w);
         if (io_uring_sq_ready(&w->ring)) {
             /* Reads that the page cache has are finished by this. */
@@ -445,8 +505,12 @@ static void serve(struct worker *w)
         publish(w);
         uint64_t held_back = stopping ? 0 : corral_blk_held_back(b, corral_blk_now());
         /* Not while the host is at work for us: that takes as long as it takes. */
-        if (!some && !w->in_flight && !held_back && !stopping)
-            some = spin(w);
+        bool idle = !w->in_flight && !held_back && !stopping;
+        if (idle && hold_interrupt(w))
+            continue;
+        tell(w);
+        if (idle && !some)
+            some = look(w, &w->spin, SPIN);
         if (some || w->ready || (!stopping && !held_back && corral_blk_listen(b)))
             continue;
         sleep_until_news(w, held_back);

@@ -140,21 +140,32 @@ void corral_virtq_push(struct corral_virtq *q, uint16_t head, uint32_t written)
     __atomic_store_n(&q->next_used, q->next_used + 1, __ATOMIC_RELAXED);
 }
 
-bool corral_virtq_publish(struct corral_virtq *q)
+void corral_virtq_publish(struct corral_virtq *q)
 {
-    uint16_t old = q->published, new = q->next_used;
-    if (old == new)
-        return false;
     /* Release: the elements and what was written to the buffers come first. Pairs with the driver's read barrier
      * between idx and the elements (section 2.7.14). */
-    __atomic_store_n(&q->ring.used->idx, new, __ATOMIC_RELEASE);
-    q->published = new;
+    __atomic_store_n(&q->ring.used->idx, q->next_used, __ATOMIC_RELEASE);
+    q->published = q->next_used;
+}
+
+bool corral_virtq_wants_interrupt(const struct corral_virtq *q)
+{
+    if (q->told == q->published)
+        return false;
     /* Store-load: pairs with the driver's barrier between enabling interrupts (used_event or flags) and looking at
      * idx once more (section 2.7.14). One of the two sees the other's store. */
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
     if (q->event_idx)
-        return vring_need_event(__atomic_load_n(&vring_used_event(&q->ring), __ATOMIC_RELAXED), new, old);
+        return vring_need_event(__atomic_load_n(&vring_used_event(&q->ring), __ATOMIC_RELAXED), q->published,
+                                q->told);
     return !(__atomic_load_n(&q->ring.avail->flags, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT);
+}
+
+bool corral_virtq_tell(struct corral_virtq *q)
+{
+    bool wanted = corral_virtq_wants_interrupt(q);
+    q->told = q->published;
+    return wanted;
 }
 
 bool corral_virtq_listen(struct corral_virtq *q)

@@ -26,6 +26,7 @@ struct corral_virtq {
     uint16_t seen_avail; /* avail->idx when it was last read: chains up to here are there */
     uint16_t next_used;  /* where the next used element goes; atomic, the popping thread reads it */
     uint16_t published;  /* used->idx as the driver sees it */
+    uint16_t told;       /* used->idx of the last corral_virtq_tell */
     bool event_idx, indirect;
     bool broken;
 };
@@ -52,8 +53,14 @@ bool corral_virtq_has_more(const struct corral_virtq *q);
 /* Gives a popped chain back, `written` bytes of it written; the driver does not see it before the next publish. */
 void corral_virtq_push(struct corral_virtq *q, uint16_t head, uint32_t written);
 
-/* Shows the driver what was pushed. True: it wants an interrupt for that. */
-bool corral_virtq_publish(struct corral_virtq *q);
+/* Shows the driver what was pushed. */
+void corral_virtq_publish(struct corral_virtq *q);
+
+/* Whether the driver wants an interrupt for what was published since it was last told. */
+bool corral_virtq_wants_interrupt(const struct corral_virtq *q);
+
+/* The same, and it counts as told. */
+bool corral_virtq_tell(struct corral_virtq *q);
 
 /* Asks the driver for a notification when it adds a chain. True: it has already added one, look again. */
 bool corral_virtq_listen(struct corral_virtq *q);

@@ -85,14 +85,22 @@ class Queue:
         self.put(heads[0])
         return heads[0]
 
+    # What both sides use at once is moved by single accesses: struct's clear the bytes first and go one by one.
+
+    def load(self, at: int) -> int:
+        return int(self.memory.view(at, 2).cast("H")[0])
+
+    def store(self, at: int, value: int) -> None:
+        self.memory.view(at, 2).cast("H")[0] = value & 0xFFFF
+
     def put(self, head: int) -> None:
         """Puts a head into the avail ring, whatever it is."""
-        struct.pack_into("<H", self.memory.view(self.avail + 4 + 2 * (self.avail_idx % self.size), 2), 0, head)
+        self.store(self.avail + 4 + 2 * (self.avail_idx % self.size), head)
         self.avail_idx = (self.avail_idx + 1) & 0xFFFF
 
     def show(self, kick: bool | None = None) -> bool:
         """Publishes what was added; kicks if the device wants it (None), always or never. True: kicked."""
-        struct.pack_into("<H", self.memory.view(self.avail + 2, 2), 0, self.avail_idx)
+        self.store(self.avail + 2, self.avail_idx)
         old, self.shown = self.shown, self.avail_idx
         if kick is None:
             kick = self.wants_kick(old)
@@ -102,23 +110,20 @@ class Queue:
 
     def wants_kick(self, old: int) -> bool:
         if self.event_idx:
-            (event,) = struct.unpack_from("<H", self.memory.view(self.used + 4 + 8 * self.size, 2))
+            event = self.load(self.used + 4 + 8 * self.size)
             return (self.avail_idx - event - 1) & 0xFFFF < (self.avail_idx - old) & 0xFFFF
-        (flags,) = struct.unpack_from("<H", self.memory.view(self.used, 2))
-        return not flags & 1
+        return not self.load(self.used) & 1
 
     def want_interrupt(self, after: int | None = None) -> None:
         """Asks for an interrupt when used idx passes `after`; by default: with the next used chain."""
-        value = self.seen_used if after is None else after
-        struct.pack_into("<H", self.memory.view(self.avail + 4 + 2 * self.size, 2), 0, value & 0xFFFF)
+        self.store(self.avail + 4 + 2 * self.size, self.seen_used if after is None else after)
 
     def no_interrupts(self, suppress: bool = True) -> None:
-        struct.pack_into("<H", self.memory.view(self.avail, 2), 0, int(suppress))
+        self.store(self.avail, int(suppress))
 
     @property
     def used_idx(self) -> int:
-        (index,) = struct.unpack_from("<H", self.memory.view(self.used + 2, 2))
-        return int(index)
+        return self.load(self.used + 2)
 
     def take_used(self) -> list[tuple[int, int]]:
         """(head, written) of each chain that came back since the last look; their descriptors are free again."""
@@ -335,10 +340,8 @@ class Disk:
                 return
             if back:
                 continue
-            left = end - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"{len(self.flying)} requests are not back")
-            self.wait_interrupt(left)
+            if not self.wait_interrupt(max(0, end - time.monotonic())):
+                raise TimeoutError(f"no interrupt while {len(self.flying)} requests are not back")
 
     def wait_interrupt(self, timeout: float) -> bool:
         """True: there was an interrupt, which is now acknowledged as a driver does."""

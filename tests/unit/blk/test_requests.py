@@ -288,6 +288,17 @@ def test_no_interrupt_where_none_is_wanted(open_disk: OpenDisk) -> None:
     assert (disk.stats().interrupts, disk.stats().interrupts_saved) == (0, 1)
 
 
+@pytest.mark.parametrize("depth", [1, 2, 5, 40])
+def test_a_driver_that_waits_for_interrupts_never_waits_in_vain(disk: Disk, depth: int) -> None:
+    for sector in range(2000):
+        disk.add(OUT if sector % 3 == 0 else IN, sector % LAST, *((bytes(512), 0) if sector % 3 == 0 else (b"", 512)))
+        disk.queues[0].show()
+        if len(disk.flying) >= depth:
+            disk.wait_shown(next(iter(disk.flying.values())))
+    disk.wait()
+    assert disk.stats().interrupts <= disk.stats().reads + disk.stats().writes == 2000
+
+
 def test_an_interrupt_tells_what_it_is(disk: Disk) -> None:
     disk.queues[0].want_interrupt()
     disk.add(IN, 0, room=512)

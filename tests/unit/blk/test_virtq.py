@@ -44,7 +44,8 @@ class Pair:
         for _ in range(count):
             assert self.pop() == 1
             lib.corral_virtq_push(self.device, self.chain.head, 0)
-        return bool(lib.corral_virtq_publish(self.device))
+        lib.corral_virtq_publish(self.device)
+        return bool(lib.corral_virtq_tell(self.device))
 
 
 @pytest.fixture(params=[True, False], ids=["event index", "flags"])
@@ -63,7 +64,9 @@ def test_nothing_is_seen_before_it_is_published(pair: Pair) -> None:
     lib.corral_virtq_publish(pair.device)
     assert pair.driver.used_idx == 3
     assert pair.pop() == 0
-    assert not lib.corral_virtq_publish(pair.device)  # there is nothing new
+    assert lib.corral_virtq_tell(pair.device)
+    lib.corral_virtq_publish(pair.device)
+    assert not lib.corral_virtq_tell(pair.device)  # there is nothing new
 
 
 def test_a_chain_that_came_before_listening_is_not_missed(pair: Pair) -> None:
@@ -116,6 +119,22 @@ def test_interrupts_by_event_index(after: int) -> None:
     pair.add(6)
     pair.driver.want_interrupt(after)
     assert [pair.finish(count) for count in (1, 2, 3)] == [after == 0, after in (1, 2), after in (3, 4, 5)]
+    pair.close()
+
+
+def test_several_publications_are_told_as_one() -> None:
+    pair = Pair(event_idx=True)
+    pair.add(4)
+    pair.driver.want_interrupt(1)
+    for _ in range(3):
+        assert pair.pop() == 1
+        lib.corral_virtq_push(pair.device, pair.chain.head, 0)
+        lib.corral_virtq_publish(pair.device)
+    assert pair.driver.used_idx == 3
+    assert lib.corral_virtq_wants_interrupt(pair.device)
+    assert lib.corral_virtq_tell(pair.device)
+    assert not lib.corral_virtq_wants_interrupt(pair.device)
+    assert not lib.corral_virtq_tell(pair.device)
     pair.close()
 
 
