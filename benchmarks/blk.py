@@ -26,8 +26,8 @@ from tests.support.bare_guests import blk_guest, make_image
 ROUNDS = 5
 DEPTHS = (1, 4, 16, 32, 64, 128)
 IMAGE_SIZE = 128 << 20
-REQUESTS = {1: 20_000, 4: 60_000}  # by depth: half a second or so
-MORE_REQUESTS = 150_000
+REQUESTS = {1: 60_000, 4: 120_000}  # by depth: long enough for the host's scheduler to have placed the threads
+MORE_REQUESTS = 200_000
 MEMORY = 64  # MiB
 GUARD = 30  # seconds, of a run
 PATIENCE = 300.0  # seconds, for all of it
@@ -60,7 +60,7 @@ def tsc_rate() -> float:
 
 
 def cpu_times(pid: int) -> dict[tuple[bool, str], float]:
-    """Seconds that each thread of a process has run, by whether it is the vCPU's and its id; exact for one that sleeps."""
+    """Seconds that each thread of a process has run, by whether it is the vCPU's, and id; exact for one that sleeps."""
     times = {}
     for thread in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{thread}/comm") as comm, open(f"/proc/{pid}/task/{thread}/schedstat") as schedstat:

@@ -28,8 +28,9 @@
 #define SCRATCH 4096
 #define SLOW_WRITE 2000000         /* ns: it was not just copied */
 #define AFTER_SLOW_WRITE 100000000 /* ns, in which the kernel's threads make them */
-#define SPIN 30000                 /* ns: more than a driver needs that has more to ask for */
-#define SPINS_LEFT_OUT 63 /* at most, after some that were in vain: what they cost stays below a half percent */
+#define SPIN                                                                                                      \
+    60000 /* ns: what a driver needs for its next request, and for the doorbell that ended our last sleep */
+#define SPINS_LEFT_OUT 63 /* at most, after some that were in vain: then they cost a microsecond a sleep */
 
 /* user_data of what is not a request; those are pointers, and even. */
 #define TAG_STOP 1
