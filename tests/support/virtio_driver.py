@@ -87,12 +87,18 @@ class Queue:
 
     def put(self, head: int) -> None:
         """Puts a head into the avail ring, whatever it is."""
-        struct.pack_into("<H", self.memory.view(self.avail + 4 + 2 * (self.avail_idx % self.size), 2), 0, head)
+        self.word(self.avail + 4 + 2 * (self.avail_idx % self.size))[0] = head
         self.avail_idx = (self.avail_idx + 1) & 0xFFFF
+
+    def word(self, gpa: int) -> memoryview:
+        """Two bytes that the device may look at in this moment: item 0, loaded and stored as one. struct goes byte by
+        byte, and a device that polls would see an index that never was.
+        """
+        return self.memory.view(gpa, 2).cast("H")
 
     def show(self, kick: bool | None = None) -> bool:
         """Publishes what was added; kicks if the device wants it (None), always or never. True: kicked."""
-        struct.pack_into("<H", self.memory.view(self.avail + 2, 2), 0, self.avail_idx)
+        self.word(self.avail + 2)[0] = self.avail_idx
         old, self.shown = self.shown, self.avail_idx
         if kick is None:
             kick = self.wants_kick(old)
@@ -102,23 +108,21 @@ class Queue:
 
     def wants_kick(self, old: int) -> bool:
         if self.event_idx:
-            (event,) = struct.unpack_from("<H", self.memory.view(self.used + 4 + 8 * self.size, 2))
+            event = self.word(self.used + 4 + 8 * self.size)[0]
             return (self.avail_idx - event - 1) & 0xFFFF < (self.avail_idx - old) & 0xFFFF
-        (flags,) = struct.unpack_from("<H", self.memory.view(self.used, 2))
-        return not flags & 1
+        return not self.word(self.used)[0] & 1
 
     def want_interrupt(self, after: int | None = None) -> None:
         """Asks for an interrupt when used idx passes `after`; by default: with the next used chain."""
         value = self.seen_used if after is None else after
-        struct.pack_into("<H", self.memory.view(self.avail + 4 + 2 * self.size, 2), 0, value & 0xFFFF)
+        self.word(self.avail + 4 + 2 * self.size)[0] = value & 0xFFFF
 
     def no_interrupts(self, suppress: bool = True) -> None:
-        struct.pack_into("<H", self.memory.view(self.avail, 2), 0, int(suppress))
+        self.word(self.avail)[0] = int(suppress)
 
     @property
     def used_idx(self) -> int:
-        (index,) = struct.unpack_from("<H", self.memory.view(self.used + 2, 2))
-        return int(index)
+        return int(self.word(self.used + 2)[0])
 
     def take_used(self) -> list[tuple[int, int]]:
         """(head, written) of each chain that came back since the last look; their descriptors are free again."""
