@@ -121,7 +121,7 @@ def once(command: list[str]) -> dict[str, float]:
         while sum(line.startswith("3;fio") for line in said) < len(JOBS):
             said.append(process.stdout.readline())
             if not said[-1]:
-                raise RuntimeError(f"{command[0]} ended before fio did; it said: {''.join(said)[-600:]!r}")
+                raise RuntimeError(f"{command[0]} ended before fio did; it said: {''.join(said)[-3000:]!r}")
     finally:
         watchdog.cancel()
         process.kill()
@@ -148,7 +148,7 @@ def main() -> bool:
     with NestedHost(disk_mb=512) as host:
         done = host.run([sys.executable, "-m", "benchmarks.fio", json.dumps(contenders)], timeout=1800)
     if done.status:
-        raise RuntimeError(f"in the nested host: {done.stderr.strip()[-600:]}")
+        raise RuntimeError(f"in the nested host: {done.stderr.strip()[-3000:]}")
     met = True
     by_job: dict[str, Samples] = json.loads(done.stdout.splitlines()[-1])
     for job, samples in by_job.items():

@@ -30,7 +30,7 @@
 #define AFTER_SLOW_WRITE 100000000 /* ns, in which the kernel's threads make them */
 
 /* Of looking at the queues without sleeping. ns. */
-#define SPIN 30000         /* more than a driver needs that has more to ask for */
+#define SPIN 60000         /* what a driver needs for its next request, and for the doorbell that ended our last sleep */
 #define LOOKS_LEFT_OUT 63  /* at most, after some that were in vain: what they cost stays below a half percent */
 #define UNTOLD 16          /* requests that an interrupt is held back for, and */
 #define HELD_BACK 500000   /* for how long, both at most */
