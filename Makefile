@@ -13,7 +13,7 @@ export RUFF_CACHE_DIR := $(CACHE)/ruff
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 PYTEST := $(BIN)/pytest -o cache_dir=$(CACHE)/pytest
 
-.PHONY: help boot test lint unit guests kvm nested sanitize bench venv clean
+.PHONY: help boot test lint unit guests kvm nested sanitize fuzz bench venv clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -21,7 +21,7 @@ help:  ## what can be made
 boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which takes a few minutes)
 	@$(BIN)/corral boot $(ARGS)
 
-test: lint unit sanitize kvm nested  ## everything that CI runs
+test: lint unit sanitize fuzz kvm nested  ## everything that CI runs
 
 venv: $(VENV)/ready  ## the Python environment with Corral in it, for work on Corral
 
@@ -43,7 +43,7 @@ lint: $(VENV)/ready  ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check src tests benchmarks csrc
 	$(BIN)/ruff format --check src tests benchmarks csrc
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] guests/bare/*.[ch]
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] guests/bare/*.[ch] tests/fuzz/*.c
 
 unit: $(VENV)/ready  ## tests that need no KVM
 	$(PYTEST) tests/unit
@@ -62,6 +62,13 @@ sanitize: $(ASAN)/_corral_shim.abi3.so  ## the tests of the shim again, under AS
 	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONPATH=$(ASAN) \
 		$(PYTEST) -p no:faulthandler tests/unit/test_*.py tests/unit/blk tests/unit/virtio \
 		tests/kvm/test_assist_native.py tests/kvm/test_machine.py tests/kvm/test_boot_protocols.py
+
+# Needs clang: installed where it may be. FUZZ=600 makes it ten minutes.
+FUZZ ?= 60
+fuzz: $(VENV)/ready  ## fuzz what a guest's driver can do to a disk
+	@command -v clang-14 >/dev/null || test "$$(id -u)" != 0 || \
+		apt-get install -qq -y clang-14 libclang-rt-14-dev llvm-14 >/dev/null 2>&1 || true
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ)
 
 bench: guests  ## measure; see docs/benchmarks.md
 	$(BIN)/python -m benchmarks
