@@ -13,7 +13,6 @@ import struct
 import sys
 import threading
 import time
-from bisect import bisect
 from collections import Counter
 
 from corral.config import MachineConfig
@@ -22,31 +21,15 @@ from corral.guests import initramfs, kernel, parameters
 from corral.guests.default import MEMORY
 from corral.kvm.system import host_kind
 from corral.machine import Machine
+from corral.toolkit.symbols import KERNEL_MAP, Symbols
 
 HZ = 400
 LIMIT = 120.0  # seconds
 STACK = 1536  # bytes of it that are searched
 MARK = b"corral: init"
-KERNEL_MAP, DIRECT_MAP = 0xFFFFFFFF80000000, 0xFFFF888000000000  # Documentation/x86/x86_64/mm.rst, 4-level tables
+DIRECT_MAP = 0xFFFF888000000000  # Documentation/x86/x86_64/mm.rst, 4-level tables
 KVM_GET_STATS_FD = 0xAECE
 FUNCTIONS = 40
-BOUNDARIES = {"_text", "_stext", "_etext", "_sinittext", "_einittext"}
-
-
-class Symbols:
-    def __init__(self, path: str) -> None:
-        with open(path) as file:
-            rows = [line.split() for line in file]
-        text = sorted((int(at, 16), name) for at, kind, name in rows if kind in "tT" and name not in BOUNDARIES)
-        self._addresses = [address for address, _ in text]
-        self._names = [name for _, name in text]
-        self.first, self.last = self._addresses[0], self._addresses[-1]
-
-    def name(self, address: int) -> str:
-        if address < KERNEL_MAP:  # user space, or before the kernel runs where it is linked
-            address += KERNEL_MAP
-        at = bisect(self._addresses, address) - 1
-        return self._names[at] if self.first <= address < self.last else "(not in the kernel)"
 
 
 class Sampler(threading.Thread):
@@ -66,17 +49,21 @@ class Sampler(threading.Thread):
             if vcpu.state.value != "paused":
                 return
             registers = vcpu.vcpu.get_regs()
-            here = self._symbols.name(registers.rip)
+            here = self._name(registers.rip)
             self.own[here] += 1
             self.with_callees.update({here, *self._callers(registers.rsp)})
             vcpu.resume()
+
+    def _name(self, address: int) -> str:
+        found = self._symbols.find(address)
+        return found[0] if found else "(not in the kernel)"
 
     def _callers(self, stack: int) -> set[str]:
         gpa = stack - (KERNEL_MAP if stack >= KERNEL_MAP else DIRECT_MAP)
         if not 0 <= gpa <= self._machine.memory.low_end - STACK:
             return set()
         words = struct.unpack(f"<{STACK // 8}Q", self._machine.memory.read(gpa, STACK))
-        return {self._symbols.name(word) for word in words if self._symbols.first <= word < self._symbols.last}
+        return {self._name(word) for word in words if self._symbols.first <= word < self._symbols.last}
 
 
 def interpreted(vcpu: int) -> int:

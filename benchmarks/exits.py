@@ -1,4 +1,4 @@
-"""exits: one port write, finished in C and finished in Python, against a bare C loop written for the purpose."""
+"""exits: one port write, finished in C (also traced) and in Python, against a bare C loop written for the purpose."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.measure import interleaved, report, verdict
@@ -15,6 +16,7 @@ from corral.console import Console
 from corral.exits import Cause
 from corral.guests import cache
 from corral.machine import Machine
+from corral.toolkit.exit_trace import ExitTrace
 from tests.support.tiny_guests import tiny_guest
 
 COUNT = 5_000  # exits a sample: few, so that many samples fit between what else the machine does
@@ -39,18 +41,20 @@ class Counter:
             self.first = self.last
 
 
-def through_corral(guest: str, port: int) -> Counter:
+def through_corral(guest: str, port: int, traced: bool = False) -> Counter:
     """Runs a guest to its end; the Counter at `port` tells what it saw."""
     counter = Counter()
     with Machine(MachineConfig(kernel=guest, memory=16 << 20)) as machine:
         machine.ports.claim(port, port, counter)
-        assert machine.run(Console(), timeout=60).cause is Cause.RESET
+        with ExitTrace(machine) if traced else nullcontext() as trace:
+            assert machine.run(Console(), timeout=60).cause is Cause.RESET
+            assert not trace or (not trace.lost and sum(1 for _ in trace) >= COUNT)
     return counter
 
 
-def in_c(guest: str) -> float:
+def in_c(guest: str, traced: bool = False) -> float:
     """Seconds a write to the POST port, which C drops. Python sees a write before the first and one after the last."""
-    counter = through_corral(guest, MARK_PORT)
+    counter = through_corral(guest, MARK_PORT, traced)
     assert counter.count == 2
     return (counter.last - counter.first) / COUNT
 
@@ -90,12 +94,14 @@ def main() -> bool:
     contenders = {
         "bare C loop, the floor": lambda: floor(program, text),
         "Corral, finished in C": lambda: in_c(marked),
+        "Corral, finished in C, traced": lambda: in_c(marked, traced=True),
         "Corral, finished in Python": lambda: in_python(python),
     }
     title = f"exits: a port write, there and back, {COUNT} in a row"
     samples = interleaved(contenders, ROUNDS)
-    bare, c, python_too = report(title, samples, "bare C loop, the floor", "us").values()
+    bare, c, traced, python_too = report(title, samples, "bare C loop, the floor", "us").values()
     met = verdict("finished in C / bare C loop", c / bare, 1.05)
+    met &= verdict("traced - not traced", (traced - c) * 1e9, 150, "ns")
     return verdict("finished in Python - bare C loop", (python_too - bare) * 1e6, 5, "us") and met
 
 

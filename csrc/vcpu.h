@@ -2,6 +2,7 @@
 #ifndef CORRAL_VCPU_H
 #define CORRAL_VCPU_H
 
+#include "exit_ring.h"
 #include "memory.h"
 
 #include <linux/kvm.h>
@@ -33,7 +34,8 @@ struct corral_vcpu {
     struct kvm_run *run;
     const struct corral_ram *ram;
     struct corral_assist *assist;
-    pid_t tid; /* of the thread inside corral_vcpu_run, 0 when there is none; atomic */
+    struct corral_exit_ring *exit_ring; /* NULL: nobody looks. Changed only while the vCPU does not run */
+    pid_t tid;                          /* of the thread inside corral_vcpu_run, 0 when there is none; atomic */
 
     /* By exit reason; reasons past the end count as the last and always go to Python. */
     corral_finisher finish[CORRAL_EXIT_REASONS];

@@ -16,8 +16,11 @@
 int corral_vcpu_run(struct corral_vcpu *v)
 {
     __atomic_store_n(&v->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
+    const bool traced = v->exit_ring;
     int result;
     do {
+        if (traced)
+            corral_exit_ring_enter(v);
         if (ioctl(v->fd, KVM_RUN, 0) < 0) {
             result = -errno;
             if (result == -EINTR)
@@ -30,9 +33,13 @@ int corral_vcpu_run(struct corral_vcpu *v)
         if (reason >= CORRAL_EXIT_REASONS)
             reason = CORRAL_EXIT_REASONS - 1;
         v->exits[reason]++;
+        if (traced)
+            corral_exit_ring_exit(v);
         corral_finisher finish = v->finish[reason];
         result = finish ? finish(v) : 0;
         v->finished[reason] += result > 0;
+        if (traced && result > 0)
+            corral_exit_ring_done_in_c(v);
     } while (result > 0 || result == -EAGAIN);
     __atomic_store_n(&v->tid, 0, __ATOMIC_RELEASE);
     return result;

@@ -170,6 +170,7 @@ struct kvm_run {
     uint32_t exit_reason;
     uint8_t if_flag;
     uint16_t flags;
+    uint64_t kvm_valid_regs;
     struct {
         uint64_t hardware_exit_reason;
     } hw;

@@ -5,6 +5,7 @@ struct corral_ram {
 };
 
 struct corral_vcpu;
+struct corral_exit_ring;
 typedef int (*corral_finisher)(struct corral_vcpu *v);
 typedef _Bool (*corral_pio_op)(void *device, _Bool write, uint16_t offset, uint8_t size, uint32_t *value);
 
@@ -13,6 +14,7 @@ struct corral_vcpu {
     struct kvm_run *run;
     const struct corral_ram *ram;
     struct corral_assist *assist;
+    struct corral_exit_ring *exit_ring;
     corral_finisher finish[64];
     uint64_t exits[64];
     uint64_t finished[64];

@@ -100,10 +100,15 @@ def _end(run: CData, reason: int) -> GuestEnded:
         if run.internal.suberror == INTERNAL_ERROR_EMULATION:
             return GuestEnded(Cause.EMULATION)
         return GuestEnded(Cause.INTERNAL_ERROR, f"suberror {run.internal.suberror}")
-    return GuestEnded(Cause.UNKNOWN_EXIT, _name(reason))
+    return GuestEnded(Cause.UNKNOWN_EXIT, exit_name(reason))
 
 
-def _name(reason: int) -> str:
-    """As linux/kvm.h has it, without KVM_EXIT_."""
+def exit_reasons() -> dict[str, int]:
+    """Exit reasons by name: as linux/kvm.h has them, without KVM_EXIT_."""
     names = [name for name in dir(lib) if name.startswith("KVM_EXIT_") and not name.startswith("KVM_EXIT_IO_")]
-    return next((name.removeprefix("KVM_EXIT_") for name in names if getattr(lib, name) == reason), str(reason))
+    return {name.removeprefix("KVM_EXIT_"): getattr(lib, name) for name in names}
+
+
+def exit_name(reason: int) -> str:
+    """The name of an exit reason, or its number."""
+    return next((name for name, value in exit_reasons().items() if value == reason), str(reason))

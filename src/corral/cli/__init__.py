@@ -13,6 +13,7 @@ COMMANDS = {
     "doctor": "what this host's KVM is and can, and what is missing",
     "image": "make disk images from folders and archives, and look into them",
     "kernel": "build, find and list the kernels that Corral boots by itself",
+    "trace": "boot a guest and record its exits: which ports, which code, how much time",
 }
 
 USAGE = """\
@@ -80,6 +81,10 @@ def _dispatch(words: list[str]) -> int:
         from corral.cli import image
 
         return image.run(words[1:])
+    if words[0] == "trace":
+        from corral.cli import trace
+
+        return trace.run(words[1:])
     from corral.cli import kernel
 
     return kernel.run(words[1:])

@@ -14,6 +14,9 @@ from corral.kvm.system import Kind, host_kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from corral.machine import Machine, Outcome
 
 COMMAND = Command(
@@ -62,12 +65,13 @@ NO_READER = 141  # as a shell tells of SIGPIPE
 QUIT = 130  # as a shell tells of Ctrl-C
 
 
-def run(words: list[str]) -> int:
+def run(words: list[str], watch: Callable[[Machine], AbstractContextManager[object]] | None = None) -> int:
+    """`watch` is given the machine before it starts, and its end after it has stopped."""
     arguments = parse(COMMAND, words)
     if arguments is None:
         print(COMMAND.help())
         return 0
-    timeout = _seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
+    timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     where = arguments.values.get("console", "stdio")
     terminal.leave_on_signals()
     # What is wrong with the command line is told before anything is fetched, built or written.
@@ -93,7 +97,11 @@ def run(words: list[str]) -> int:
             with terminal.Raw(0 if person else None):
                 input = 0 if where == "stdio" else None
                 console = Console(output, input, keys=(2 if os.isatty(2) else 0) if person else None)
-                outcome = machine.run(console, timeout)
+                if watch:
+                    with watch(machine):
+                        outcome = machine.run(console, timeout)
+                else:
+                    outcome = machine.run(console, timeout)
             if "stats" in arguments.values:
                 from corral.toolkit import counters
 
@@ -109,7 +117,7 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
 
     memory = parse_size(values["memory"]) if "memory" in values else MEMORY[host_kind()]
     disks = tuple(parse_disk(text) for text in arguments.every.get("disk", []))
-    config = MachineConfig(kernel="", memory=memory, cpus=_number(values.get("cpus", "1"), "--cpus"), disks=disks)
+    config = MachineConfig(kernel="", memory=memory, cpus=number(values.get("cpus", "1"), "--cpus"), disks=disks)
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     amounts = f"--memory {memory / (1 << 30):g} GiB: this host has {host / (1 << 30):.1f} GiB"
     if memory > ABSURD * host:
@@ -174,12 +182,12 @@ def _root(arguments: Arguments, machine: MachineConfig) -> int | None:
     if wanted == "none":
         return None
     names = [disk.id for disk in machine.disks]
-    number = names.index(wanted) if wanted in names else _number(wanted, "--root")
-    if number >= len(machine.disks):
-        raise ConfigError(f"--root {number}: there are {len(machine.disks)} disks, and the first is number 0")
+    index = names.index(wanted) if wanted in names else number(wanted, "--root")
+    if index >= len(machine.disks):
+        raise ConfigError(f"--root {index}: there are {len(machine.disks)} disks, and the first is number 0")
     if arguments.rest:
         raise ConfigError("a command runs in Corral's own initramfs, not in a disk's system; leave --root or it out")
-    return number
+    return index
 
 
 def _is_linux(kernel: str) -> bool:
@@ -247,17 +255,17 @@ class _Output:
             os.close(self._descriptor)
 
 
-def _number(text: str, name: str) -> int:
+def number(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
         raise ConfigError(f"{name} {text!r} is not a number")
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str, name: str = "--timeout") -> float:
     try:
-        seconds = float(text)
+        value = float(text)
     except ValueError:
-        seconds = -1.0
-    if not 0 < seconds <= LONGEST_TIMEOUT:
-        raise ConfigError(f"--timeout {text!r} is not a time in seconds; write it like 30 or 0.5")
-    return seconds
+        value = -1.0
+    if not 0 < value <= LONGEST_TIMEOUT:
+        raise ConfigError(f"{name} {text!r} is not a time in seconds; write it like 30 or 0.5")
+    return value

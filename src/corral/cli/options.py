@@ -11,11 +11,16 @@ from corral.record import record
 
 @record(frozen=True)
 class Option:
-    """`--name VALUE`, or a switch when `metavar` is empty."""
+    """`--name VALUE`, or a switch when `metavar` is empty. `short`: one letter, for `-x VALUE`."""
 
     name: str
     metavar: str
     help: str
+    short: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"-{self.short}, " * bool(self.short) + f"--{self.name} {self.metavar}".strip()
 
 
 @record(frozen=True)
@@ -36,7 +41,7 @@ class Command:
         return " ".join(words)
 
     def help(self) -> str:
-        left = [f"--{option.name} {option.metavar}".strip() for option in self.options] + ["--help"]
+        left = [option.title for option in self.options] + ["--help"]
         right = [option.help for option in self.options] + ["this text"]
         width = max(map(len, left)) + 2
         lines = [self.usage(), "", self.summary, "", "options:"]
@@ -66,7 +71,8 @@ def parse(command: Command, words: list[str]) -> Arguments | None:
 
     An option may be written `--name VALUE` or `--name=VALUE`; the last one counts.
     """
-    by_name = {option.name: option for option in command.options}
+    by_name = {f"--{option.name}": option for option in command.options}
+    by_name |= {f"-{option.short}": option for option in command.options if option.short}
     hint = f"see corral {command.name} --help"
     every: dict[str, list[str]] = {}
     operands: list[str] = []
@@ -84,15 +90,15 @@ def parse(command: Command, words: list[str]) -> Arguments | None:
             if len(operands) > len(command.operands):
                 raise ConfigError(f"corral {command.name} does not know what to do with {word!r}; {hint}")
             continue
-        name, equals, value = word.removeprefix("--").partition("=")
-        option = by_name.get(name) if word.startswith("--") else None
+        name, equals, value = word.partition("=")
+        option = by_name.get(name)
         if option is None:
-            raise ConfigError(f"corral {command.name} has no option {word.partition('=')[0]}; {hint}")
+            raise ConfigError(f"corral {command.name} has no option {name}; {hint}")
         if option.metavar and not equals:
             if not queue:
-                raise ConfigError(f"--{name} needs a value, {option.metavar}; {hint}")
+                raise ConfigError(f"{name} needs a value, {option.metavar}; {hint}")
             value = queue.pop(0)
         elif equals and not option.metavar:
-            raise ConfigError(f"--{name} takes no value; {hint}")
-        every.setdefault(name, []).append(value)
+            raise ConfigError(f"{name} takes no value; {hint}")
+        every.setdefault(option.name, []).append(value)
     return Arguments(every, operands, None)

@@ -1,0 +1,152 @@
+"""Traces as files: CSV, the JSON of Chrome's trace viewer and Perfetto, Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+from corral.errors import BootError, ConfigError, HostError
+from corral.record import record
+from corral.toolkit.exit_trace import Exit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Protocol, TextIO
+
+    class Writer(Protocol):
+        """Takes exits as they come. close() completes the file."""
+
+        def write(self, exit: Exit, symbol: str) -> None: ...
+
+        def close(self) -> None: ...
+
+
+FIELDS = tuple(Exit.__annotations__)
+
+
+def open_writer(path: str) -> Writer:
+    """By the name's ending: .csv, .json or .parquet. Raises ConfigError, HostError."""
+    ending = path.rpartition(".")[2]
+    writers: dict[str, Callable[[TextIO], Writer]] = {"csv": CsvWriter, "json": JsonWriter}
+    if ending == "parquet":
+        return ParquetWriter(path)
+    if ending not in writers:
+        raise ConfigError(f"{path!r}: a trace is a .csv, .json (for Perfetto and chrome://tracing) or .parquet file")
+    try:
+        file = open(path, "w", newline="")  # noqa: SIM115  (the writer's, which closes it)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path!r}: {error.strerror}; name another file") from None
+    return writers[ending](file)
+
+
+class CsvWriter:
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._csv = csv.writer(file)
+        self._csv.writerow((*FIELDS, "symbol"))
+
+    def write(self, exit: Exit, symbol: str) -> None:
+        cpl = "" if exit.cpl is None else exit.cpl
+        self._csv.writerow([cpl if name == "cpl" else getattr(exit, name) for name in FIELDS] + [symbol])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class JsonWriter:
+    """The Trace Event Format: a row a vCPU, with the time in the guest and each exit after it."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._start: int | None = None
+        file.write('{"displayTimeUnit": "ns", "traceEvents": [')
+
+    def write(self, exit: Exit, symbol: str) -> None:
+        entered = exit.time - exit.guest_ns
+        comma = "" if self._start is None else ","
+        self._start = entered if self._start is None else self._start
+        arguments = {name: getattr(exit, name) for name in ("by", "size", "count", "cpl")}
+        arguments |= {name: f"{getattr(exit, name):#x}" for name in ("rip", "address", "value")} | {"symbol": symbol}
+        at = {"ph": "X", "pid": 1, "tid": exit.vcpu}
+        guest = {"name": "guest", "cat": "guest", "ts": self._us(entered), "dur": exit.guest_ns / 1e3, **at}
+        host = {"name": title(exit), "cat": exit.reason, "ts": self._us(exit.time), "dur": exit.host_ns / 1e3, **at}
+        self._file.write(f"{comma}\n{json.dumps(guest)},\n{json.dumps(host | {'args': arguments})}")
+
+    def close(self) -> None:
+        self._file.write("\n]}\n")
+        self._file.close()
+
+    def _us(self, ns: int) -> float:
+        return (ns - (self._start or 0)) / 1e3
+
+
+class ParquetWriter:
+    """Through pyarrow, in groups of ROWS rows."""
+
+    ROWS = 65536
+
+    def __init__(self, path: str) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise HostError("Parquet files need pyarrow; get it: pip install 'corral[trace]'") from None
+        types = {int: pyarrow.uint64(), str: pyarrow.string(), bool: pyarrow.bool_()}
+        kinds = {"reason": str, "by": str, "symbol": str, "write": bool}
+        self._schema = pyarrow.schema([(name, types[kinds.get(name, int)]) for name in (*FIELDS, "symbol")])
+        self._table = pyarrow.Table
+        try:
+            self._file = pyarrow.parquet.ParquetWriter(path, self._schema)
+        except OSError as error:
+            raise ConfigError(f"cannot write {path!r}: {error}; name another file") from None
+        self._rows: list[dict[str, object]] = []
+
+    def write(self, exit: Exit, symbol: str) -> None:
+        self._rows.append({name: getattr(exit, name) for name in FIELDS} | {"symbol": symbol})
+        if len(self._rows) >= self.ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        self._file.close()
+
+    def _flush(self) -> None:
+        self._file.write_table(self._table.from_pylist(self._rows, schema=self._schema))
+        self._rows.clear()
+
+
+@record(frozen=True)
+class Row:
+    """An exit with the function that it came from, as a file has it."""
+
+    exit: Exit
+    symbol: str
+
+
+def read_csv(path: str) -> Iterator[Row]:
+    """What CsvWriter wrote. Raises BootError."""
+    texts = {"reason", "by", "symbol"}
+    try:
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                values: dict[str, object] = {name: row[name] if name in texts else _value(row[name]) for name in FIELDS}
+                yield Row(Exit(**values), row["symbol"])  # type: ignore[arg-type]
+    except OSError as error:
+        raise BootError(f"cannot read {path!r}: {error.strerror}; check the path") from None
+    except (KeyError, ValueError, TypeError, csv.Error, UnicodeDecodeError):
+        raise BootError(f"{path!r} is no trace; make one: corral trace --out FILE.csv -- boot ...") from None
+
+
+def _value(text: str) -> int | bool | None:
+    if text in ("True", "False"):
+        return text == "True"
+    return int(text) if text else None
+
+
+def title(exit: Exit) -> str:
+    """An exit in a few words: `IO out 0x3f8`."""
+    if exit.reason not in ("IO", "MMIO"):
+        return exit.reason
+    ways = ("in", "out") if exit.reason == "IO" else ("load", "store")
+    return f"{exit.reason} {ways[exit.write]} {exit.address:#x}"
