@@ -306,10 +306,12 @@ static void finish_run(struct worker *w, struct corral_blk_request *r, int64_t r
 static bool reap(struct worker *w)
 {
     struct io_uring_cqe *cqe;
-    unsigned head, n = 0;
+    unsigned head, n = 0, finished = io_uring_cq_ready(&w->ring);
     uint64_t now = w->now = corral_blk_now();
     struct corral_blk_request *made = w->made;
     bool some = made;
+    if (made || finished)
+        corral_blk_measure(w->b); /* after all that is taken now */
     w->made = NULL;
     w->made_last = &w->made;
     w->n_made = 0;
@@ -320,6 +322,8 @@ static bool reap(struct worker *w)
     }
     io_uring_for_each_cqe(&w->ring, head, cqe)
     {
+        if (n == finished)
+            break;
         n++;
         uint64_t tag = cqe->user_data;
         if (tag == LIBURING_UDATA_TIMEOUT)
