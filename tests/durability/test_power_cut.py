@@ -48,7 +48,9 @@ def run(folder: Path, recorder: Recorder, engine: str, mode: str, **options: Any
     except OSError:
         pytest.skip("no O_DIRECT on this file system")
     disk = Disk(fd, SECTORS * SECTOR, engine=ENGINES[engine], record_fd=recorder.append, **options)
-    driver = Driver(disk, SECTORS, dice("numbered", engine, mode), not options.get("features", 1 << F_FLUSH) >> F_FLUSH & 1)
+    driver = Driver(
+        disk, SECTORS, dice("numbered", engine, mode), not options.get("features", 1 << F_FLUSH) >> F_FLUSH & 1
+    )
     with disk:
         driver.run(REQUESTS)
     os.close(fd)
@@ -122,5 +124,3 @@ def test_the_last_image_is_the_file(tmp_path: Path, recorder: Recorder) -> None:
     _, records = run(tmp_path, recorder, "threads", "writeback")
     *_, last = cuts(records, bytes(SECTORS * SECTOR))
     assert last.image(dict.fromkeys(last.volatile), dice()) == (tmp_path / "image").read_bytes()
-
-
