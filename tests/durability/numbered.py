@@ -172,4 +172,5 @@ class Checker:
             if serial is None:
                 yield f"sector {sector} has what nobody wrote"
             elif serial not in allowed:
-                yield f"sector {sector} has write {serial}, and {self.history[sector][self.promised[sector]]} was flushed"
+                promised = self.history[sector][self.promised[sector]]
+                yield f"sector {sector} has what request {serial} wrote, and {promised} was promised"

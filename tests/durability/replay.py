@@ -1,7 +1,7 @@
 """The states that an image may be in after a power cut, by the record of what reached it.
 
 A write is stable from the end of the first sync on that began after the write had ended; one with RWF_DSYNC from its
-own end on. Until then each of its sectors is there or not, whatever the others are. Of two writes to a sector the one
+own end on. Until then each of its blocks is there or not, whatever the others are. Of two writes to a block the one
 that had ended before the other began cannot come to lie on top of it; where neither had, either can.
 """
 
@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 
 from tests.support.blk_record import ALLOCATE, IMAGE, SYNC, WRITE, Record
 
-SECTOR = 512
-
 
 @dataclass(eq=False)
 class Write:
@@ -29,11 +27,11 @@ class Write:
     stable: int | None = None
     failed: bool = False  # nobody knows what it wrote, and no sync makes that stable
 
-    def sectors(self) -> Iterator[tuple[int, bytes]]:
-        """(offset, bytes) of each sector, the first and last perhaps in part."""
+    def blocks(self, size: int) -> Iterator[tuple[int, bytes]]:
+        """(offset, bytes) of each block of this size, the first and last perhaps in part."""
         at = 0
         while at < len(self.data):
-            n = SECTOR - (self.offset + at) % SECTOR
+            n = size - (self.offset + at) % size
             yield self.offset + at, self.data[at : at + n]
             at += n
 
@@ -76,6 +74,7 @@ class Cut:
     """What there is when the power fails right before the record's entry `at`."""
 
     at: int
+    block: int  # bytes that are written at once or not at all
     settled: bytearray  # the image with all that is stable and that nothing can come to lie under any more
     pending: list[Write] = field(default_factory=list)  # the others that had begun
 
@@ -87,7 +86,7 @@ class Cut:
         return [write for write in self.pending if not self.is_stable(write)]
 
     def image(self, kept: dict[Write, Sequence[int] | None], dice: random.Random) -> bytearray:
-        """The image with these volatile writes, of each all sectors (None) or some; in a legal order."""
+        """The image with these volatile writes, of each all blocks (None) or some; in a legal order."""
         moments = []
         for write in self.pending:
             if self.is_stable(write) or write in kept:
@@ -100,7 +99,7 @@ class Cut:
             if some is None:
                 image[write.offset : write.offset + len(write.data)] = write.data
                 continue
-            for number, (offset, data) in enumerate(write.sectors()):
+            for number, (offset, data) in enumerate(write.blocks(self.block)):
                 if number in some:
                     image[offset : offset + len(data)] = data
         return image
@@ -115,8 +114,12 @@ class Cut:
         else:
             for _ in range(most):
                 yield self.image(dict.fromkeys(draw(volatile, dice)), dice)
-        for _ in range(most // 2 if any(len(write.data) > SECTOR for write in volatile) else 0):
-            yield self.image({write: tear(write, dice) for write in draw(volatile, dice)}, dice)
+        for _ in range(most // 2 if any(len(write.data) > self.block for write in volatile) else 0):
+            yield self.image({write: self._tear(write, dice) for write in draw(volatile, dice)}, dice)
+
+    def _tear(self, write: Write, dice: random.Random) -> list[int]:
+        density = dice.random()
+        return [number for number, _ in enumerate(write.blocks(self.block)) if dice.random() < density]
 
 
 def draw(volatile: list[Write], dice: random.Random) -> list[Write]:
@@ -135,16 +138,10 @@ def draw(volatile: list[Write], dice: random.Random) -> list[Write]:
     return [write for write in volatile if dice.random() < density]
 
 
-def tear(write: Write, dice: random.Random) -> list[int]:
-    count = sum(1 for _ in write.sectors())
-    density = dice.random()
-    return [number for number in range(count) if dice.random() < density]
-
-
-def cuts(records: Sequence[Record], image: bytes) -> Iterator[Cut]:
+def cuts(records: Sequence[Record], image: bytes, block: int = 512) -> Iterator[Cut]:
     """A power cut before each entry of the record, and one after the last. A Cut is good until the next."""
     writes = writes_of(records)
-    cut = Cut(0, bytearray(image))
+    cut = Cut(0, block, bytearray(image))
     begun = 0
     for cut.at in range(len(records) + 1):
         while begun < len(writes) and writes[begun].start < cut.at:

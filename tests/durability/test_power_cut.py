@@ -20,6 +20,7 @@ from tests.unit.blk.conftest import ENGINES
 Tell = Callable[[str], None]
 SECTORS = 256
 REQUESTS = 200
+WRITE_THROUGH = ("writethrough", "no-flush")
 SUBSETS = 8 * EFFORT  # at each cut
 LESS_FEATURES = DEFAULT_FEATURES & ~(1 << F_FLUSH)
 MODES: dict[str, dict[str, Any]] = {
@@ -48,9 +49,7 @@ def run(folder: Path, recorder: Recorder, engine: str, mode: str, **options: Any
     except OSError:
         pytest.skip("no O_DIRECT on this file system")
     disk = Disk(fd, SECTORS * SECTOR, engine=ENGINES[engine], record_fd=recorder.append, **options)
-    driver = Driver(
-        disk, SECTORS, dice("numbered", engine, mode), not options.get("features", 1 << F_FLUSH) >> F_FLUSH & 1
-    )
+    driver = Driver(disk, SECTORS, dice("numbered", engine, mode), write_through=mode in WRITE_THROUGH)
     with disk:
         driver.run(REQUESTS)
     os.close(fd)
