@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool is_valid(const struct corral_blk_config *c)
@@ -29,6 +30,8 @@ static int prepare(struct corral_blk *b)
         if (!b->overlay)
             return -errno;
     }
+    struct stat image;
+    b->resizable = !fstat(c->fd, &image) && S_ISREG(image.st_mode);
     b->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return b->stop_fd < 0 ? -errno : 0;
 }

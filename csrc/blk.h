@@ -41,12 +41,16 @@ struct corral_blk_config {
     int broken_fd;                             /* eventfd signalled when a queue breaks; -1: none */
 
     /* For tests: every Nth call of the backend fails with fault_errno without being made or, when that is 0, moves
-     * a third of its bytes. 0: never. */
+     * a third of its bytes. 0: never. With a fault_seed it is a call in N, drawn, and one of these faults: a short
+     * transfer, EIO, ENOSPC, EINTR. */
     unsigned fault_every;
     int fault_errno;
+    uint64_t fault_seed;
     /* For tests: a file, opened with O_APPEND, that gets a corral_blk_record when a call is about to be made, with
-     * the data of a write after it, and one when its result is there. 0: none. */
+     * the data of a write after it, one when its result is there, and one when a request is about to be answered.
+     * 0: none. */
     int record_fd;
+    bool false_flush; /* For tests of tests: FLUSH is answered and nothing is synced. */
 };
 
 struct corral_virtq_setup {
@@ -75,6 +79,10 @@ struct corral_blk_record {
     uint64_t offset, length;
     int64_t result; /* bytes, or -errno */
 };
+
+/* The op of an answer, which the driver sees no earlier than its record. file: the queue; flags: the request's
+ * type; offset: the head of its chain; length: bytes of data; result: the status. */
+#define CORRAL_BLK_RECORD_ANSWER 4
 
 struct corral_blk;
 

@@ -117,6 +117,8 @@ struct corral_blk {
     /* atomic: a sync failed, and what it should have made stable may be gone. No later FLUSH can be true, since
      * the kernel reports such a failure only once. */
     bool sync_lost;
+    bool resizable; /* the image is a file */
+    bool shrunk;    /* atomic: it was found shorter than the disk */
     uint64_t calls; /* atomic; for faults */
     struct corral_limit ops, bytes;
     void *worker; /* the engine's own */
@@ -159,6 +161,12 @@ void corral_blk_plan(struct corral_blk *b, struct corral_blk_request *r);
 
 enum corral_blk_next corral_blk_step(struct corral_blk *b, struct corral_blk_request *r);
 void corral_blk_result(struct corral_blk *b, struct corral_blk_request *r, int64_t result);
+
+/* Looks whether the image is as long as it was. To be called between the end of a call and corral_blk_result. */
+void corral_blk_measure(struct corral_blk *b);
+
+/* Records the answer that a request is about to get. Only where there is a record_fd. */
+void corral_blk_record_answer(const struct corral_blk_request *r);
 
 /* To be called before the planned call is made. < 0: it is not to be made, this is its result. */
 int64_t corral_blk_before_call(struct corral_blk *b, struct corral_blk_request *r);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 /* A call that is interrupted, or moves nothing, is made again this often before the request fails: more than ever
  * happens to a healthy backend, and an end for one that is not. */
@@ -185,7 +186,7 @@ void corral_blk_plan(struct corral_blk *b, struct corral_blk_request *r)
         break;
     case VIRTIO_BLK_T_FLUSH:
         /* A layer that is thrown away in the end has nothing that must survive. */
-        r->body = layered ? NULL : &flush;
+        r->body = layered || b->config.false_flush ? NULL : &flush;
         break;
     case VIRTIO_BLK_T_DISCARD:
     case VIRTIO_BLK_T_WRITE_ZEROES:
@@ -232,12 +233,43 @@ static void record(const struct corral_blk *b, const struct corral_blk_request *
         abort(); /* a test without its record proves nothing */
 }
 
+void corral_blk_record_answer(const struct corral_blk_request *r)
+{
+    const struct corral_blk *b = r->queue->blk;
+    struct corral_blk_record answer = {.request = (uintptr_t)r,
+                                       .op = CORRAL_BLK_RECORD_ANSWER,
+                                       .file = r->queue - b->queues,
+                                       .flags = r->type,
+                                       .done = true,
+                                       .offset = r->chain.head,
+                                       .length = r->bytes,
+                                       .result = r->status};
+    if (write(b->config.record_fd, &answer, sizeof answer) < 0)
+        abort();
+}
+
+/* splitmix64: the same seed, the same faults. */
+static uint64_t scramble(uint64_t n)
+{
+    n *= 0x9e3779b97f4a7c15;
+    n = (n ^ n >> 30) * 0xbf58476d1ce4e5b9;
+    n = (n ^ n >> 27) * 0x94d049bb133111eb;
+    return n ^ n >> 31;
+}
+
 static int64_t inject(struct corral_blk *b, struct corral_blk_request *r)
 {
-    if (__atomic_add_fetch(&b->calls, 1, __ATOMIC_RELAXED) % b->config.fault_every)
+    uint64_t n = __atomic_add_fetch(&b->calls, 1, __ATOMIC_RELAXED);
+    int error = b->config.fault_errno;
+    if (b->config.fault_seed) {
+        static const int errors[] = {0, EIO, ENOSPC, EINTR};
+        n = scramble(b->config.fault_seed + n);
+        error = errors[n >> 62];
+    }
+    if (n % b->config.fault_every)
         return 0;
-    if (b->config.fault_errno)
-        return -b->config.fault_errno;
+    if (error)
+        return -error;
     uint64_t third = r->call.length / 3;
     if (b->config.direct)
         third -= third % b->config.block_size;
@@ -248,9 +280,35 @@ static int64_t inject(struct corral_blk *b, struct corral_blk_request *r)
     return 0;
 }
 
+/* --- an image that became shorter --- */
+
+/* A file that was truncated grows again with the first write behind its end, and what lay between is zeros then,
+ * as if they had been written. Nobody can tell how much that is, so nothing of the image is believed any more. */
+void corral_blk_measure(struct corral_blk *b)
+{
+    if (!b->resizable || __atomic_load_n(&b->shrunk, __ATOMIC_SEQ_CST))
+        return;
+    off_t end = lseek(b->config.fd, 0, SEEK_END); /* no call of ours minds: they all have offsets */
+    if (end >= 0 && (uint64_t)end < b->config.size)
+        __atomic_store_n(&b->shrunk, true, __ATOMIC_SEQ_CST);
+}
+
+static bool is_lost(const struct corral_blk *b, const struct corral_blk_call *c)
+{
+    return c->file == CORRAL_BLK_IMAGE && __atomic_load_n(&b->shrunk, __ATOMIC_SEQ_CST);
+}
+
+/* Such a write would make it as long as it was. */
+static bool ends_the_image(const struct corral_blk *b, const struct corral_blk_call *c)
+{
+    return c->op == CORRAL_BLK_WRITE && c->file == CORRAL_BLK_IMAGE && c->offset + c->length == b->config.size;
+}
+
 int64_t corral_blk_before_call(struct corral_blk *b, struct corral_blk_request *r)
 {
-    int64_t result = b->config.fault_every ? inject(b, r) : 0;
+    if (ends_the_image(b, &r->call))
+        corral_blk_measure(b);
+    int64_t result = is_lost(b, &r->call) ? -EIO : b->config.fault_every ? inject(b, r) : 0;
     if (b->config.record_fd > 0)
         record(b, r, false, result);
     return result;
@@ -260,6 +318,8 @@ void corral_blk_result(struct corral_blk *b, struct corral_blk_request *r, int64
 {
     if (b->config.record_fd > 0)
         record(b, r, true, result);
+    if (result >= 0 && is_lost(b, &r->call))
+        result = -EIO;
     uncut(r);
     if (result == -EINTR || result == -EAGAIN) {
         corral_blk_again(r); /* the next step plans the same call */

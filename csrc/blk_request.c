@@ -236,6 +236,8 @@ void corral_blk_finish(struct corral_blk_request *r, uint64_t now)
     struct corral_blk_queue *q = r->queue;
     uint32_t written = r->written;
     free(r->bounce);
+    if (q->blk->config.record_fd > 0)
+        corral_blk_record_answer(r);
     if (r->status_at)
         *r->status_at = r->status;
     /* The used length promises bytes from the start of the writable part (section 2.7.8.2): of a failed read there

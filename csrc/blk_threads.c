@@ -72,7 +72,10 @@ static bool go_on(struct corral_blk *b, struct corral_blk_request *r)
             return false;
         case CORRAL_BLK_CALL:;
             int64_t result = corral_blk_before_call(b, r);
-            corral_blk_result(b, r, result < 0 ? result : make(b, &r->call));
+            if (!result)
+                result = make(b, &r->call);
+            corral_blk_measure(b);
+            corral_blk_result(b, r, result);
         }
     }
 }

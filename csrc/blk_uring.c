@@ -80,11 +80,15 @@ static void uring_submit(struct corral_blk *b, struct corral_blk_request *r)
 static bool reap(struct corral_uring *u)
 {
     struct io_uring_cqe *cqe;
-    unsigned head, n = 0;
+    unsigned head, n = 0, finished = io_uring_cq_ready(&u->ring);
     u->now = corral_blk_now();
+    if (u->made || finished)
+        corral_blk_measure(u->b); /* after all that is taken now */
     bool some = corral_uring_reap_made(u);
     io_uring_for_each_cqe(&u->ring, head, cqe)
     {
+        if (n == finished)
+            break;
         n++;
         uint64_t tag = cqe->user_data;
         if (tag == LIBURING_UDATA_TIMEOUT)

@@ -6,6 +6,7 @@
 #define CORRAL_BLK_RANGES_MAX ...
 #define CORRAL_BLK_RANGE_SECTORS_MAX ...
 #define CORRAL_BLK_LATENCY_BUCKETS 40
+#define CORRAL_BLK_RECORD_ANSWER ...
 
 struct corral_blk_config {
     int fd;
@@ -24,7 +25,9 @@ struct corral_blk_config {
     int broken_fd;
     unsigned fault_every;
     int fault_errno;
+    uint64_t fault_seed;
     int record_fd;
+    _Bool false_flush;
 };
 
 struct corral_virtq_setup {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from corral.config import DiskConfig
 
 SECTOR = 512
+DEAD_GUESTS_LOCK = 1.0  # seconds that it may be there after its end; 0.03 to 0.04 as measured
 _BLKGETSIZE64 = 0x80081272  # linux/fs.h
 _BLKSSZGET = 0x1268
 _BLKPBSZGET = 0x127B
@@ -27,7 +28,9 @@ class DiskImage:
     """`fd` has the image's bytes, `overlay` what a snapshot changes, or -1. Sizes are in bytes.
 
     Locked with flock(2) while it is open: alone by who writes, together by those who only read. The kernel gives the
-    lock back when the process ends, however it does. Raises BootError for an image that cannot be used.
+    lock back when the process ends, however it does; after a SIGKILL some milliseconds later, when io_uring has let go
+    of the image too and nothing that was in flight can reach it any more. Raises BootError for an image that cannot be
+    used.
     """
 
     def __init__(self, config: DiskConfig) -> None:
@@ -35,6 +38,7 @@ class DiskImage:
         writes = not (config.read_only or config.snapshot)
         self.fd = self._open(os.O_RDWR if writes else os.O_RDONLY, config.cache == "direct")
         self.overlay = -1
+        self._locked = False
         try:
             self.size, self.block_size, self.physical_block_size = self._geometry(config.cache == "direct")
             if not config.raw:
@@ -47,6 +51,8 @@ class DiskImage:
             raise
 
     def close(self) -> None:
+        if self._locked:  # io_uring's own reference goes later than this one
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
         os.close(self.fd)
         if self.overlay >= 0:
             os.close(self.overlay)
@@ -105,7 +111,8 @@ class DiskImage:
 
     def _lock(self, kind: int) -> None:
         try:
-            fcntl.flock(self.fd, kind | fcntl.LOCK_NB)
+            _flock(self.fd, kind)
+            self._locked = True
         except BlockingIOError:
             cure = "end that guest" if kind == fcntl.LOCK_EX else "end the guest that writes it"
             raise self._error(f"is in use by another guest; {cure}, or add ,snapshot=on to both") from None
@@ -114,6 +121,18 @@ class DiskImage:
 
     def _error(self, message: str) -> BootError:
         return BootError(f"disk {self.path!r}: {message}")
+
+
+def _flock(fd: int, kind: int) -> None:
+    """Waits for a moment for a guest that is dead already, and whose lock is not."""
+    give_up = time.monotonic() + DEAD_GUESTS_LOCK
+    while True:
+        try:
+            return fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                raise
+            time.sleep(0.002)
 
 
 def _unnamed_file(size: int) -> int:

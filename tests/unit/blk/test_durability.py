@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from corral.native import lib
+from tests.support.blk_record import ALLOCATE, ANSWER, OVERLAY, SYNC, WRITE, Record, Recorder, made
 from tests.support.virtio_driver import (
     DEFAULT_FEATURES,
     DISCARD,
@@ -26,44 +25,10 @@ from tests.support.virtio_driver import (
 )
 
 OpenDisk = Callable[..., Disk]
-READ, WRITE, SYNC, ALLOCATE = range(4)
-HEAD = struct.Struct("<QIIIIQQq")
 
 
-@dataclass
-class Record:
-    request: int
-    op: int
-    file: int
-    flags: int
-    done: int
-    offset: int
-    length: int
-    result: int
-    data: bytes = b""
-
-
-class Recorder:
-    def __init__(self) -> None:
-        self.fd = os.memfd_create("record")
-        self.append = os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_APPEND)
-
-    def close(self) -> None:
-        os.close(self.fd)
-        os.close(self.append)
-
-    def take(self) -> list[Record]:
-        """All of it so far."""
-        raw = os.pread(self.fd, os.fstat(self.fd).st_size, 0)
-        records, at = [], 0
-        while at < len(raw):
-            record = Record(*HEAD.unpack_from(raw, at))
-            at += HEAD.size
-            if record.op == WRITE and not record.done:
-                record.data = raw[at : at + record.length]
-                at += record.length
-            records.append(record)
-        return records
+def calls(records: list[Record]) -> list[int]:
+    return [record.op for record in made(records)]
 
 
 @pytest.fixture
@@ -71,10 +36,6 @@ def recorder() -> Iterator[Recorder]:
     recorder = Recorder()
     yield recorder
     recorder.close()
-
-
-def calls(records: list[Record]) -> list[int]:
-    return [record.op for record in records if not record.done]
 
 
 def test_a_flush_is_a_sync_after_the_writes(open_disk: OpenDisk, recorder: Recorder) -> None:
@@ -86,10 +47,9 @@ def test_a_flush_is_a_sync_after_the_writes(open_disk: OpenDisk, recorder: Recor
     records = recorder.take()
     assert calls(records) == [WRITE] * 8 + [SYNC]
     assert {record.data[0]: record.offset for record in records if record.data} == {i: 512 * i for i in range(8)}
-    assert [record.op for record in records[-2:]] == [SYNC, SYNC]
-    assert records[-1].done
-    assert records[-1].result == 0
-    assert not any(record.flags for record in records)  # write-back is not slower than it needs to be
+    assert [(record.op, record.done) for record in records[-3:]] == [(SYNC, 0), (SYNC, 1), (ANSWER, 1)]
+    assert [record.result for record in records[-2:]] == [0, OK]
+    assert not any(record.flags for record in made(records))  # write-back is not slower than it needs to be
 
 
 @pytest.mark.parametrize("mode", ["config", "features", "writeback"])
@@ -116,7 +76,7 @@ def test_write_through_is_stable_before_it_completes(
     records = recorder.take()
     assert len(calls(records)) > 5
     assert set(calls(records)) == {WRITE}
-    assert {record.flags for record in records} == {os.RWF_DSYNC}
+    assert {record.flags for record in made(records)} == {os.RWF_DSYNC}
     for kind in (DISCARD, WRITE_ZEROES):
         before = len(recorder.take())
         assert disk.do(kind, data=ranges((0, 8, 0), (16, 8, 0))) == OK
@@ -129,7 +89,7 @@ def test_writeback_again_is_not_write_through(open_disk: OpenDisk, recorder: Rec
     disk.write(0, bytes(512))
     lib.corral_blk_set_writeback(disk.blk, True)
     disk.write(0, bytes(512))
-    assert [record.flags for record in recorder.take() if not record.done] == [os.RWF_DSYNC, 0]
+    assert [record.flags for record in made(recorder.take())] == [os.RWF_DSYNC, 0]
 
 
 def test_a_write_through_error_is_not_forgotten(open_disk: OpenDisk) -> None:
@@ -147,6 +107,6 @@ def test_a_layer_that_is_thrown_away_is_not_synced(open_disk: OpenDisk, recorder
     disk.write(0, bytes(4096))
     disk.flush()
     assert calls(recorder.take()) == [WRITE]
-    assert all(record.file == 1 for record in recorder.take())
+    assert all(record.file == OVERLAY for record in made(recorder.take()))
     disk.stop()
     os.close(layer)

@@ -13,7 +13,7 @@ import pytest
 
 from corral.memory import GuestMemory
 from corral.native import ffi, lib
-from tests.support.virtio_driver import FLUSH, IN, IOERR, OK, OUT, WRITE_ZEROES, Disk, ranges
+from tests.support.virtio_driver import DISCARD, FLUSH, IN, IOERR, OK, OUT, WRITE_ZEROES, Disk, ranges
 from tests.unit.blk.conftest import SIZE
 
 OpenDisk = Callable[..., Disk]
@@ -169,13 +169,30 @@ def test_a_disk_that_is_held_back_stops_at_once(open_disk: OpenDisk) -> None:
 # --- images that change, backends that fail ---
 
 
-def test_a_truncated_image_is_an_error_and_not_zeros(disk: Disk, image: Path, content: bytes) -> None:
+@pytest.mark.parametrize("sector", [2, 20, SIZE // 512 - 1], ids=["before", "behind", "last"])
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_truncated_image_is_an_error_and_not_zeros(
+    open_disk: OpenDisk, image: Path, sector: int, direct: bool
+) -> None:
+    """Also when a write makes it longer again, up to the whole length: it must not seem to be well."""
+    try:
+        disk = open_disk(direct=direct, flags=os.O_RDWR | (os.O_DIRECT if direct else 0))
+    except OSError:
+        pytest.skip("no O_DIRECT on this file system")
     os.truncate(image, 6144)
-    assert disk.read(0, 6144) == content[:6144]
-    assert disk.do(IN, 12, room=512) == IOERR
-    assert disk.do(IN, 8, room=4096) == IOERR  # some of it is there
-    disk.write(20, b"z" * 512)
-    assert disk.read(20, 512) == b"z" * 512
+    assert disk.do(OUT, sector, b"z" * 512) == IOERR
+    assert disk.do(IN, 13, room=512) == IOERR
+    assert [disk.do(kind, data=ranges((16, 1, 0))) for kind in (DISCARD, WRITE_ZEROES)] == [IOERR, IOERR]
+    os.truncate(image, SIZE)
+    assert disk.do(IN, 13, room=512) == IOERR
+    assert disk.do(FLUSH) == IOERR
+
+
+def test_an_image_that_grows_is_as_before(disk: Disk, image: Path, content: bytes) -> None:
+    os.truncate(image, 2 * SIZE)
+    disk.write(0, b"z" * 512)
+    disk.flush()
+    assert disk.read(0, 1024) == b"z" * 512 + content[512:1024]
 
 
 def test_an_unlinked_image_goes_on(disk: Disk, image: Path, content: bytes) -> None:
