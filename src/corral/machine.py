@@ -71,8 +71,8 @@ class Machine:
 
         self.memory = GuestMemory(config.memory)
         undo.push(self.memory.close)
-        mptable.write(self.memory, config.cpus)
-        entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd)
+        rsdp = self._describe_to_guest(config)
+        entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd, rsdp)
 
         self._create_devices(undo)
         self.disks = [self._create_disk(index, disk, undo) for index, disk in enumerate(config.disks)]
@@ -89,6 +89,15 @@ class Machine:
         ]
         undo.push(self.stop)
 
+    def _describe_to_guest(self, config: MachineConfig) -> int:
+        """The tables that tell a kernel its processors and devices. Returns the address of ACPI's, 0 for none."""
+        mptable.write(self.memory, config.cpus)
+        if not config.acpi:
+            return 0
+        from corral.arch.x86_64 import acpi
+
+        return acpi.write(self.memory, range(config.cpus), len(config.disks))
+
     def _create_devices(self, undo: Undo) -> None:
         self.ports, self.mmio = Bus("port"), Bus("MMIO")
         self.serial = Serial(self.vm.fd, layout.COM1_GSI)
@@ -102,6 +111,10 @@ class Machine:
             self.ports.claim(first, last, i8042, first - 0x60)
         self.ports.claim(*layout.RTC_PORTS, Cmos())
         self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
+        if self.config.acpi:
+            from corral.devices.acpi_power import AcpiPower
+
+            self.ports.claim(*layout.ACPI_POWER_PORTS, AcpiPower())
 
     def _create_disk(self, index: int, config: DiskConfig, undo: Undo) -> MmioTransport:
         from corral.devices.virtio.blk import Disk

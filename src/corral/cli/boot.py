@@ -31,6 +31,7 @@ ends, and with it the guest.""",
         Option("cpus", "N", "virtual CPUs, 1 to 64 (default: 1)"),
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
+        Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
@@ -49,6 +50,10 @@ examples:
 --disk takes after the path: ro; snapshot=on (writes are gone with the guest); cache=writeback, direct (past
   the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
   format=raw (it is raw although it begins like another format)
+
+--acpi: by ACPI tables ('on'; a distribution's kernel wants them: its CPUs, disks, power-off), or by an MP table and
+  kernel parameters ('off'; for a kernel built without ACPI). 'auto' is off for Corral's own small kernel, which has
+  no ACPI, and on a KVM that interprets kernel code, where it costs minutes; else on
 
 exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down or reset without a word;
   2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout""",
@@ -119,30 +124,34 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig, notices: list[str
     from corral.guests import parameters
 
     kind = host_kind()
+    acpi = _acpi(arguments)
     initrd = arguments.values.get("initrd")
     cmdline: list[str] = []
     root = _root(arguments, machine)
     if not arguments.operands:
         from corral.guests.default import choose
 
-        choice = choose(kind, machine.cpus, bool(machine.disks))
+        choice = choose(kind, machine.cpus, bool(machine.disks), acpi is not False)
         with terminal.Progress() as progress:
             found = choice.get(progress)
         notices.append(f"Linux {found.version}, {choice.why}")
         kernel = found.path
-        cmdline.append(parameters.for_kind(kind, choice.stock))
+        acpi = parameters.has_acpi(kind, choice.stock) if acpi is None else acpi
+        cmdline.append(parameters.for_kind(kind, choice.stock, acpi))
     else:
         kernel = arguments.operands[0]
         if _is_linux(kernel):
             small = _is_ours(kernel)
             if kind is Kind.PAGETABLE and not small:
                 notices.append(SLOW)
-            cmdline.append(parameters.for_kind(kind, stock=not small))
+            acpi = parameters.has_acpi(kind, stock=not small) if acpi is None else acpi
+            cmdline.append(parameters.for_kind(kind, not small, acpi))
         else:
             initrd = initrd or "none"
-    if machine.disks:
-        cmdline.append(parameters.for_disks(len(machine.disks), root))
+    if machine.disks and not acpi:
+        cmdline.append(parameters.for_disks(len(machine.disks)))
     if root is not None:
+        cmdline.append(parameters.for_root(root))
         initrd = initrd or "none"
     if arguments.rest:
         cmdline.append(parameters.for_command(arguments.rest))
@@ -160,7 +169,19 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig, notices: list[str
         memory=machine.memory,
         cpus=machine.cpus,
         disks=machine.disks,
+        acpi=bool(acpi),
     )
+
+
+def _acpi(arguments: Arguments) -> bool | None:
+    """None: whatever suits the kernel and this host."""
+    wanted = arguments.values.get("acpi", "auto")
+    if wanted not in _ACPI:
+        raise ConfigError(f"--acpi {wanted!r} is none of {', '.join(_ACPI)}")
+    return _ACPI[wanted]
+
+
+_ACPI = {"auto": None, "on": True, "off": False}
 
 
 def _root(arguments: Arguments, machine: MachineConfig) -> int | None:
