@@ -22,6 +22,9 @@ STOCK = (
     "quiet",
 )
 
+# By the reset register. On reduced hardware Linux takes EFI's way by itself, and then that of a BIOS: there is neither.
+STOCK_WITH_ACPI = ("reboot=a",)
+
 # What ACPI's tables say otherwise.
 STOCK_WITHOUT_ACPI = (
     "acpi=off",  # do not complain that there are none
@@ -49,7 +52,9 @@ def has_acpi(kind: Kind, stock: bool) -> bool:
 
 def for_kind(kind: Kind, stock: bool, acpi: bool = False) -> str:
     """The parameters for a kernel on this kind of KVM; `stock`: it is not Corral's small one."""
-    parameters = COMMON + (STOCK if stock else ()) + (STOCK_WITHOUT_ACPI if stock and not acpi else ())
+    parameters = COMMON
+    if stock:
+        parameters += STOCK + (STOCK_WITH_ACPI if acpi else STOCK_WITHOUT_ACPI)
     if kind is Kind.PAGETABLE:
         parameters += INTERPRETED + (INTERPRETED_STOCK if stock else INTERPRETED_SMALL)
     return " ".join(parameters)
