@@ -157,6 +157,17 @@ class Machine:
         for thread in self.threads:
             thread.start()
 
+    def pause(self) -> None:
+        """Returns when every vCPU is out of the guest and stays out, or has ended; from any state."""
+        for thread in self.threads:
+            thread.request_pause()
+        for thread in self.threads:
+            thread.pause()
+
+    def resume(self) -> None:
+        for thread in self.threads:
+            thread.resume()
+
     def stop(self) -> None:
         """Ends every vCPU, from any state; the guest's memory and registers can be looked at until close()."""
         for thread in self.threads:
@@ -170,8 +181,8 @@ class Machine:
         Raises what a device or the VMM failed with, if that was what ended the guest.
         """
         console = console or Console()
-        self.start()
         try:
+            self.start()
             over = console.serve(self.serial, self._ended, timeout)
         finally:
             self.stop()

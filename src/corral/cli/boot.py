@@ -51,9 +51,9 @@ examples:
   the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
   format=raw (it is raw although it begins like another format)
 
---acpi: by ACPI tables ('on'; a distribution's kernel wants them: its CPUs, disks, power-off), or by an MP table and
-  kernel parameters ('off'; for a kernel built without ACPI). 'auto' is off for Corral's own small kernel, which has
-  no ACPI, and on a KVM that interprets kernel code, where it costs minutes; else on
+--acpi: 'on' gives ACPI tables, by which a distribution's kernel finds its CPUs and disks, and powers off; 'off'
+  an MP table and kernel parameters alone, for a kernel that was built without ACPI. 'auto' is on, but for
+  Corral's small kernel, which has no ACPI, and on a KVM that interprets kernel code, where it is slow
 
 exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down or reset without a word;
   2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout""",
@@ -217,6 +217,7 @@ def _conclude(
 ) -> int:
     """The exit status, and the words that go with it."""
     from corral.console import Over
+    from corral.exits import Cause
 
     if outcome.over is Over.TIMEOUT:
         raise GuestTimeout(f"the guest did not end within {timeout:g} s and was stopped")
@@ -229,7 +230,8 @@ def _conclude(
         return GuestError.exit_status
     if outcome.over is Over.QUIT:
         print(file=sys.stderr)  # the guest left the cursor anywhere
-    if outcome.status is None and arguments.rest:
+    # A panic resets, and who powers off means it.
+    if outcome.status is None and arguments.rest and outcome.cause is not Cause.POWER_OFF:
         if outcome.over is Over.QUIT:
             return QUIT
         raise GuestError("the guest ended without telling the exit status of its command; see its console for why")

@@ -52,7 +52,7 @@ def has_acpi(kind: Kind, stock: bool) -> bool:
 
 def for_kind(kind: Kind, stock: bool, acpi: bool = False) -> str:
     """The parameters for a kernel on this kind of KVM; `stock`: it is not Corral's small one."""
-    parameters = COMMON
+    parameters: tuple[str, ...] = COMMON
     if stock:
         parameters += STOCK + (STOCK_WITH_ACPI if acpi else STOCK_WITHOUT_ACPI)
     if kind is Kind.PAGETABLE:
