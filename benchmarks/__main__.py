@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ["startup", "exits", "serial", "dataplane", "footprint", "boot", "disk_boot"]
+NAMES = ["startup", "exits", "serial", "dataplane", "footprint", "boot", "disk_boot", "smp"]
 
 
 def main() -> int:

@@ -15,8 +15,8 @@
 
 int corral_vcpu_run(struct corral_vcpu *v)
 {
-    /* Before KVM_RUN looks at immediate_exit, as corral_vcpu_kick writes that before it looks at tid: one of the two
-     * sees the other's word. */
+    /* Before KVM_RUN looks at immediate_exit, as corral_vcpu_kick writes that before it looks at tid: one of the
+     * two sees the other's word. */
     __atomic_store_n(&v->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
     int result;
     do {

@@ -51,8 +51,8 @@ examples:
   the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
   format=raw (it is raw although it begins like another format)
 
---acpi: 'on' gives ACPI tables, by which a distribution's kernel finds its CPUs and disks, and powers off; 'off'
-  an MP table and kernel parameters alone, for a kernel that was built without ACPI. 'auto' is on, but for
+--acpi: 'on' gives ACPI tables, by which a distribution's kernel finds CPUs and disks, and powers off; 'off' an
+  MP table and kernel parameters alone, for a kernel that was built without ACPI. 'auto' is on, but for
   Corral's small kernel, which has no ACPI, and on a KVM that interprets kernel code, where it is slow
 
 exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down or reset without a word;
@@ -77,6 +77,7 @@ def run(words: list[str]) -> int:
     # What is wrong with the command line is told before anything is fetched, built or written.
     notices: list[str] = []
     machine_alone = _machine_alone(arguments, notices)
+    acpi = _acpi(arguments)
     with _Output(where) as output:
         chassis = Chassis()
         try:
@@ -84,7 +85,7 @@ def run(words: list[str]) -> int:
             from corral.console import Console
             from corral.machine import Machine
 
-            config = _with_kernel(arguments, machine_alone, notices)
+            config = _with_kernel(arguments, machine_alone, acpi, notices)
         except BaseException:
             chassis.close()
             raise
@@ -119,12 +120,11 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
     return config
 
 
-def _with_kernel(arguments: Arguments, machine: MachineConfig, notices: list[str]) -> MachineConfig:
+def _with_kernel(arguments: Arguments, machine: MachineConfig, acpi: bool | None, notices: list[str]) -> MachineConfig:
     """The same machine with what it boots: the user's kernel, or the one that this host serves best."""
     from corral.guests import parameters
 
     kind = host_kind()
-    acpi = _acpi(arguments)
     initrd = arguments.values.get("initrd")
     cmdline: list[str] = []
     root = _root(arguments, machine)
