@@ -51,9 +51,9 @@ examples:
   the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
   format=raw (it is raw although it begins like another format)
 
---acpi: 'on' gives ACPI tables, by which a distribution's kernel finds CPUs and disks, and powers off; 'off' an
-  MP table and kernel parameters alone, for a kernel that was built without ACPI. 'auto' is on, but for
-  Corral's small kernel, which has no ACPI, and on a KVM that interprets kernel code, where it is slow
+--acpi: 'on' gives ACPI tables, by which a distribution's kernel finds CPUs and disks and powers off;
+  'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
+  off for Corral's small kernel, which has no ACPI, and on a KVM that interprets kernel code: slow there
 
 exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down or reset without a word;
   2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout""",
