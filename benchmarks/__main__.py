@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ["startup", "exits", "serial", "dataplane", "blk", "footprint", "boot", "disk_boot", "fio", "copies"]
+NAMES = ["startup", "exits", "serial", "dataplane", "blk", "footprint", "boot", "disk_boot", "fio", "copies", "smp"]
 
 
 def main() -> int:

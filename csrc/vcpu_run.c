@@ -15,7 +15,9 @@
 
 int corral_vcpu_run(struct corral_vcpu *v)
 {
-    __atomic_store_n(&v->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
+    /* Before KVM_RUN looks at immediate_exit, as corral_vcpu_kick writes that before it looks at tid: one of the
+     * two sees the other's word. */
+    __atomic_store_n(&v->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
     const bool traced = v->exit_ring;
     int result;
     do {
@@ -49,7 +51,7 @@ void corral_vcpu_kick(struct corral_vcpu *v)
 {
     /* immediate_exit first: a signal that lands before KVM_RUN is then not lost (api.rst, 5: immediate_exit). */
     __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    pid_t tid = __atomic_load_n(&v->tid, __ATOMIC_ACQUIRE);
+    pid_t tid = __atomic_load_n(&v->tid, __ATOMIC_SEQ_CST);
     if (tid)
         syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
 }

@@ -54,6 +54,7 @@ class DiskConfig:
 class MachineConfig:
     """`memory` is in bytes, a multiple of 4 KiB; `cmdline` is the kernel's whole command line.
 
+    `acpi`: the guest has ACPI tables, and a way to power off. It has an MP table in any case.
     Raises ConfigError for what no machine can have. Files are opened, and found wanting, when the machine is built.
     """
 
@@ -63,6 +64,7 @@ class MachineConfig:
     memory: int = 512 << 20
     cpus: int = 1
     disks: tuple[DiskConfig, ...] = ()
+    acpi: bool = False
 
     def __post_init__(self) -> None:
         check_size(self.memory)

@@ -72,8 +72,8 @@ class Machine:
 
         self.memory = GuestMemory(config.memory)
         undo.push(self.memory.close)
-        mptable.write(self.memory, config.cpus)
-        entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd)
+        rsdp = self._describe_to_guest(config)
+        entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd, rsdp)
 
         self._create_devices(undo)
         self.virtio: list[MmioTransport] = []
@@ -91,6 +91,15 @@ class Machine:
         ]
         undo.push(self.stop)
 
+    def _describe_to_guest(self, config: MachineConfig) -> int:
+        """The tables that tell a kernel its processors and devices. Returns the address of ACPI's, 0 for none."""
+        mptable.write(self.memory, config.cpus)
+        if not config.acpi:
+            return 0
+        from corral.arch.x86_64 import acpi
+
+        return acpi.write(self.memory, range(config.cpus), len(config.disks))
+
     def _create_devices(self, undo: Undo) -> None:
         self.ports, self.mmio = Bus("port"), Bus("MMIO")
         self.serial = Serial(self.vm.fd, layout.COM1_GSI)
@@ -104,6 +113,10 @@ class Machine:
             self.ports.claim(first, last, i8042, first - 0x60)
         self.ports.claim(*layout.RTC_PORTS, Cmos())
         self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
+        if self.config.acpi:
+            from corral.devices.acpi_power import AcpiPower
+
+            self.ports.claim(*layout.ACPI_POWER_PORTS, AcpiPower())
 
     def _create_disk(self, index: int, config: DiskConfig, undo: Undo) -> Disk:
         from corral.devices.virtio.blk import Disk
@@ -147,6 +160,17 @@ class Machine:
         for thread in self.threads:
             thread.start()
 
+    def pause(self) -> None:
+        """Returns when every vCPU is out of the guest and stays out, or has ended; from any state."""
+        for thread in self.threads:
+            thread.request_pause()
+        for thread in self.threads:
+            thread.pause()
+
+    def resume(self) -> None:
+        for thread in self.threads:
+            thread.resume()
+
     def stop(self) -> None:
         """Ends every vCPU, from any state; the guest's memory and registers can be looked at until close()."""
         for thread in self.threads:
@@ -160,8 +184,8 @@ class Machine:
         Raises what a device or the VMM failed with, if that was what ended the guest.
         """
         console = console or Console()
-        self.start()
         try:
+            self.start()
             over = console.serve(self.serial, self._ended, timeout)
         finally:
             self.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral import exits
 from corral.enums import Enum
-from corral.errors import KvmError
+from corral.errors import HostError, KvmError
 from corral.native import lib
 from corral.threads import Condition, start_new_thread
 
@@ -45,17 +45,24 @@ class VcpuThread:
         self._started = False
 
     def start(self) -> None:
-        """Once."""
+        """Once. Raises HostError when the host has no thread to give."""
         with self._changed:
+            try:
+                start_new_thread(self._main, ())
+            except RuntimeError as error:
+                raise HostError(f"no thread for vCPU {self.index}: see ulimit -u, or ask for fewer --cpus") from error
             self._started = True
-        start_new_thread(self._main, ())
 
     def pause(self) -> None:
         """Returns when the vCPU is out of the guest and stays out, or has ended."""
-        self._want(State.PAUSED)
+        self.request_pause()
         with self._changed:
             while self._started and self.state in (State.CREATED, State.RUNNING):
                 self._changed.wait()
+
+    def request_pause(self) -> None:
+        """Begins to pause: many vCPUs are asked first and waited for after."""
+        self._want(State.PAUSED)
 
     def resume(self) -> None:
         self._want(State.RUNNING)
@@ -68,7 +75,7 @@ class VcpuThread:
                 self._changed.wait()
 
     def request_stop(self) -> None:
-        """Begins to end the thread: many vCPUs are asked first and waited for after."""
+        """Begins to end the thread, as request_pause() begins to pause."""
         self._want(State.STOPPED)
 
     def _want(self, state: State) -> None:

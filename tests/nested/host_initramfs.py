@@ -63,7 +63,7 @@ done
 def build(package: str, release: str) -> bytes:
     """The archive, for the kernel `release` whose package is unpacked in the folder `package`."""
     tree = os.path.join(package, "lib", "modules", release)
-    order = _load_order(tree)
+    order = load_order(tree, MODULES)
     busybox = _read(os.path.join(debian.fetch("busybox-static"), "bin", "busybox"))
     files = [
         ("init", INIT.encode(), 0o755),
@@ -79,8 +79,9 @@ def build(package: str, release: str) -> bytes:
     )
 
 
-def _load_order(tree: str) -> list[tuple[str, bytes]]:
-    """(file name, content) of MODULES and all that they depend on, what is depended on first."""
+def load_order(tree: str, modules: list[str]) -> list[tuple[str, bytes]]:
+    """(file name, content) of `modules` and all that they depend on, what is depended on first; `tree` is the folder of
+    a kernel's modules, what it does not have is built into the kernel."""
     paths = {}
     for folder, _, names in os.walk(tree):
         for name in names:
@@ -90,7 +91,7 @@ def _load_order(tree: str) -> list[tuple[str, bytes]]:
     order: dict[str, bytes] = {}
 
     def add(module: str) -> None:
-        if module in order or module not in paths:  # not there: built into this kernel
+        if module in order or module not in paths:
             return
         content = _read(paths[module])
         if paths[module].endswith(".xz"):
@@ -100,7 +101,7 @@ def _load_order(tree: str) -> list[tuple[str, bytes]]:
                 add(dependency.replace("-", "_"))
         order[module] = content
 
-    for module in MODULES:
+    for module in modules:
         add(module)
     return [(f"{name}.ko", content) for name, content in order.items()]
 

@@ -32,7 +32,7 @@ def test_commands_have_their_own_output_and_status(host: NestedHost) -> None:
 
 def test_machines(host: NestedHost) -> None:
     """Leaks over a thousand rounds are looked for on the real host only: an emulated one takes minutes for them."""
-    tests = ["tests/kvm/test_machine.py", "tests/kvm/test_boot_protocols.py"]
+    tests = ["tests/kvm/test_machine.py", "tests/kvm/test_smp.py", "tests/kvm/test_boot_protocols.py"]
     done = host.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], timeout=600)
     assert done.status == 0, done.stdout[-3000:] + done.stderr
     assert " passed" in done.stdout
@@ -51,13 +51,6 @@ def test_the_distributions_cloud_kernel(host: NestedHost) -> None:
     status, console = boot(host, command="uname -r; exit 5")
     assert status == 5, console
     assert "-cloud-amd64" in console
-
-
-def test_the_distributions_generic_kernel_on_two_cpus(host: NestedHost) -> None:
-    status, console = boot(host, "--cpus", "2", command="grep -c ^processor /proc/cpuinfo; uname -r; exit 6")
-    assert status == 6, console
-    assert "\n2" in console.replace("\r", "")
-    assert "-cloud-" not in console.partition("corral: init")[2]
 
 
 @pytest.mark.parametrize("cpus", [1, 2])

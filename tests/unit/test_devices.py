@@ -51,7 +51,7 @@ def test_nothing_else_resets(offset: int, value: int) -> None:
 
 
 def test_a_driver_that_waits_for_the_keyboard_controller_does_not_wait() -> None:
-    assert not I8042().read(4, 1) & 0x03  # neither is there data to take nor is it busy
+    assert I8042().read(4, 1) & 0x13 == 0x10  # neither is there data to take nor is it busy, and no key locks it
 
 
 def test_a_probe_of_the_keyboard_controller_gets_its_answers() -> None:

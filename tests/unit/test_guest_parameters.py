@@ -39,16 +39,29 @@ def test_more_words_are_a_program_and_its_arguments(words: list[str]) -> None:
 
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("stock", [True, False])
-def test_defaults_have_no_parameter_twice(kind: Kind, stock: bool) -> None:
-    words = parameters.for_kind(kind, stock).split()
+@pytest.mark.parametrize("acpi", [True, False])
+def test_defaults_have_no_parameter_twice(kind: Kind, stock: bool, acpi: bool) -> None:
+    words = parameters.for_kind(kind, stock, acpi).split()
     assert len({word.partition("=")[0] for word in words}) == len(words)
     assert "corral.status=0xca1" in words
 
 
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("cpus", [1, 2])
-def test_the_choice_can_be_made(kind: Kind, cpus: int) -> None:
-    choice = choose(kind, cpus)
+@pytest.mark.parametrize("acpi", [True, False])
+def test_the_choice_can_be_made(kind: Kind, cpus: int, acpi: bool) -> None:
+    choice = choose(kind, cpus, acpi=acpi)
     assert choice.name in {**kernel.VARIANTS, **kernel.STOCK_METAPACKAGES}
     assert choice.stock == (kind is Kind.HARDWARE)
     assert MEMORY[kind] >= 32 << 20
+
+
+def test_a_kernel_that_reads_no_mp_table_is_not_chosen_for_many_cpus_without_acpi() -> None:
+    assert choose(Kind.HARDWARE, 4).name == "stock"
+    assert choose(Kind.HARDWARE, 4, acpi=False).name == "stock-generic"
+
+
+@pytest.mark.parametrize(("kind", "stock"), [(Kind.HARDWARE, False), (Kind.PAGETABLE, True), (Kind.PAGETABLE, False)])
+def test_who_gets_no_acpi(kind: Kind, stock: bool) -> None:
+    assert not parameters.has_acpi(kind, stock)
+    assert parameters.has_acpi(Kind.HARDWARE, stock=True)

@@ -124,7 +124,7 @@ class BzImage(Kernel):
             return None
         return linux.text(self.file.read(offset, min(_VERSION_STRING_MAX, self._setup_size - offset)))
 
-    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None) -> Entry:
+    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None, rsdp: int) -> Entry:
         linux.check_cmdline(cmdline, self._cmdline_limit)
         if self.header.version >= VERSION_INIT_SIZE:
             require_ram(memory, self.header.pref_address, self.header.init_size, "the kernel (its init_size)")
@@ -132,7 +132,7 @@ class BzImage(Kernel):
             raise Flaw(f"unpacks to {size_text(self._unpacked_size)}, more than the guest's RAM; see --memory")
         executable = self._unpack(memory)
         taken = (executable.start, max(executable.end, executable.start + self.header.init_size))
-        return linux.prepare(memory, self.header, executable.entry, taken, cmdline, initrd)
+        return linux.prepare(memory, self.header, executable.entry, taken, cmdline, initrd, rsdp)
 
     def write_vmlinux(self, target: BinaryIO) -> None:
         """Write the kernel in the payload to `target`, as an ELF file: open_kernel() loads that many times faster.

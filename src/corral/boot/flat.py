@@ -36,7 +36,7 @@ class Flat(Kernel):
     def describe(self) -> KernelFacts:
         return KernelFacts(self.kind, self.file.size, loaded_size=self.file.size, entry=self.entry)
 
-    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None) -> Entry:
+    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None, rsdp: int) -> Entry:
         if cmdline or initrd is not None:
             raise Flaw("is a flat binary, which takes no command line and no initrd; leave them out")
         end = self.address + self.file.size

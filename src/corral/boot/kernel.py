@@ -78,8 +78,16 @@ class Kernel(ABC):
     def path(self) -> str:
         return self.file.path
 
-    def load(self, memory: GuestMemory, cmdline: bytes = b"", initrd: str | os.PathLike[str] | None = None) -> Entry:
+    def load(
+        self,
+        memory: GuestMemory,
+        cmdline: bytes = b"",
+        initrd: str | os.PathLike[str] | None = None,
+        rsdp: int = 0,
+    ) -> Entry:
         """Place the kernel, its command line, its initrd and what the protocol wants beside them in `memory`.
+
+        `rsdp` is where ACPI's root pointer is, 0 where there is none.
 
         The memory is as the host gave it, all zeros: what a kernel has in RAM but not in its file is not
         touched. Raises BootError, naming the file at fault; HostError when a library for its compression is
@@ -87,7 +95,7 @@ class Kernel(ABC):
         """
         self.file.require_unchanged()
         try:
-            return self._load(memory, cmdline, initrd)
+            return self._load(memory, cmdline, initrd, rsdp)
         except Flaw as flaw:
             raise self.file.error(str(flaw)) from None
 
@@ -96,7 +104,7 @@ class Kernel(ABC):
         """The facts about this kernel; reads the file where the headers do not tell. Raises BootError."""
 
     @abstractmethod
-    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None) -> Entry:
+    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None, rsdp: int) -> Entry:
         """load(), with a Flaw for what is wrong with the kernel itself."""
 
     def close(self) -> None:

@@ -41,11 +41,13 @@ def prepare(
     kernel: tuple[int, int],
     cmdline: bytes,
     initrd: str | os.PathLike[str] | None,
+    rsdp: int,
 ) -> Entry:
     """Command line, initrd and zero page for a kernel that lies in `kernel` (start, end) with its `entry`."""
     params = BootParams()
     params.take_header(header)
     params.type_of_loader = LOADER_UNDEFINED
+    params.acpi_rsdp_addr = rsdp  # protocol 2.14; older kernels find it where it lies
     memory.write(layout.COMMAND_LINE, cmdline + b"\0")
     params.set_command_line(layout.COMMAND_LINE)
     if initrd is not None:

@@ -70,7 +70,7 @@ class Pvh(Kernel):
             pvh_entry=self.entry,
         )
 
-    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None) -> Entry:
+    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None, rsdp: int) -> Entry:
         linux.check_cmdline(cmdline, layout.COMMAND_LINE_END - layout.COMMAND_LINE - 1)
         vmlinux.load_segments(self.file, self.elf, memory)
         memory.write(layout.COMMAND_LINE, cmdline + b"\0")
@@ -78,6 +78,7 @@ class Pvh(Kernel):
         info = StartInfo()
         info.magic, info.version = MAGIC, _VERSION
         info.cmdline_paddr = layout.COMMAND_LINE
+        info.rsdp_paddr = rsdp
         info.memmap_paddr, info.memmap_entries = _MEMORY_MAP, len(ranges)
         if initrd is not None:
             from corral.boot.initrd import load_initrd

@@ -51,11 +51,11 @@ class Vmlinux(Kernel):
             cmdline_limit=linux.CMDLINE_SIZE,
         )
 
-    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None) -> Entry:
+    def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None, rsdp: int) -> Entry:
         linux.check_cmdline(cmdline, linux.CMDLINE_SIZE)
         load_segments(self.file, self.elf, memory)
         taken = (self.elf.start, self.elf.end)
-        return linux.prepare(memory, _header(), self.elf.entry, taken, cmdline, initrd)
+        return linux.prepare(memory, _header(), self.elf.entry, taken, cmdline, initrd, rsdp)
 
 
 def load_segments(file: ImageFile, executable: elf.Elf, memory: GuestMemory) -> None:

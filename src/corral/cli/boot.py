@@ -34,6 +34,7 @@ ends, and with it the guest.""",
         Option("cpus", "N", "virtual CPUs, 1 to 64 (default: 1)"),
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
+        Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
         Option("stats", "", "at the end, what disks and console did, on standard error"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
@@ -53,6 +54,10 @@ examples:
 --disk takes after the path: ro; snapshot=on (writes are gone with the guest); cache=writeback, direct (past
   the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
   format=raw (it is raw although it begins like another format)
+
+--acpi: 'on' gives ACPI tables, by which a distribution's kernel finds CPUs and disks and powers off;
+  'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
+  off for Corral's small kernel, which has no ACPI, and on a KVM that interprets kernel code: slow there
 
 exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down or reset without a word;
   2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout""",
@@ -77,6 +82,7 @@ def run(words: list[str], watch: Callable[[Machine], AbstractContextManager[obje
     # What is wrong with the command line is told before anything is fetched, built or written.
     notices: list[str] = []
     machine_alone = _machine_alone(arguments, notices)
+    acpi = _acpi(arguments)
     with _Output(where) as output:
         chassis = Chassis()
         try:
@@ -84,7 +90,7 @@ def run(words: list[str], watch: Callable[[Machine], AbstractContextManager[obje
             from corral.console import Console
             from corral.machine import Machine
 
-            config = _with_kernel(arguments, machine_alone, notices)
+            config = _with_kernel(arguments, machine_alone, acpi, notices)
         except BaseException:
             chassis.close()
             raise
@@ -127,7 +133,7 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
     return config
 
 
-def _with_kernel(arguments: Arguments, machine: MachineConfig, notices: list[str]) -> MachineConfig:
+def _with_kernel(arguments: Arguments, machine: MachineConfig, acpi: bool | None, notices: list[str]) -> MachineConfig:
     """The same machine with what it boots: the user's kernel, or the one that this host serves best."""
     from corral.guests import parameters
 
@@ -138,24 +144,27 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig, notices: list[str
     if not arguments.operands:
         from corral.guests.default import choose
 
-        choice = choose(kind, machine.cpus, bool(machine.disks))
+        choice = choose(kind, machine.cpus, bool(machine.disks), acpi is not False)
         with terminal.Progress() as progress:
             found = choice.get(progress)
         notices.append(f"Linux {found.version}, {choice.why}")
         kernel = found.path
-        cmdline.append(parameters.for_kind(kind, choice.stock))
+        acpi = parameters.has_acpi(kind, choice.stock) if acpi is None else acpi
+        cmdline.append(parameters.for_kind(kind, choice.stock, acpi))
     else:
         kernel = arguments.operands[0]
         if _is_linux(kernel):
             small = _is_ours(kernel)
             if kind is Kind.PAGETABLE and not small:
                 notices.append(SLOW)
-            cmdline.append(parameters.for_kind(kind, stock=not small))
+            acpi = parameters.has_acpi(kind, stock=not small) if acpi is None else acpi
+            cmdline.append(parameters.for_kind(kind, not small, acpi))
         else:
             initrd = initrd or "none"
-    if machine.disks:
-        cmdline.append(parameters.for_disks(len(machine.disks), root))
+    if machine.disks and not acpi:
+        cmdline.append(parameters.for_disks(len(machine.disks)))
     if root is not None:
+        cmdline.append(parameters.for_root(root))
         initrd = initrd or "none"
     if arguments.rest:
         cmdline.append(parameters.for_command(arguments.rest))
@@ -173,7 +182,19 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig, notices: list[str
         memory=machine.memory,
         cpus=machine.cpus,
         disks=machine.disks,
+        acpi=bool(acpi),
     )
+
+
+def _acpi(arguments: Arguments) -> bool | None:
+    """None: whatever suits the kernel and this host."""
+    wanted = arguments.values.get("acpi", "auto")
+    if wanted not in _ACPI:
+        raise ConfigError(f"--acpi {wanted!r} is none of {', '.join(_ACPI)}")
+    return _ACPI[wanted]
+
+
+_ACPI = {"auto": None, "on": True, "off": False}
 
 
 def _root(arguments: Arguments, machine: MachineConfig) -> int | None:
@@ -209,6 +230,7 @@ def _conclude(
 ) -> int:
     """The exit status, and the words that go with it."""
     from corral.console import Over
+    from corral.exits import Cause
 
     if outcome.over is Over.TIMEOUT:
         raise GuestTimeout(f"the guest did not end within {timeout:g} s and was stopped")
@@ -221,7 +243,8 @@ def _conclude(
         return GuestError.exit_status
     if outcome.over is Over.QUIT:
         print(file=sys.stderr)  # the guest left the cursor anywhere
-    if outcome.status is None and arguments.rest:
+    # A panic resets, and who powers off means it.
+    if outcome.status is None and arguments.rest and outcome.cause is not Cause.POWER_OFF:
         if outcome.over is Over.QUIT:
             return QUIT
         raise GuestError("the guest ended without telling the exit status of its command; see its console for why")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from corral.exits import Cause, GuestEnded
 
 DATA, COMMAND = 0, 4  # offsets of the ports 0x60 and 0x64
-OUTPUT_FULL, SYSTEM_FLAG = 1 << 0, 1 << 2  # of the status, which 0x64 reads as
+OUTPUT_FULL, SYSTEM_FLAG, NOT_LOCKED = 1 << 0, 1 << 2, 1 << 4  # of the status, which 0x64 reads as
 
 READ_CONFIGURATION, WRITE_CONFIGURATION = 0x20, 0x60
 TEST_AUXILIARY, SELF_TEST, TEST_KEYBOARD = 0xA9, 0xAA, 0xAB
@@ -27,7 +27,7 @@ class I8042:
 
     def read(self, offset: int, size: int) -> int:
         if offset == COMMAND:
-            return SYSTEM_FLAG | (OUTPUT_FULL if self._output is not None else 0)
+            return SYSTEM_FLAG | NOT_LOCKED | (OUTPUT_FULL if self._output is not None else 0)
         value, self._output = self._output or 0, None
         return value
 

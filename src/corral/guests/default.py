@@ -45,13 +45,13 @@ class Choice:
         return kernel.KernelFile(found.name, found.version, path, found.symbols)
 
 
-def choose(kind: Kind, cpus: int, disks: bool = False) -> Choice:
-    """The kernel for this kind of KVM, so many CPUs, and with or without disks."""
+def choose(kind: Kind, cpus: int, disks: bool = False, acpi: bool = True) -> Choice:
+    """The kernel for this kind of KVM, so many CPUs, with or without disks and ACPI."""
     if kind is Kind.PAGETABLE or disks:
         from corral.guests import kernel
 
-        reason = "this KVM interprets kernel code" if kind is Kind.PAGETABLE else "it finds disks by itself"
+        reason = "this KVM interprets kernel code" if kind is Kind.PAGETABLE else "it has the drivers of disks built in"
         return Choice(kernel.variant(cpus), f"the small kernel, because {reason}")
-    if cpus > 1:  # the cloud kernel finds CPUs by ACPI only, which a guest here has not
+    if cpus > 1 and not acpi:  # the cloud kernel reads no MP table
         return Choice("stock-generic", "the distribution's kernel, because this KVM runs any at full speed")
     return Choice("stock", "the distribution's cloud kernel, because this KVM runs any at full speed")

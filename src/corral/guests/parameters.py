@@ -15,14 +15,22 @@ COMMON = (
 # A kernel that is not Corral's small one: a distribution's, with its drivers for real PCs, or the user's. The small
 # one has what it needs of this in its configuration.
 STOCK = (
-    "reboot=k",  # by the i8042's reset line, the one that ends a machine here
     "panic=-1",  # a panic ends the guest at once
     "nokaslr",  # the kernel is where its symbols are
-    "i8042.nokbd",  # no keyboard controller: do not wait for one
-    "i8042.noaux",
-    "pci=off",  # no PCI either
+    "pci=off",  # there is none
     "tsc=reliable",
     "quiet",
+)
+
+# By the reset register. On reduced hardware Linux takes EFI's way by itself, and then that of a BIOS: there is neither.
+STOCK_WITH_ACPI = ("reboot=a",)
+
+# What ACPI's tables say otherwise.
+STOCK_WITHOUT_ACPI = (
+    "acpi=off",  # do not complain that there are none
+    "reboot=k",  # by the i8042's reset line, the one that ends a machine here
+    "i8042.nokbd",  # no keyboard: do not wait for one
+    "i8042.noaux",
 )
 
 # On a pagetable KVM supervisor code is interpreted, about two million instructions a second.
@@ -36,23 +44,33 @@ INTERPRETED_SMALL = ("retain_initrd",)  # giving the archive's memory back takes
 INTERPRETED_STOCK = ("mitigations=off",)  # they guard a real CPU's speculation, which interpretation has none of
 
 
-def for_kind(kind: Kind, stock: bool) -> str:
+def has_acpi(kind: Kind, stock: bool) -> bool:
+    """Whether a kernel is best told of its machine by ACPI. The small one reads none of it, by its configuration; and
+    the first look at an empty DSDT costs a pagetable KVM more time than the small kernel's whole boot."""
+    return stock and kind is Kind.HARDWARE
+
+
+def for_kind(kind: Kind, stock: bool, acpi: bool = False) -> str:
     """The parameters for a kernel on this kind of KVM; `stock`: it is not Corral's small one."""
-    parameters = COMMON + (STOCK if stock else ())
+    parameters: tuple[str, ...] = COMMON
+    if stock:
+        parameters += STOCK + (STOCK_WITH_ACPI if acpi else STOCK_WITHOUT_ACPI)
     if kind is Kind.PAGETABLE:
         parameters += INTERPRETED + (INTERPRETED_STOCK if stock else INTERPRETED_SMALL)
     return " ".join(parameters)
 
 
-def for_disks(count: int, root: int | None) -> str:
-    """What makes Linux find that many virtio disks without ACPI, and mount one of them as its root."""
-    words = [
+def for_disks(count: int) -> str:
+    """What makes Linux find that many virtio disks without ACPI."""
+    return " ".join(
         f"virtio_mmio.device={layout.PAGE_SIZE // 1024}K@{layout.virtio_mmio(index):#x}:{layout.VIRTIO_GSIS[index]}"
         for index in range(count)
-    ]
-    if root is not None:
-        words += [f"root=/dev/vd{chr(ord('a') + root)}", "rw", "rootwait"]
-    return " ".join(words)
+    )
+
+
+def for_root(disk: int) -> str:
+    """What makes Linux mount the virtio disk of that number as its root."""
+    return f"root=/dev/vd{chr(ord('a') + disk)} rw rootwait"
 
 
 def for_command(words: list[str]) -> str:

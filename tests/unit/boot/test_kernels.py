@@ -140,6 +140,14 @@ def test_vmlinux_is_loaded_by_physical_address(save: Save, memory: GuestMemory) 
     assert code == kernels.LONG_MODE_CODE
 
 
+@pytest.mark.parametrize("rsdp", [0, layout.ACPI_TABLES])
+def test_the_zero_page_has_the_root_of_acpi(save: Save, memory: GuestMemory, rsdp: int) -> None:
+    for image in (kernels.vmlinux(), kernels.bzimage(kernels.payload(kernels.vmlinux(), "gzip"))):
+        with boot.open_kernel(save(image)) as kernel:
+            entry = kernel.load(memory, rsdp=rsdp)
+        assert BootParams(memory.read(entry.boot_info, BootParams.SIZE)).acpi_rsdp_addr == rsdp
+
+
 def test_a_virtual_entry_is_translated(save: Save, memory: GuestMemory) -> None:
     with boot.open_kernel(save(kernels.vmlinux(entry=kernels.TEXT + 0x20))) as kernel:
         assert kernel.load(memory).rip == kernels.LOAD_ADDRESS + 0x20
@@ -153,10 +161,10 @@ def test_what_has_only_a_pvh_entry_is_entered_there(save: Save, memory: GuestMem
     elf = kernels.Elf((text, kernels.pvh_note(MIB + 3, width)), entry=MIB, bits=bits, machine=machine)
     with boot.open_kernel(save(elf.build())) as kernel:
         assert kernel.kind == "pvh"
-        entry = kernel.load(memory, b"hello")
+        entry = kernel.load(memory, b"hello", rsdp=layout.ACPI_TABLES)
     assert entry == boot.Entry(Mode.PROTECTED, MIB + 3, layout.PVH_START_INFO)
     info = StartInfo(memory.read(entry.boot_info, StartInfo.SIZE))
-    assert (info.magic, info.version, info.nr_modules) == (MAGIC, 1, 0)
+    assert (info.magic, info.version, info.nr_modules, info.rsdp_paddr) == (MAGIC, 1, 0, layout.ACPI_TABLES)
     assert read_string(memory, info.cmdline_paddr) == b"hello"
     table = memory.read(info.memmap_paddr, 24 * info.memmap_entries)
     ranges = [entry[:3] for entry in struct.iter_unpack("<QQII", table)]

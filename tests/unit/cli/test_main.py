@@ -68,6 +68,7 @@ def folder(tmp_path: Path) -> Path:
         ["boot", "--timeout", "nan"],
         ["boot", "--timeout", "inf"],
         ["boot", "--timeout", "soon"],
+        ["boot", "--acpi", "maybe"],
         ["boot", "--console", "tape"],
         ["boot", "--console", "file:"],
         ["boot", "--console", "file:folder"],
@@ -100,6 +101,7 @@ def test_what_is_wrong_is_told_before_a_file_is_touched(
     monkeypatch.chdir(folder)
     (folder / "log").write_text("precious")
     assert main(["boot", "--cpus", "0", "--console", "file:log"]) == 2
+    assert main(["boot", "--acpi", "", "--console", "file:log"]) == 2
     assert (folder / "log").read_text() == "precious"
 
 

@@ -23,7 +23,9 @@ COMMAND_LINE_END = 0x30000
 
 # The hole that a PC has between 640 KiB and 1 MiB. Its pages are RAM here, reserved in the memory map.
 EBDA = 0x9FC00  # 639 KiB: where guests look for the MP floating pointer
-MP_TABLE = 0xF0000  # the BIOS area: room for the table of any number of processors
+ACPI_TABLES = 0xE0000  # the BIOS area, where guests look for the RSDP
+ACPI_TABLES_END = 0xF0000
+MP_TABLE = 0xF0000  # the BIOS area too: room for the table of any number of processors
 MP_TABLE_END = 0x100000
 HIGH_MEMORY = 0x100000  # kernels are loaded from here up
 
@@ -53,5 +55,7 @@ COM1_PORTS = (0x3F8, 0x3FF)
 COM1_GSI = 4
 # Lines of virtio devices, one each: what the ISA devices of a PC leave free, then those past ISA.
 VIRTIO_GSIS = (5, 6, 7, 9, 10, 11, 12, 14, 15, *range(16, 24))
+# Sleep control, sleep status and reset of a guest with ACPI (devices/acpi_power.py).
+ACPI_POWER_PORTS = (0x600, 0x602)
 # A guest's init writes the exit status of its command here, one byte, when the command line names the port.
 STATUS_PORT = 0xCA1
