@@ -13,7 +13,7 @@ export RUFF_CACHE_DIR := $(CACHE)/ruff
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 PYTEST := $(BIN)/pytest -o cache_dir=$(CACHE)/pytest
 
-.PHONY: help boot test lint unit guests kvm nested sanitize fuzz bench venv clean
+.PHONY: help boot test lint unit guests kvm nested sanitize fuzz durability bench venv clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -21,7 +21,7 @@ help:  ## what can be made
 boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which takes a few minutes)
 	@$(BIN)/corral boot $(ARGS)
 
-test: lint unit sanitize fuzz kvm nested  ## everything that CI runs
+test: lint unit sanitize fuzz durability kvm nested  ## everything that CI runs
 
 venv: $(VENV)/ready  ## the Python environment with Corral in it, for work on Corral
 
@@ -69,6 +69,10 @@ fuzz: $(VENV)/ready  ## fuzz what a guest's driver can do to a disk
 	@command -v clang-14 >/dev/null || test "$$(id -u)" != 0 || \
 		apt-get install -qq -y clang-14 libclang-rt-14-dev llvm-14 >/dev/null 2>&1 || true
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ)
+
+# CORRAL_DURABILITY=10 looks ten times as hard, CORRAL_SEED repeats a run.
+durability: guests  ## power cuts, kills and failing hosts: what a guest has flushed is there
+	$(PYTEST) tests/durability
 
 bench: guests  ## measure; see docs/benchmarks.md
 	$(BIN)/python -m benchmarks
