@@ -6,10 +6,33 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.nested.host import NestedHost
+from tests.nested.host import HostDied, NestedHost
+
+_deaths: list[str] = []
 
 
 @pytest.fixture(scope="session")
 def host() -> Iterator[NestedHost]:
     with NestedHost() as host:
         yield host
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
+    """A test whose emulated host dies is made once more, with a new one, and told of: in some fifty runs QEMU's
+    translator made the host's kernel panic once. A second death is the test's failure."""
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    try:
+        pyfuncitem.obj(**arguments)
+    except HostDied as died:
+        _deaths.append(f"{pyfuncitem.nodeid}: {died}")
+        arguments["host"].restart()
+        pyfuncitem.obj(**arguments)
+    return True
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _deaths:
+        terminalreporter.section("emulated hosts that died, and were started anew")
+        for death in _deaths:
+            terminalreporter.write_line(death)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import shlex
 import shutil
@@ -22,6 +23,10 @@ from tests.nested import host_initramfs
 BOOT_TIMEOUT = 120.0
 DISK = "/tmp/disk"  # in the nested host
 APPEND = "console=ttyS0 loglevel=5 mitigations=off nokaslr tsc=reliable no_timer_check panic=-1"
+
+
+class HostDied(HostError):
+    """The emulated machine's own kernel panicked, or QEMU ended."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,10 @@ class NestedHost:
             raise
         return self
 
+    def restart(self) -> None:
+        self.__exit__()
+        self.__enter__()
+
     def __exit__(self, *exception: object) -> None:
         self._qemu.kill()
         self._qemu.wait()
@@ -116,7 +125,10 @@ class NestedHost:
         exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items() if _plain(name))
         script = f"{exports}cd {shlex.quote(cwd or os.getcwd())} || exit 125\nexec {shlex.join(argv)}\n"
         self._file(number, "command").write_text(script)
-        self._line.sendall(f"{number}\n".encode())
+        try:
+            self._line.sendall(f"{number}\n".encode())
+        except BrokenPipeError:
+            raise HostDied(f"the nested host died: {self._complaint()}") from None
         answer = self._expect(number, timeout, (number, sys.stdout, sys.stderr) if live else None)
         stdout, stderr = (self._file(number, kind).read_text(errors="replace") for kind in ("stdout", "stderr"))
         return Completed(int(answer.split()[1]), stdout, stderr)
@@ -139,7 +151,7 @@ class NestedHost:
                 data = self._line.recv(4096)
                 received += data
                 if not data:
-                    raise HostError(f"the nested host died: {self._complaint()}")
+                    raise HostDied(f"the nested host died: {self._complaint()}")
             if live:
                 for kind, stream in (("stdout", sys.stdout), ("stderr", sys.stderr)):
                     path = self._file(live[0], kind)
@@ -157,7 +169,9 @@ class NestedHost:
                 raise HostError(f"the nested host did not answer within {timeout:g} s: {self._complaint()}")
 
     def _complaint(self) -> str:
-        last = (self.console().strip().splitlines() or ["no console output"])[-1]
+        lines = self.console().strip().splitlines() or ["no console output"]
+        panic = next((at for at, line in enumerate(lines) if re.search("BUG:|Oops|panic|fault:", line)), len(lines) - 1)
+        last = "\n".join(lines[panic:])
         if self._qemu.poll() is not None and self._qemu.stderr:
             last += " " + self._qemu.stderr.read().decode(errors="replace").strip()
         return last
