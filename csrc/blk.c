@@ -1,4 +1,5 @@
 /* A disk's life: made, started, stopped, taken apart. */
+#define _GNU_SOURCE
 #include "blk_device.h"
 
 #include <errno.h>
@@ -68,14 +69,28 @@ struct corral_blk *corral_blk_create(const struct corral_blk_config *config, con
     return b;
 }
 
-int corral_blk_thread(pthread_t *thread, void *(*body)(void *), void *argument)
+bool corral_blk_cpus(const struct corral_blk *b, cpu_set_t *cpus)
 {
+    _Static_assert(sizeof b->config.cpus == sizeof *cpus, "a bit for each CPU that the C library knows");
+    memcpy(cpus, b->config.cpus, sizeof *cpus);
+    return CPU_COUNT(cpus);
+}
+
+int corral_blk_thread(const struct corral_blk *b, pthread_t *thread, void *(*body)(void *), void *argument)
+{
+    pthread_attr_t attributes;
+    cpu_set_t cpus;
+    pthread_attr_init(&attributes);
+    /* Not those of its creator: that is a vCPU's thread, which may be pinned. */
+    if (corral_blk_cpus(b, &cpus))
+        pthread_attr_setaffinity_np(&attributes, sizeof cpus, &cpus);
     /* Signals are for the threads that run vCPUs and Python. */
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(thread, NULL, body, argument);
+    int error = pthread_create(thread, &attributes, body, argument);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
     return -error;
 }
 

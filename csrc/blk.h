@@ -22,6 +22,7 @@
 #define CORRAL_BLK_RANGE_SECTORS_MAX 0x400000 /* 2 GiB, in one of these ranges */
 
 #define CORRAL_BLK_LATENCY_BUCKETS 40
+#define CORRAL_BLK_CPU_WORDS 16 /* of 64 CPUs: 1,024, as in a cpu_set_t */
 
 /* Descriptors in here stay the caller's and must be open until corral_blk_destroy. */
 struct corral_blk_config {
@@ -39,6 +40,7 @@ struct corral_blk_config {
     unsigned n_threads;                        /* of CORRAL_BLK_THREADS; 0: four */
     uint64_t ops_per_second, bytes_per_second; /* 0: no limit */
     int broken_fd;                             /* eventfd signalled when a queue breaks; -1: none */
+    uint64_t cpus[CORRAL_BLK_CPU_WORDS];       /* its threads run on these, a bit each; none: on any */
 
     /* For tests: every Nth call of the backend fails with fault_errno without being made or, when that is 0, moves
      * a third of its bytes. 0: never. With a fault_seed it is a call in N, drawn, and one of these faults: a short

@@ -11,6 +11,7 @@
 #include "virtq.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stddef.h>
 
 struct corral_blk_request;
@@ -127,8 +128,10 @@ struct corral_blk {
 
 /* --- for engines: blk.c --- */
 
-/* Starts a thread that gets no signals. 0 or -errno. */
-int corral_blk_thread(pthread_t *thread, void *(*body)(void *), void *argument);
+/* The CPUs that its threads are to run on. False: any. */
+bool corral_blk_cpus(const struct corral_blk *b, cpu_set_t *cpus);
+/* Starts a thread that gets no signals, on those CPUs. 0 or -errno. */
+int corral_blk_thread(const struct corral_blk *b, pthread_t *thread, void *(*body)(void *), void *argument);
 bool corral_blk_stopping(const struct corral_blk *b);
 /* Asks for doorbells. True: a queue has something already. */
 bool corral_blk_listen(struct corral_blk *b);

@@ -217,11 +217,11 @@ static int start(struct corral_blk *b, unsigned n_threads)
     b->shared = n_threads;
     int error = 0;
     while (!error && p->n_threads < n_threads) {
-        error = corral_blk_thread(&p->threads[p->n_threads], call_in_turn, b);
+        error = corral_blk_thread(b, &p->threads[p->n_threads], call_in_turn, b);
         p->n_threads += !error;
     }
     if (!error)
-        error = corral_blk_thread(&p->dispatcher, dispatch, b);
+        error = corral_blk_thread(b, &p->dispatcher, dispatch, b);
     if (error)
         end(b);
     return error;

@@ -3,6 +3,7 @@
  *
  * Doorbells are multishot polls of the eventfds. Nobody reads those: each signal is an edge, and an edge is
  * enough, since a round looks at all queues. */
+#define _GNU_SOURCE
 #include "blk_device.h"
 
 #include <errno.h>
@@ -207,6 +208,9 @@ static int prepare(struct corral_uring *u)
         io_uring_queue_exit(&u->ring);
         return error;
     }
+    cpu_set_t cpus;
+    if (corral_blk_cpus(b, &cpus))
+        io_uring_register_iowq_aff(&u->ring, sizeof cpus, &cpus); /* Linux 5.14; without, they run where they like */
     watch(u, b->stop_fd, TAG_STOP);
     for (unsigned i = 0; i < b->config.n_queues; i++)
         if (b->queues[i].ready)
@@ -252,7 +256,7 @@ static int start(struct corral_blk *b)
     pthread_mutex_init(&u->lock, NULL);
     pthread_cond_init(&u->has_started, NULL);
     b->worker = u;
-    int error = corral_blk_thread(&u->thread, work, u);
+    int error = corral_blk_thread(b, &u->thread, work, u);
     if (error < 0) {
         free(u);
         return error;

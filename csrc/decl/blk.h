@@ -23,6 +23,7 @@ struct corral_blk_config {
     unsigned n_threads;
     uint64_t ops_per_second, bytes_per_second;
     int broken_fd;
+    uint64_t cpus[...];
     unsigned fault_every;
     int fault_errno;
     uint64_t fault_seed;

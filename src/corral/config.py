@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from corral.numa.plan import Plan
+
 MOST_CPUS = 64
 MOST_DISKS = 16
 LONGEST_SERIAL = 20  # bytes (virtio 1.2, 5.2.6: GET_ID)
@@ -54,7 +56,8 @@ class DiskConfig:
 class MachineConfig:
     """`memory` is in bytes, a multiple of 4 KiB; `cmdline` is the kernel's whole command line.
 
-    `acpi`: the guest has ACPI tables, and a way to power off. It has an MP table in any case.
+    `acpi`: the guest has ACPI tables, and a way to power off. It has an MP table in any case. `plan`: where vCPUs and
+    memory are to be, and what the guest sees of that (corral.numa); None: the host's scheduler has it its way.
     Raises ConfigError for what no machine can have. Files are opened, and found wanting, when the machine is built.
     """
 
@@ -65,6 +68,7 @@ class MachineConfig:
     cpus: int = 1
     disks: tuple[DiskConfig, ...] = ()
     acpi: bool = False
+    plan: Plan | None = None
 
     def __post_init__(self) -> None:
         check_size(self.memory)
@@ -75,6 +79,12 @@ class MachineConfig:
         names = [disk.id for disk in self.disks if disk.id]
         if len(set(names)) < len(names):
             raise ConfigError("two disks have the same id; give each its own")
+        if self.plan is not None:
+            if len(self.plan.cpus) != self.cpus:
+                raise ConfigError(f"the plan has {len(self.plan.cpus)} vCPUs, and the machine {self.cpus}")
+            memory = sum(node.memory for node in self.plan.nodes)
+            if memory != self.memory:
+                raise ConfigError(f"the plan has {memory >> 20} MiB of memory, and the machine {self.memory >> 20} MiB")
         if "\0" in self.cmdline:
             raise ConfigError("the kernel command line has a NUL byte in it")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral import boot
-from corral.arch.x86_64 import cpuid, layout, mptable, registers
+from corral.arch.x86_64 import apic_ids, cpuid, layout, mptable, registers
 from corral.bus import Bus
 from corral.chassis import Chassis
 from corral.config import MachineConfig
@@ -70,8 +70,14 @@ class Machine:
         kernel = boot.open_kernel(config.kernel)
         undo.push(kernel.close)
 
-        self.memory = GuestMemory(config.memory)
+        plan = config.plan
+        self.memory = GuestMemory(config.memory, plan.page if plan else 0)
         undo.push(self.memory.close)
+        if plan:
+            from corral.numa.bind import bind
+
+            bind(self.memory, plan)
+        self.positions = apic_ids.placed(plan.cpus) if plan else apic_ids.flat(config.cpus)
         rsdp = self._describe_to_guest(config)
         entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd, rsdp)
 
@@ -87,18 +93,29 @@ class Machine:
         self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         undo.push(os.close, self._ended)
         self.threads = [
-            VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended) for index, vcpu in enumerate(self.vcpus)
+            VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended, plan.cpus[index].cpus if plan else ())
+            for index, vcpu in enumerate(self.vcpus)
         ]
         undo.push(self.stop)
 
+    @property
+    def _worker_cpus(self) -> tuple[int, ...]:
+        return self.config.plan.workers if self.config.plan else ()
+
     def _describe_to_guest(self, config: MachineConfig) -> int:
         """The tables that tell a kernel its processors and devices. Returns the address of ACPI's, 0 for none."""
-        mptable.write(self.memory, config.cpus)
+        ids = [position.apic_id for position in self.positions]
+        mptable.write(self.memory, ids)
         if not config.acpi:
             return 0
         from corral.arch.x86_64 import acpi
 
-        return acpi.write(self.memory, range(config.cpus), len(config.disks))
+        nodes = None
+        if config.plan:
+            from corral.numa.guest import topology
+
+            nodes = topology(config.plan, ids)
+        return acpi.write(self.memory, ids, len(config.disks), nodes)
 
     def _create_devices(self, undo: Undo) -> None:
         self.ports, self.mmio = Bus("port"), Bus("MMIO")
@@ -128,7 +145,7 @@ class Machine:
         undo.push(image.close)
         interrupt = VirtioInterrupt(self.vm, layout.VIRTIO_GSIS[index])
         undo.push(interrupt.close)
-        disk = Disk(config, image, self.memory, interrupt, self.config.cpus, f"blk{index}")
+        disk = Disk(config, image, self.memory, interrupt, self.config.cpus, f"blk{index}", self._worker_cpus)
         undo.push(disk.close)
         transport = MmioTransport(disk, interrupt)
         undo.push(transport.close)
@@ -139,12 +156,14 @@ class Machine:
         return disk
 
     def _create_vcpu(self, index: int, undo: Undo) -> Vcpu:
-        vcpu = self.vm.create_vcpu(index, self.memory.native)
+        position = self.positions[index]
+        vcpu = self.vm.create_vcpu(position.apic_id, self.memory.native)
         undo.push(vcpu.close)
         interpreted = self.system.kind is Kind.PAGETABLE
         if interpreted:
             vcpu.assist()
-        vcpu.set_cpuid(cpuid.for_vcpu(self.system.supported_cpuid(), index, self.config.cpus, interpreted))
+        caches = self.config.plan is None or self.config.plan.caches
+        vcpu.set_cpuid(cpuid.for_vcpu(self.system.supported_cpuid(), position, interpreted, caches))
         registers.firmware_msrs(vcpu)
         if index == 0:
             registers.firmware_lapic(vcpu)
@@ -181,14 +200,20 @@ class Machine:
     def run(self, console: Console | None = None, timeout: float | None = None) -> Outcome:
         """start(), serve the console until the guest ends or `timeout` seconds are over, stop().
 
-        Raises what a device or the VMM failed with, if that was what ended the guest.
+        By a plan this thread keeps off the vCPUs' CPUs meanwhile. Raises what a device or the VMM failed with, if that
+        was what ended the guest.
         """
         console = console or Console()
+        before = os.sched_getaffinity(0) if self._worker_cpus else None
         try:
+            if before:
+                os.sched_setaffinity(0, self._worker_cpus)
             self.start()
             over = console.serve(self.serial, self._ended, timeout)
         finally:
             self.stop()
+            if before:
+                os.sched_setaffinity(0, before)
         if over in (Over.ENDED, Over.TIMEOUT):
             console.finish(self.serial)
         for thread in self.threads:

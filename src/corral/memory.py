@@ -15,7 +15,7 @@ HUGE_PAGE = 2 << 20
 # Private and anonymous, and not a memfd: that is what hosts give huge pages to (shmem_enabled is "never" where nobody
 # has changed it), and with small ones a guest takes ten times as many page faults in the host on its way up.
 # No reserve: a guest may have more than the host has free, as long as it does not touch it.
-_MAP_NORESERVE = 0x4000  # asm-generic/mman.h; Python's mmap has no name for it
+_MAP_NORESERVE, _MAP_HUGETLB = 0x4000, 0x40000  # asm-generic/mman.h; Python's mmap has no names for them
 _FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
 SMALLEST = 1 << 20  # what real mode can reach; less is no PC
 LARGEST = 1 << 46  # a guest's physical addresses are at least 46 bits wide on what KVM runs on
@@ -30,18 +30,20 @@ class GuestMemoryError(CorralError):
 class GuestMemory:
     """RAM of `size` bytes (a multiple of 4 KiB): [0, 3 GiB) and, for the rest, [4 GiB, ...).
 
-    Pages cost host memory when they are first touched; they are huge ones where the host has any to give. Raises
-    ConfigError for a size that no machine has, HostError when the host cannot map it.
+    Pages cost host memory when they are first touched; they are huge ones where the host has any to give. `page`: they
+    are of this size, from the host's pool of huge pages. Raises ConfigError for a size that no machine has, HostError
+    when the host cannot map it.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, page: int = 0) -> None:
         check_size(size)
         self.size = size
+        flags = _FLAGS if not page else (_FLAGS & ~_MAP_NORESERVE) | _MAP_HUGETLB | page.bit_length() - 1 << 26
         self.low_end = min(size, layout.RAM_HOLE)
         high = size - self.low_end
         self.high_end = layout.RAM_HOLE_END + high if high else 0
         try:
-            self._map = mmap.mmap(-1, size + HUGE_PAGE, _FLAGS, mmap.PROT_READ | mmap.PROT_WRITE)
+            self._map = mmap.mmap(-1, size + (0 if page else HUGE_PAGE), flags, mmap.PROT_READ | mmap.PROT_WRITE)
         except (OSError, OverflowError) as error:
             reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
             raise HostError(
@@ -52,7 +54,8 @@ class GuestMemory:
         start = -mapped_at % HUGE_PAGE
         self.host_address = mapped_at + start
         self._view = memoryview(self._map)[start : start + size]
-        _want_huge_pages(self._map, start, size)
+        if not page:
+            _want_huge_pages(self._map, start, size)
         # What C sees of this object; a corral_vcpu keeps a pointer to it.
         self.native = ffi.new(
             "struct corral_ram *",

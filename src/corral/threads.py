@@ -3,13 +3,13 @@ that takes 22."""
 
 from __future__ import annotations
 
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock, get_native_id, start_new_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
 
-__all__ = ["Condition", "allocate_lock", "start_new_thread"]
+__all__ = ["Condition", "allocate_lock", "get_native_id", "start_new_thread"]
 
 
 class Condition:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from corral import exits
 from corral.enums import Enum
 from corral.errors import HostError, KvmError
 from corral.native import lib
-from corral.threads import Condition, start_new_thread
+from corral.threads import Condition, get_native_id, start_new_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,13 +29,23 @@ class State(Enum):
 class VcpuThread:
     """Runs one vCPU. pause(), resume() and stop() may come from any thread, in any state, any number of times.
 
-    `ended` is called once, on the vCPU's thread, when the guest ends by itself or the thread fails; before stop()
-    returns.
+    `cpus` are the host's CPUs that it may run on, () for any. `ended` is called once, on the vCPU's thread, when the
+    guest ends by itself or the thread fails; before stop() returns.
     """
 
-    def __init__(self, index: int, vcpu: Vcpu, ports: Bus, mmio: Bus, ended: Callable[[VcpuThread], None]) -> None:
+    def __init__(
+        self,
+        index: int,
+        vcpu: Vcpu,
+        ports: Bus,
+        mmio: Bus,
+        ended: Callable[[VcpuThread], None],
+        cpus: tuple[int, ...] = (),
+    ) -> None:
         self.index = index
         self.vcpu = vcpu
+        self.cpus = cpus
+        self.tid = 0  # the host's number of the thread, once it runs
         self.state = State.CREATED
         self.end: exits.GuestEnded | None = None
         self.failure: BaseException | None = None
@@ -91,6 +103,9 @@ class VcpuThread:
         lib.corral_name_thread(f"vcpu{self.index}".encode())
         final = State.STOPPED
         try:
+            if self.cpus:
+                os.sched_setaffinity(0, self.cpus)
+            self.tid = get_native_id()
             run, run_page, page = self.vcpu.run, self.vcpu.run_page, self.vcpu.page
             while self._may_run():
                 while run():  # until kicked: whoever wants another state kicks

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from corral.machine import Machine, Outcome
+    from corral.numa.plan import Plan
+    from corral.numa.request import Request, Shape
 
 COMMAND = Command(
     name="boot",
@@ -31,7 +33,13 @@ ends, and with it the guest.""",
         Option("initrd", "FILE", "initramfs; 'none' for none; without this option Corral's own"),
         Option("append", "STR", "kernel parameters, after Corral's own: the last one counts"),
         Option("memory", "SIZE", "guest memory, like 512M or 6G (default: 512M, less on a pagetable KVM)"),
-        Option("cpus", "N", "virtual CPUs, 1 to 64 (default: 1)"),
+        Option("cpus", "N|SHAPE", "virtual CPUs, 1 to 64, or sockets=S,cores=C,threads=T (default: 1)"),
+        Option("numa", "POLICY", "NUMA nodes: auto, none, compact, spread, nodes=N or a map (default: auto)"),
+        Option("pin", "WHERE", "the host's CPUs: auto, none, 0-3,8-11 or 0=3,1=8-9 (default: auto)"),
+        Option("hugepages", "2M|1G", "memory in huge pages from the host's pool"),
+        Option("prealloc", "", "take all memory at the start"),
+        Option("plan", "", "print where vCPUs and memory would be, and end"),
+        Option("plan-json", "", "the same for programs"),
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
@@ -59,6 +67,10 @@ examples:
   'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
   off for Corral's small kernel, which has no ACPI, and on a KVM that interprets kernel code: slow there
 
+--numa: 'auto' puts vCPUs and memory on as few of the host's nodes as hold them and shows the guest those,
+  'spread' on all; a map like 0-3@0:2G/4-7@1 has vCPUs 0 to 3 on the host's node 0 with 2 GiB, the others
+  on node 1 with the rest. On a host with one node nothing is placed unless it is asked for.
+
 exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down or reset without a word;
   2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout""",
 )
@@ -76,13 +88,38 @@ def run(words: list[str], watch: Callable[[Machine], AbstractContextManager[obje
     if arguments is None:
         print(COMMAND.help())
         return 0
-    timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
-    where = arguments.values.get("console", "stdio")
     terminal.leave_on_signals()
     # What is wrong with the command line is told before anything is fetched, built or written.
     notices: list[str] = []
     machine_alone = _machine_alone(arguments, notices)
     acpi = _acpi(arguments)
+    request = _request(arguments, machine_alone)
+
+    if request is None:
+        return _boot(arguments, machine_alone, acpi, None, notices, watch)
+    from corral.numa.claims import Claims
+    from corral.numa.host import read
+
+    with Claims() as claims:
+        plan = claims.place(read(), request)
+        if "plan" not in arguments.values and "plan-json" not in arguments.values:
+            return _boot(arguments, machine_alone, acpi, plan, notices, watch)
+        from corral.numa.plan import as_json, table
+
+        print(table(plan) if "plan" in arguments.values else as_json(plan))
+        return 0
+
+
+def _boot(
+    arguments: Arguments,
+    machine_alone: MachineConfig,
+    acpi: bool | None,
+    plan: Plan | None,
+    notices: list[str],
+    watch: Callable[[Machine], AbstractContextManager[object]] | None,
+) -> int:
+    timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
+    where = arguments.values.get("console", "stdio")
     with _Output(where) as output:
         chassis = Chassis()
         try:
@@ -90,7 +127,7 @@ def run(words: list[str], watch: Callable[[Machine], AbstractContextManager[obje
             from corral.console import Console
             from corral.machine import Machine
 
-            config = _with_kernel(arguments, machine_alone, acpi, notices)
+            config = _with_kernel(arguments, machine_alone, acpi, plan, notices)
         except BaseException:
             chassis.close()
             raise
@@ -123,7 +160,8 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
 
     memory = parse_size(values["memory"]) if "memory" in values else MEMORY[host_kind()]
     disks = tuple(parse_disk(text) for text in arguments.every.get("disk", []))
-    config = MachineConfig(kernel="", memory=memory, cpus=number(values.get("cpus", "1"), "--cpus"), disks=disks)
+    cpus, _ = _cpus(arguments)
+    config = MachineConfig(kernel="", memory=memory, cpus=cpus, disks=disks)
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     amounts = f"--memory {memory / (1 << 30):g} GiB: this host has {host / (1 << 30):.1f} GiB"
     if memory > ABSURD * host:
@@ -133,7 +171,42 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
     return config
 
 
-def _with_kernel(arguments: Arguments, machine: MachineConfig, acpi: bool | None, notices: list[str]) -> MachineConfig:
+def _cpus(arguments: Arguments) -> tuple[int, Shape | None]:
+    text = arguments.values.get("cpus", "1")
+    if "=" not in text:
+        return number(text, "--cpus"), None
+    from corral.numa.request import parse_cpus
+
+    return parse_cpus(text)
+
+
+def _request(arguments: Arguments, machine: MachineConfig) -> Request | None:
+    """What is to be placed, and how; None: nothing."""
+    cpus, shape = _cpus(arguments)
+    asked = {"numa", "pin", "hugepages", "prealloc", "plan", "plan-json"} & arguments.values.keys()
+    if not asked and shape is None and not _has_many_nodes():
+        return None
+    from corral.numa import request
+
+    values = arguments.values
+    fields = request.parse_numa(values.get("numa", "auto"), parse_size) | request.parse_pin(values.get("pin", "auto"))
+    if "hugepages" in values:
+        fields["page"] = request.parse_page(values["hugepages"])
+    return request.Request(cpus=cpus, memory=machine.memory, shape=shape, prealloc="prealloc" in values, **fields)
+
+
+def _has_many_nodes() -> bool:
+    """A look that costs a plain start on a host with one node next to nothing."""
+    try:
+        with open("/sys/devices/system/node/online", "rb") as file:
+            return file.read().strip() != b"0"
+    except OSError:
+        return False
+
+
+def _with_kernel(
+    arguments: Arguments, machine: MachineConfig, acpi: bool | None, plan: Plan | None, notices: list[str]
+) -> MachineConfig:
     """The same machine with what it boots: the user's kernel, or the one that this host serves best."""
     from corral.guests import parameters
 
@@ -175,6 +248,8 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig, acpi: bool | None
 
         with terminal.Progress() as progress:
             initrd = initramfs.path(progress)
+    if plan and plan.shows_nodes and not acpi:
+        notices.append("this guest has no ACPI, so it is not told of its NUMA nodes")
     return MachineConfig(
         kernel=kernel,
         initrd=None if initrd == "none" else initrd,
@@ -183,6 +258,7 @@ def _with_kernel(arguments: Arguments, machine: MachineConfig, acpi: bool | None
         cpus=machine.cpus,
         disks=machine.disks,
         acpi=bool(acpi),
+        plan=plan,
     )
 
 

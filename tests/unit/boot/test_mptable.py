@@ -25,7 +25,7 @@ def entries(table: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("cpus", [1, 2, 64, 254])
 def test_a_guest_finds_the_table_and_its_processors(memory: GuestMemory, cpus: int) -> None:
-    mptable.write(memory, cpus)
+    mptable.write(memory, range(cpus))
     pointer = memory.read(layout.EBDA, 16)
     signature, address, length, revision = struct.unpack_from("<4sIBB", pointer)
     assert (signature, length, revision) == (b"_MP_", 1, 4)
@@ -50,7 +50,7 @@ def test_a_guest_finds_the_table_and_its_processors(memory: GuestMemory, cpus: i
 
 
 def test_each_line_is_on_its_own_pin() -> None:
-    found = entries(mptable.build(3))
+    found = entries(mptable.build(range(3)))
     (ioapic,) = (entry for entry in found if entry[0] == IOAPIC)
     _, ioapic_id, _, flags, address = struct.unpack("<BBBBI", ioapic)
     assert (ioapic_id, flags, address) == (3, 1, 0xFEC00000)
@@ -63,7 +63,7 @@ def test_each_line_is_on_its_own_pin() -> None:
 
 
 def test_local_interrupts() -> None:
-    local = [entry for entry in entries(mptable.build(1)) if entry[0] == LOCAL_INTERRUPT]
+    local = [entry for entry in entries(mptable.build(range(1))) if entry[0] == LOCAL_INTERRUPT]
     ext_int, nmi = (struct.unpack("<BBHBBBB", entry) for entry in local)
     assert (ext_int[1], ext_int[5], ext_int[6]) == (3, 0, 0), "ExtINT: the boot processor's LINT0"
     assert (nmi[1], nmi[5], nmi[6]) == (1, 0xFF, 1), "NMI: everybody's LINT1"
@@ -72,4 +72,4 @@ def test_local_interrupts() -> None:
 @pytest.mark.parametrize("cpus", [0, -1, 255, 1 << 40])
 def test_no_table_for_so_many(cpus: int) -> None:
     with pytest.raises(ConfigError, match="1 to 254"):
-        mptable.build(cpus)
+        mptable.build(range(cpus))

@@ -1,6 +1,13 @@
-"""CPUID as a guest shall see it: what KVM supports, and the few leaves that depend on the vCPU."""
+"""CPUID as a guest shall see it: what KVM supports, and the leaves that depend on the vCPU and its place.
+
+Leaves: SDM 2A, CPUID, for Intel's; APM 3, appendix E, for AMD's.
+"""
 
 from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.arch.x86_64.apic_ids import Position
 
 Entry = tuple[int, int, int, int, int, int, int]  # function, index, flags, eax, ebx, ecx, edx
 
@@ -9,38 +16,71 @@ INDEX_IS_SIGNIFICANT = 1  # KVM_CPUID_FLAG_SIGNIFCANT_INDEX, the kernel's own sp
 HYPERVISOR = 1 << 31  # leaf 1 ECX
 TSC_DEADLINE = 1 << 24  # leaf 1 ECX
 CX16 = 1 << 13  # leaf 1 ECX
+HTT = 1 << 28  # leaf 1 EDX: there are more processors in a package
 SMAP = 1 << 20  # leaf 7 EBX
 ERMS = 1 << 9  # leaf 7 EBX
 FSRM = 1 << 4  # leaf 7 EDX
-LEVEL_SMT, LEVEL_CORE = 1 << 8, 2 << 8  # leaf 0xB ECX: level types (SDM 2A, CPUID)
+LEVEL_SMT, LEVEL_CORE, LEVEL_DIE = 1 << 8, 2 << 8, 5 << 8  # leaves 0xB and 0x1F ECX: types of levels
+
+INTEL_CACHES, AMD_CACHES = 4, 0x8000001D
+EXTENDED_TOPOLOGY, EXTENDED_TOPOLOGY_2, AMD_TOPOLOGY = 0xB, 0x1F, 0x80000026
+LAST_CACHE = 3  # level; those below are a core's own
 
 
-def for_vcpu(supported: list[Entry], apic_id: int, cpus: int, interpreted: bool) -> list[Entry]:
-    """The entries of one of `cpus` vCPUs, each a core of its own in one package.
+def for_vcpu(supported: list[Entry], position: Position, interpreted: bool, caches: bool = True) -> list[Entry]:
+    """The entries of the vCPU at this position.
 
     `interpreted`: KVM executes supervisor code itself. The guest shall then not believe that `rep movsb` is the
     fast way to copy (an iteration takes as long as an instruction), nor use CMPXCHG16B, which KVM lacks; and it
     shall use SMAP, since the CLAC that begins its page-fault handler is where SYSCALL is completed (docs/assist.md).
+    `caches`: the guest is told which processors share them; else each has its own.
     """
-    shift = (cpus - 1).bit_length()
+    apic_id, widths = position.apic_id, position.widths
     entries: list[Entry] = []
     for function, index, flags, eax, ebx, ecx, edx in supported:
         if function == 1:
-            ebx = ebx & 0x0000FF00 | apic_id << 24 | min(cpus, 255) << 16
+            ebx = ebx & 0x0000FF00 | apic_id << 24 | min(1 << widths.package, 255) << 16
             ecx |= HYPERVISOR | TSC_DEADLINE
+            edx = edx | HTT if position.processors > 1 else edx & ~HTT
             if interpreted:
                 ecx &= ~CX16
         elif function == 7 and index == 0 and interpreted:
             ebx = ebx & ~ERMS | SMAP
             edx &= ~FSRM
-        elif function in (0xB, 0x1F):
+        elif function in (INTEL_CACHES, AMD_CACHES) and eax & 0x1F:  # bits 4:0 are its type, 0: there is none
+            level = eax >> 5 & 7
+            shared = (widths.complex if level >= LAST_CACHE else widths.core) if caches else 0
+            eax = eax & 0x3FFF | (1 << shared) - 1 << 14
+            if function == INTEL_CACHES:
+                eax |= min((1 << widths.package - widths.core) - 1, 63) << 26
+        elif function in (EXTENDED_TOPOLOGY, EXTENDED_TOPOLOGY_2, AMD_TOPOLOGY):
             continue
         elif function == 0x80000008:
-            ecx = shift << 12 | cpus - 1 if cpus > 1 else 0
+            ecx = widths.package << 12 | position.processors - 1 if position.processors > 1 else 0
         elif function == 0x8000001E:
-            eax, ebx, ecx = apic_id, apic_id & 0xFF, 0
+            package = apic_id >> widths.package
+            die = apic_id >> widths.die & (1 << widths.package - widths.die) - 1
+            eax = apic_id
+            ebx = position.threads - 1 << 8 | apic_id >> widths.core & 0xFF
+            ecx = position.dies - 1 << 8 | (package * position.dies + die) & 0xFF
         entries.append((function, index, flags, eax, ebx, ecx, edx))
-    entries.append((0xB, 0, INDEX_IS_SIGNIFICANT, 0, 1, LEVEL_SMT, apic_id))
-    entries.append((0xB, 1, INDEX_IS_SIGNIFICANT, shift, cpus, LEVEL_CORE | 1, apic_id))
-    entries.append((0xB, 2, INDEX_IS_SIGNIFICANT, 0, 0, 2, apic_id))
+    highest = next((eax for function, _, _, eax, *_ in supported if function == 0), 0)
+    entries += _extended_topology(EXTENDED_TOPOLOGY, position, dies=False)
+    if position.dies > 1 and highest >= EXTENDED_TOPOLOGY_2:
+        entries += _extended_topology(EXTENDED_TOPOLOGY_2, position, dies=True)
     return entries
+
+
+def _extended_topology(function: int, position: Position, dies: bool) -> list[Entry]:
+    """A level an index, the lowest first; the shift leads to the next one's number."""
+    widths, processors = position.widths, position.processors
+    levels = [(widths.core, position.threads, LEVEL_SMT)]
+    if dies:
+        levels += [(widths.die, -(-processors // position.dies), LEVEL_CORE), (widths.package, processors, LEVEL_DIE)]
+    else:
+        levels += [(widths.package, processors, LEVEL_CORE)]
+    levels += [(0, 0, 0)]
+    return [
+        (function, index, INDEX_IS_SIGNIFICANT, shift, count, kind | index, position.apic_id)
+        for index, (shift, count, kind) in enumerate(levels)
+    ]

@@ -13,6 +13,8 @@ from corral.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corral.memory import GuestMemory
 
 MAX_CPUS = 254  # xAPIC ids are 8 bits; 255 is the broadcast, one is left to the IOAPIC
@@ -43,21 +45,21 @@ _IOAPIC_ENTRY = struct.Struct("<BBBBI")
 _INTERRUPT_ENTRY = struct.Struct("<BBHBBBB")  # I/O interrupts and local ones alike
 
 
-def build(cpus: int) -> bytes:
-    """The MP configuration table for `cpus` processors (1 to MAX_CPUS) with APIC ids 0, 1, 2, ..."""
-    if not 1 <= cpus <= MAX_CPUS:
-        raise ConfigError(f"an MP table holds 1 to {MAX_CPUS} CPUs, not {cpus}")
-    ioapic = cpus  # the first id that no processor has
+def build(apic_ids: Sequence[int]) -> bytes:
+    """The MP configuration table for processors with these APIC ids (0 to 254), the bootstrap one first."""
+    if not 1 <= len(apic_ids) <= MAX_CPUS:
+        raise ConfigError(f"an MP table holds 1 to {MAX_CPUS} CPUs, not {len(apic_ids)}")
+    ioapic = next(number for number in range(MAX_CPUS + 1) if number not in apic_ids)
     entries = [
         _CPU_ENTRY.pack(
             _PROCESSOR,
-            cpu,
+            apic_id,
             _LOCAL_APIC_VERSION,
-            _CPU_ENABLED | (_CPU_BOOTSTRAP if cpu == 0 else 0),
+            _CPU_ENABLED | (_CPU_BOOTSTRAP if number == 0 else 0),
             0,
             _CPU_FEATURES,
         )
-        for cpu in range(cpus)
+        for number, apic_id in enumerate(apic_ids)
     ]
     entries.append(_BUS_ENTRY.pack(_BUS, _ISA_BUS, b"ISA   "))
     entries.append(_IOAPIC_ENTRY.pack(_IOAPIC, ioapic, _IOAPIC_VERSION, _IOAPIC_ENABLED, layout.IOAPIC))
@@ -99,9 +101,9 @@ def pointer(table: int) -> bytes:
     return _POINTER.pack(*fields, checksum, 0, features)
 
 
-def write(memory: GuestMemory, cpus: int) -> None:
+def write(memory: GuestMemory, apic_ids: Sequence[int]) -> None:
     """Put the table and the pointer to it where guests look for them."""
-    memory.write(layout.MP_TABLE, build(cpus))
+    memory.write(layout.MP_TABLE, build(apic_ids))
     memory.write(layout.EBDA, pointer(layout.MP_TABLE))
 
 

@@ -62,7 +62,8 @@ class QueueStats:
 
 
 class Disk:
-    """A VirtioDevice over an open image; `name` is of its threads. Raises HostError."""
+    """A VirtioDevice over an open image; `name` is of its threads, `cpus` what they run on (() for any). Raises
+    HostError."""
 
     device_id = 2
 
@@ -74,6 +75,7 @@ class Disk:
         interrupt: VirtioInterrupt,
         queues: int = 1,
         name: str = "blk",
+        cpus: tuple[int, ...] = (),
     ) -> None:
         self.queue_sizes = (QUEUE_SIZE,) * min(queues, MOST_QUEUES)
         writable = not config.read_only
@@ -107,6 +109,9 @@ class Disk:
                 "bytes_per_second": config.bandwidth,
             },
         )
+        for cpu in cpus:
+            if cpu < 64 * len(self._native_config.cpus):
+                self._native_config.cpus[cpu // 64] |= 1 << cpu % 64
         self._memory, self._interrupt = memory.native, interrupt.native  # C keeps pointers to them
         self._blk = self._create()
 
