@@ -210,7 +210,8 @@ static int prepare(struct corral_uring *u)
     }
     cpu_set_t cpus;
     if (corral_blk_cpus(b, &cpus))
-        io_uring_register_iowq_aff(&u->ring, sizeof cpus, &cpus); /* Linux 5.14; without, they run where they like */
+        io_uring_register_iowq_aff(&u->ring, sizeof cpus,
+                                   &cpus); /* Linux 5.14; without, they run where they like */
     watch(u, b->stop_fd, TAG_STOP);
     for (unsigned i = 0; i < b->config.n_queues; i++)
         if (b->queues[i].ready)

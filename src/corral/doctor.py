@@ -11,6 +11,7 @@ from corral.errors import HostError
 from corral.guests import default, kernel
 from corral.kvm.system import Kind, System, host_kind
 from corral.native import lib
+from corral.numa import cpu_list, host
 
 # What Corral needs of KVM, and what each is for.
 NEEDED = {
@@ -34,7 +35,7 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Node:
-    """A NUMA node; memory in bytes, CPUs as the kernel writes lists of them."""
+    """A NUMA node; memory in bytes, page cache counted as free, CPUs as the kernel writes lists of them."""
 
     number: int
     cpus: str
@@ -83,7 +84,7 @@ def diagnose(device: str = "/dev/kvm") -> Diagnosis:
         ]
     except HostError as error:
         problems.append(str(error))
-    memory = _meminfo("/proc/meminfo")
+    memory = host.memory_facts("/proc/meminfo")
     kind = host_kind()
     choice = default.choose(kind, cpus=1)
     is_ready = any(found.name == choice.name for found in kernel.ready())
@@ -136,17 +137,6 @@ def _access(device: str) -> str:
     return f"{device} is {mode}"
 
 
-def _meminfo(path: str) -> dict[str, int]:
-    """Bytes by name; a node's file puts "Node N " in front of each line."""
-    values = {}
-    for line in _read(path).splitlines():
-        name, _, rest = line.partition(":")
-        number = rest.split()
-        if number and number[0].isdigit():
-            values[name.split()[-1]] = int(number[0]) << (10 if number[-1] == "kB" else 0)
-    return values
-
-
 def _cpu_model() -> str:
     for line in _read("/proc/cpuinfo").splitlines():
         if line.startswith("model name"):
@@ -165,18 +155,11 @@ def _hugepages() -> dict[str, int]:
 
 
 def _nodes() -> list[Node]:
-    nodes = []
-    for folder in glob.glob("/sys/devices/system/node/node[0-9]*"):
-        memory = _meminfo(os.path.join(folder, "meminfo"))
-        nodes.append(
-            Node(
-                number=int(folder.rpartition("node")[2]),
-                cpus=_read(os.path.join(folder, "cpulist")).strip(),
-                memory=memory.get("MemTotal", 0),
-                free=memory.get("MemFree", 0),
-            )
-        )
-    return sorted(nodes, key=lambda node: node.number)
+    found = host.read()
+    return [
+        Node(node.id, cpu_list.text(cpu.id for cpu in found.cpus if cpu.node == node.id), node.memory, node.free)
+        for node in found.nodes
+    ]
 
 
 def _read(path: str) -> str:

@@ -22,6 +22,9 @@ from tests.nested import host_initramfs
 
 BOOT_TIMEOUT = 120.0
 DISK = "/tmp/disk"  # in the nested host
+CPU = "max,svm=on,-erms,-fsrm"
+# Linux knows an AMD core's threads by leaf 0x8000001E of Zen's family, which QEMU has but does not offer by itself.
+SMT = ",topoext=on,x-force-features=on,family=23,model=49,xlevel=0x8000001e"
 APPEND = "console=ttyS0 loglevel=5 mitigations=off nokaslr tsc=reliable no_timer_check panic=-1"
 
 
@@ -39,7 +42,8 @@ class Completed:
 
 
 class NestedHost:
-    """A context manager. `nodes`: NUMA nodes of equal size; `distances`: {(from, to): distance} between them.
+    """A context manager. `nodes`: NUMA nodes of equal size with CPUs in turns, or of each one its CPUs and MiB;
+    `distances`: {(from, to): distance} between them. `smp`: QEMU's words for the shape of its CPUs.
 
     `disk_mb`: the size of an empty ext4 file system on a disk of the host's own, at DISK; 0 for none.
     """
@@ -48,12 +52,17 @@ class NestedHost:
         self,
         cpus: int = 2,
         memory_mb: int = 3072,
-        nodes: int = 1,
+        nodes: int | list[tuple[list[int], int]] = 1,
         distances: dict[tuple[int, int], int] | None = None,
         disk_mb: int = 0,
+        smp: str = "",
     ) -> None:
         self._disk = disk_mb
-        self._cpus, self._memory, self._nodes = cpus, memory_mb, nodes
+        if isinstance(nodes, int):
+            nodes = [(list(range(node, cpus, nodes)), memory_mb // nodes) for node in range(nodes)]
+        self._cpus, self._memory, self._nodes = cpus, sum(size for _, size in nodes), nodes
+        self._cpu = CPU + (SMT if "threads" in smp else "")
+        self._smp = f"{cpus},{smp}" if smp else str(cpus)
         self._distances = distances or {}
         self._count = 0
 
@@ -68,8 +77,8 @@ class NestedHost:
         self._line = ours
         command = [
             # Without ERMS and FSRM Linux clears pages by eight bytes at a time: the translator takes as long for one.
-            *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,svm=on,-erms,-fsrm"),
-            *("-smp", str(self._cpus), "-m", str(self._memory), "-no-reboot", "-nodefaults", "-display", "none"),
+            *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", self._cpu),
+            *("-smp", self._smp, "-m", str(self._memory), "-no-reboot", "-nodefaults", "-display", "none"),
             *("-kernel", image.path, "-initrd", initramfs, "-append", APPEND),
             *("-serial", f"file:{self._folder}/console"),
             *("-chardev", f"socket,id=line,fd={theirs.fileno()}", "-serial", "chardev:line"),
@@ -184,14 +193,14 @@ class NestedHost:
         return ["-drive", drive, "-device", "virtio-blk-pci,drive=disk"]
 
     def _numa(self) -> list[str]:
-        if self._nodes == 1:
+        if len(self._nodes) == 1:
             return []
         words = []
-        for node in range(self._nodes):
-            size = self._memory // self._nodes
-            words += ["-object", f"memory-backend-ram,id=ram{node},size={size}M"]
-            cpus = ",".join(f"cpus={cpu}" for cpu in range(node, self._cpus, self._nodes))
-            words += ["-numa", f"node,nodeid={node},memdev=ram{node}" + (f",{cpus}" if cpus else "")]
+        for node, (cpus, size) in enumerate(self._nodes):
+            if size:
+                words += ["-object", f"memory-backend-ram,id=ram{node},size={size}M"]
+            memory = f",memdev=ram{node}" if size else ""
+            words += ["-numa", f"node,nodeid={node}{memory}" + "".join(f",cpus={cpu}" for cpu in cpus)]
         for (source, target), distance in self._distances.items():
             words += ["-numa", f"dist,src={source},dst={target},val={distance}"]
         return words

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -42,14 +41,6 @@ def test_without_kvm(device: str, problem: str, cure: str) -> None:
 
 def test_every_kind_has_a_meaning() -> None:
     assert set(doctor.MEANING) == set(Kind)
-
-
-def test_memory_of_a_host_and_of_a_node(tmp_path: Path) -> None:
-    (tmp_path / "host").write_text("MemTotal:       16384 kB\nHugePages_Total:       3\n\nodd\n")
-    (tmp_path / "node").write_text("Node 1 MemTotal:       2048 kB\n")
-    assert doctor._meminfo(str(tmp_path / "host")) == {"MemTotal": 16 << 20, "HugePages_Total": 3}
-    assert doctor._meminfo(str(tmp_path / "node")) == {"MemTotal": 2 << 20}
-    assert doctor._meminfo(str(tmp_path / "missing")) == {}
 
 
 def test_what_a_kernel_of_our_own_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ COMMANDS = {
     "doctor": "what this host's KVM is and can, and what is missing",
     "image": "make disk images from folders and archives, and look into them",
     "kernel": "build, find and list the kernels that Corral boots by itself",
+    "topology": "draw this host's NUMA nodes, cores and caches, and which guests run where",
     "trace": "boot a guest and record its exits: which ports, which code, how much time",
 }
 
@@ -69,22 +70,8 @@ def _dispatch(words: list[str]) -> int:
     if words[0] not in COMMANDS:
         print(f"corral: there is no command {words[0]!r}; see corral --help", file=sys.stderr)
         return 2
-    if words[0] == "boot":
-        from corral.cli import boot
-
-        return boot.run(words[1:])
-    if words[0] == "doctor":
-        from corral.cli import doctor
-
-        return doctor.run(words[1:])
-    if words[0] == "image":
-        from corral.cli import image
-
-        return image.run(words[1:])
-    if words[0] == "trace":
-        from corral.cli import trace
-
-        return trace.run(words[1:])
-    from corral.cli import kernel
-
-    return kernel.run(words[1:])
+    module = __import__(
+        f"corral.cli.{words[0]}", fromlist=["run"]
+    )  # not importlib: a plain start has no other use for it
+    status: int = module.run(words[1:])
+    return status

@@ -104,9 +104,10 @@ def run(words: list[str], watch: Callable[[Machine], AbstractContextManager[obje
         plan = claims.place(read(), request)
         if "plan" not in arguments.values and "plan-json" not in arguments.values:
             return _boot(arguments, machine_alone, acpi, plan, notices, watch)
-        from corral.numa.plan import as_json, table
+        from corral.numa.as_json import to_json
+        from corral.numa.plan import table
 
-        print(table(plan) if "plan" in arguments.values else as_json(plan))
+        print(table(plan) if "plan" in arguments.values else to_json(plan))
         return 0
 
 

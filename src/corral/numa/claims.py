@@ -70,7 +70,7 @@ class Claims:
 
     def _claim(self, cpus: Iterable[int], load: dict[int, int]) -> bool:
         """False, and nothing is claimed, when somebody was quicker."""
-        claimed = []
+        claimed: list[int] = []
         for cpu in cpus:
             at = cpu + min(load.get(cpu, 0), LEVELS - 1) * LEVEL
             try:

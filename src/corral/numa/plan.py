@@ -89,17 +89,3 @@ def table(plan: Plan) -> str:
     if plan.prealloc:
         lines.append("memory is all taken at the start")
     return "\n".join(lines)
-
-
-def as_json(plan: Plan) -> str:
-    """For programs: the fields by their names, memory in bytes."""
-    import json
-
-    def fields(value: object) -> dict[str, object]:
-        return {name: getattr(value, name) for name in type(value).__annotations__}
-
-    whole = fields(plan) | {
-        "cpus": [fields(cpu) for cpu in plan.cpus],
-        "nodes": [fields(node) for node in plan.nodes],
-    }
-    return json.dumps(whole, indent=2)

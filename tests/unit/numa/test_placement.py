@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from corral.arch.x86_64 import apic_ids
 from corral.errors import ConfigError, HostError
+from corral.numa.as_json import to_json
 from corral.numa.host import Host
 from corral.numa.placement import place
-from corral.numa.plan import Plan, as_json, table
+from corral.numa.plan import Plan, table
 from corral.numa.request import MapNode, Request, Shape
 from tests.unit.numa.invented import GIB, build, hosts
 
@@ -88,7 +89,7 @@ def test_what_holds_for_every_plan(host: Host, request: Request, load: dict[int,
     assert len(set(ids)) == len(ids)
     assert ids[0] == 0
     assert max(ids) <= apic_ids.HIGHEST
-    assert json.loads(as_json(plan))["policy"] == plan.policy
+    assert json.loads(to_json(plan))["policy"] == plan.policy
     assert str(len(plan.cpus) - 1) in table(plan)
 
 
