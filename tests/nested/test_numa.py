@@ -19,10 +19,8 @@ TWO = {"cpus": 8, "nodes": [([0, 1, 2, 3], 1536), ([4, 5, 6, 7], 1536)], "smp": 
 TWO_FAR = {(0, 1): 21, (1, 0): 21}
 # Node 2 has no memory, 3 has no CPUs; it is not as far from 0 to 1 as back.
 FOUR = {"cpus": 4, "nodes": [([0, 1], 1536), ([2], 1024), ([3], 0), ([], 1024)]}
-FOUR_FAR = {
-    **{(0, 1): 15, (1, 0): 18, (0, 2): 30, (2, 0): 30, (0, 3): 40, (3, 0): 40},
-    **{(1, 2): 17, (2, 1): 17, (1, 3): 25, (3, 1): 25, (2, 3): 22, (3, 2): 22},
-}
+FOUR_FAR = {(0, 1): 15, (1, 0): 18} | {(1, 2): 17, (2, 1): 17, (2, 3): 22, (3, 2): 22}
+FOUR_FAR |= {(0, 2): 30, (2, 0): 30, (0, 3): 40, (3, 0): 40, (1, 3): 25, (3, 1): 25}
 
 LOOK = r"""
 cd /sys/devices/system
@@ -36,7 +34,8 @@ dmesg -r | grep -E '^<[0-4]>.*(NUMA|node|SRAT|SLIT|sched|smpboot|topology|cache)
 @pytest.fixture(scope="module", autouse=True)
 def made_outside() -> None:
     initramfs.path()
-    kernel.get("stock")
+    for name in ("stock", "small-smp"):
+        kernel.get(name)
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +111,22 @@ def check_inside(found: dict[str, Any]) -> None:
 
 def test_two_sockets(two_nodes: NestedHost) -> None:
     """Four vCPUs on two nodes, the distribution's kernel."""
-    two_nodes.run(["truncate", "-s", "1M", "/tmp/disk"])
-    found = placed(two_nodes, "--cpus", "4", "--numa", "spread", "--memory", "768M", "--disk", "/tmp/disk")
+    found = placed(two_nodes, "--cpus", "4", "--numa", "spread", "--memory", "768M")
     assert [node["host"] for node in found["plan"]["nodes"]] == [0, 1]
     assert [cpu["cpus"] for cpu in found["plan"]["cpus"]] == [[0], [2], [4], [6]], "a core each"
     check_outside(found)
     check_inside(found)
     second = {cpu for planned in found["second"]["cpus"] for cpu in planned["cpus"]}
     assert second == {1, 3, 5, 7}, "a second guest does not pile up on the first one's CPUs"
+
+
+def test_a_disks_thread_keeps_off(two_nodes: NestedHost) -> None:
+    two_nodes.run(["truncate", "-s", "1M", "/tmp/disk"])
+    options = ["--cpus", "2", "--memory", "256M", "--disk", "/tmp/disk", "--root", "none"]
+    found = placed(two_nodes, *options, command="head -c 4096 /dev/vda | wc -c")
+    assert "4096" in found["guest"]
+    assert found["threads"]["blk0"] == "1,3"
+    check_outside(found)
 
 
 def test_siblings_to_siblings(two_nodes: NestedHost) -> None:
@@ -154,7 +161,7 @@ def test_what_programs_see(two_nodes: NestedHost) -> None:
     ]
     assert "node 0 cpus: 0 1 2 3" in guest
     assert "node 1 cpus: 4 5 6 7" in guest
-    assert "  0:  10  21 " in guest
+    assert "  0:  10  21" in guest
     assert sum("Package L#" in line for line in guest) == 2
     assert sum("NUMANode L#" in line for line in guest) == 2
     assert sum("L3 L#" in line for line in guest) == 2
@@ -209,4 +216,5 @@ def test_huge_pages(two_nodes: NestedHost) -> None:
     found = placed(two_nodes, "--hugepages", "2M", "--numa", "0@1", "--memory", "256M", command="true")
     check_outside(found)
     assert found["memory"][0][1] == {"1": 256 << 20}
+    assert found["second"] is None, "there are no pages left"
     two_nodes.run(["sh", "-c", f"echo 0 > {folder}/nr_hugepages"])
