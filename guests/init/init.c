@@ -137,6 +137,10 @@ static void open_console(void)
             SYSCALL(dup2, fd, target, 0, 0, 0);
     if (fd > 2)
         SYSCALL(close, fd, 0, 0, 0, 0);
+    /* The session is ours and not the shell's: when a session's leader ends, its terminal is hung up, and with
+     * that goes what the terminal has still to send. */
+    SYSCALL(setsid, 0, 0, 0, 0, 0);
+    SYSCALL(ioctl, 0, TIOCSCTTY, 1, 0, 0);
 }
 
 static void run_shell(char *command)
@@ -144,8 +148,6 @@ static void run_shell(char *command)
     static const char *environment[] = {"PATH=/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/", "TERM=vt100", "PS1=\\w # ",
                                         0};
     const char *arguments[] = {"sh", command ? "-c" : 0, command, 0};
-    SYSCALL(setsid, 0, 0, 0, 0, 0);
-    SYSCALL(ioctl, 0, TIOCSCTTY, 1, 0, 0);
     SYSCALL(execve, "/bin/sh", arguments, environment, 0, 0);
     say("corral: init: there is no /bin/sh in this initramfs\n");
     SYSCALL(exit, 127, 0, 0, 0, 0);
@@ -186,6 +188,7 @@ static char command_line[8192];
 __attribute__((noreturn)) static void finish(int status)
 {
     char port[64];
+    SYSCALL(ioctl, 0, TCSBRK, 1, 0, 0); /* tcdrain(3) */
     SYSCALL(sync, 0, 0, 0, 0, 0);
     if (parameter(command_line, "corral.status", port, sizeof port))
         report(port, status);

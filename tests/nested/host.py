@@ -71,6 +71,12 @@ class NestedHost:
             debian.require_installed(["qemu-system-x86"], "the nested host")
         image = kernel.get("stock-generic")
         initramfs = _initramfs(image)
+        try:
+            return self._start(image, initramfs)
+        except HostDied:  # QEMU's translator ends with a segmentation fault once in some fifty starts
+            return self._start(image, initramfs)
+
+    def _start(self, image: kernel.KernelFile, initramfs: str) -> NestedHost:
         self._folder = tempfile.mkdtemp(prefix="corral-nested-")
         (Path(self._folder) / "agent").write_text(host_initramfs.AGENT)
         ours, theirs = socket.socketpair()

@@ -51,7 +51,7 @@ def main() -> None:
     assert guest.stdout
     said = []
     for line in guest.stdout:
-        said.append(line.decode(errors="replace").rstrip())
+        said.append(line.decode(errors="replace").rstrip("\r\n"))
         if said[-1] == "all is said":
             break
     result |= {"guest": said, "threads": threads(guest.pid), "memory": memory(guest.pid), "second": plan(options)}

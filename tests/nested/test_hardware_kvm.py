@@ -72,3 +72,11 @@ def test_the_end_of_input_ends_the_guest(host: NestedHost) -> None:
     done = host.run([*CORRAL, "boot", kernel.get("small").path, "--timeout", "180"], timeout=240)
     assert done.status == 0, done.stdout + done.stderr
     assert "corral: init" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["small", "stock"])
+def test_no_output_is_lost_at_the_end(host: NestedHost, name: str) -> None:
+    """The terminal has kilobytes still to send when the command ends."""
+    argv = [*CORRAL, "boot", kernel.get(name).path, "--timeout", "180", "--", "seq 1 3000"]
+    done = host.run(argv, timeout=240)
+    assert [str(number) for number in range(1, 3001)] == [line for line in done.stdout.split() if line.isdigit()][:3000]
