@@ -5,7 +5,21 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ["startup", "exits", "serial", "dataplane", "blk", "footprint", "boot", "disk_boot", "fio", "copies", "smp"]
+NAMES = [
+    "startup",
+    "exits",
+    "serial",
+    "dataplane",
+    "blk",
+    "footprint",
+    "boot",
+    "disk_boot",
+    "fio",
+    "copies",
+    "smp",
+    "compute",
+    "numa",
+]
 
 
 def main() -> int:

@@ -13,13 +13,14 @@ from corral.guests.initramfs import entry, trailer
 
 
 def initramfs_with(programs: list[str]) -> str:
-    """The path of an archive in the cache, where a nested host sees it too. The programs are in /usr/bin."""
+    """The path of an archive in the cache, where a nested host sees it too. The programs, names or paths, are in
+    /usr/bin."""
     files: dict[str, bytes] = {}
     for program in programs:
         path = shutil.which(program)
         assert path, f"{program} is not installed"
-        files[f"usr/bin/{program}"] = Path(path).read_bytes()
-        listed = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
+        files[f"usr/bin/{Path(path).name}"] = Path(path).read_bytes()
+        listed = subprocess.run(["ldd", path], capture_output=True, text=True).stdout  # nothing of a static one
         for library in re.findall(r"(/\S+) \(0x", listed):
             files[library.lstrip("/")] = Path(library).read_bytes()
     folders = {str(parent) for name in files for parent in Path(name).parents if str(parent) != "."}
