@@ -105,7 +105,7 @@ input()
         (["--cpus", "2", "--numa", "0-1@77"], "this host has no node 77"),
         (["--pin", "4000"], "CPU 4000 is not there or offline"),
         (["--cpus", "sockets=0"], "must be 1 or more"),
-        (["--hugepages", "3M"], "none of 2M, 1G"),
+        (["--hugepages", "3M"], "none of 2M, 1G, thp"),
     ],
 )
 def test_bad_words_are_one_line(words: list[str], message: str) -> None:

@@ -36,7 +36,7 @@ ends, and with it the guest.""",
         Option("cpus", "N|SHAPE", "virtual CPUs, 1 to 64, or sockets=S,cores=C,threads=T (default: 1)"),
         Option("numa", "POLICY", "NUMA nodes: auto, none, compact, spread, nodes=N or a map (default: auto)"),
         Option("pin", "WHERE", "the host's CPUs: auto, none, 0-3,8-11 or 0=3,1=8-9 (default: auto)"),
-        Option("hugepages", "2M|1G", "memory in huge pages from the host's pool"),
+        Option("hugepages", "2M|1G|thp", "memory in huge pages: from the host's pool, or transparent ones"),
         Option("prealloc", "", "take all memory at the start"),
         Option("plan", "", "print where vCPUs and memory would be, and end"),
         Option("plan-json", "", "the same for programs"),
@@ -192,7 +192,7 @@ def _request(arguments: Arguments, machine: MachineConfig) -> Request | None:
     values = arguments.values
     fields = request.parse_numa(values.get("numa", "auto"), parse_size) | request.parse_pin(values.get("pin", "auto"))
     if "hugepages" in values:
-        fields["page"] = request.parse_page(values["hugepages"])
+        fields |= request.parse_pages(values["hugepages"])
     return request.Request(cpus=cpus, memory=machine.memory, shape=shape, prealloc="prealloc" in values, **fields)
 
 

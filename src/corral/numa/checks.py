@@ -103,6 +103,11 @@ def cores(request: Request, nodes: Sequence[int]) -> None:
 
 
 def pages(host: Host, request: Request, chosen: Sequence[Group]) -> None:
+    if request.thp and not host.thp:
+        raise HostError(
+            "this host gives no transparent huge pages; as root: echo madvise > "
+            "/sys/kernel/mm/transparent_hugepage/enabled"
+        )
     if not request.page:
         return
     size = f"{request.page >> 20}M"

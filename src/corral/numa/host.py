@@ -69,6 +69,7 @@ class Host:
     """`cpus` are the online ones, in order, as are `nodes`; `distances[a, b]` is from node a's CPUs to b's memory.
 
     `allowed_cpus` and `allowed_nodes` are what this process may run on and take memory from.
+    `thp`: programs can ask for transparent huge pages.
     """
 
     cpus: tuple[Cpu, ...]
@@ -76,6 +77,7 @@ class Host:
     distances: dict[tuple[int, int], int]
     allowed_cpus: frozenset[int]
     allowed_nodes: frozenset[int]
+    thp: bool = True
 
     def distance(self, source: int, target: int) -> int:
         return self.distances.get((source, target), LOCAL if source == target else REMOTE)
@@ -101,6 +103,7 @@ def read(sys: str = "/sys", proc: str = "/proc") -> Host:
         distances=_distances(sys, nodes),
         allowed_cpus=_allowed(proc, "Cpus_allowed_list", online),
         allowed_nodes=_allowed(proc, "Mems_allowed_list", nodes),
+        thp="[never]" not in _text(f"{sys}/kernel/mm/transparent_hugepage/enabled"),
     )
 
 

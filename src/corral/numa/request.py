@@ -7,7 +7,7 @@ from corral.numa import cpu_list
 from corral.record import record
 
 POLICIES = ("auto", "none", "compact", "spread")
-HUGE_PAGES = {"2M": 2 << 20, "1G": 1 << 30}
+HUGE_PAGES = {"2M": 2 << 20, "1G": 1 << 30, "thp": 0}
 MOST_NODES = 64
 
 
@@ -39,8 +39,8 @@ class Request:
 
     `pin`: "auto", or "none"; `pin_cpus` are the only CPUs of the host to be used, () for all; `pin_map` has those of
     single vCPUs. `page` is the size of huge pages from the host's pool, 0 for none; those are taken at the start, as
-    all memory is with `prealloc`. `bind`: memory is bound to nodes; `caches`: the guest is told which of its
-    processors share caches.
+    all memory is with `prealloc`. `thp`: without transparent huge pages it is not to be. `bind`: memory is bound to
+    nodes; `caches`: the guest is told which of its processors share caches.
     """
 
     cpus: int
@@ -53,6 +53,7 @@ class Request:
     pin_cpus: tuple[int, ...] = ()
     pin_map: tuple[tuple[int, tuple[int, ...]], ...] = ()
     page: int = 0
+    thp: bool = False
     prealloc: bool = False
     bind: bool = True
     caches: bool = True
@@ -122,11 +123,11 @@ def parse_pin(text: str) -> dict[str, Any]:
     return {"pin_map": lists}
 
 
-def parse_page(text: str) -> int:
-    """Bytes of "2M" or "1G". Raises ConfigError."""
+def parse_pages(text: str) -> dict[str, Any]:
+    """Fields of a Request from "2M", "1G" or "thp". Raises ConfigError."""
     if text not in HUGE_PAGES:
-        raise ConfigError(f"--hugepages {text!r} is none of 2M, 1G")
-    return HUGE_PAGES[text]
+        raise ConfigError(f"--hugepages {text!r} is none of {', '.join(HUGE_PAGES)}")
+    return {"page": HUGE_PAGES[text], "thp": text == "thp"}
 
 
 def _map_node(part: str, text: str, parse_size: Size) -> MapNode:

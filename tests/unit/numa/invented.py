@@ -23,6 +23,7 @@ def build(
     node_step: int = 1,
     hugepages: int = 0,
     free: int | None = None,
+    thp: bool = True,
 ) -> Host:
     """`nodes_each` of a package, `complexes` (which share an L3) of a node, `cores` of a complex, `threads` of a core;
     siblings are numbered apart, as Linux does it. Nodes are 0, `node_step`, ...; `memory_only` more have no CPUs."""
@@ -65,7 +66,7 @@ def build(
     }
     cpus.sort(key=lambda cpu: cpu.id)
     allowed = frozenset(cpu.id for cpu in cpus) - forbidden
-    return Host(tuple(cpus), tuple(nodes), far, allowed, frozenset(numbers))
+    return Host(tuple(cpus), tuple(nodes), far, allowed, frozenset(numbers), thp)
 
 
 @st.composite

@@ -57,6 +57,7 @@ def odd(tmp_path: Path) -> Path:
             f"{CPU}/cpu0/cache/index3/type": "Unified",
             f"{CPU}/cpu0/cache/index3/size": "32M",
             f"{CPU}/cpu0/cache/index3/shared_cpu_list": "0-1",
+            "sys/kernel/mm/transparent_hugepage/enabled": "always madvise [never]",
             "proc/self/status": "Name:\tx\nCpus_allowed_list:\t0,2-3\nMems_allowed_list:\t0,7",
         },
     )
@@ -82,6 +83,7 @@ def test_an_odd_host(odd: Path) -> None:
     assert (found.distance(0, 7), found.distance(7, 0), found.distance(4, 4)) == (28, 29, 10)
     assert found.allowed_cpus == {0, 3}
     assert found.allowed_nodes == {0, 7}
+    assert not found.thp
     assert [cpu.id for cpu in found.usable(7)] == [3]
 
 

@@ -250,6 +250,8 @@ def test_huge_pages_that_are_not_there() -> None:
         place(build(hugepages=3), Request(1, GIB, page=2 << 20))
     with pytest.raises(HostError, match="no 1024M pages; boot it with hugepagesz=1024M"):
         place(build(), Request(1, GIB, page=1 << 30))
+    with pytest.raises(HostError, match="no transparent huge pages; as root: echo madvise"):
+        place(build(thp=False), Request(1, GIB, thp=True))
     plan = place(build(packages=2, hugepages=300), Request(4, GIB, page=2 << 20))
     assert [node.memory >> 21 for node in plan.nodes] == [256, 256]
     assert plan.prealloc

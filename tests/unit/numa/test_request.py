@@ -6,7 +6,7 @@ import pytest
 
 from corral.config import parse_size
 from corral.errors import ConfigError
-from corral.numa.request import MapNode, Shape, parse_cpus, parse_numa, parse_page, parse_pin
+from corral.numa.request import MapNode, Shape, parse_cpus, parse_numa, parse_pages, parse_pin
 
 
 def test_cpus() -> None:
@@ -45,7 +45,7 @@ def test_pin() -> None:
         (parse_pin, "5,0=1", "belongs to no vCPU"),
         (parse_pin, "0=1,0=2", "vCPU 0 is there twice"),
         (parse_pin, "0=", "has no CPU"),
-        (parse_page, "4K", "none of 2M, 1G"),
+        (parse_pages, "4K", "none of 2M, 1G, thp"),
     ],
 )
 def test_what_is_refused(parse: object, text: str, message: str) -> None:
