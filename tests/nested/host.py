@@ -22,8 +22,8 @@ from tests.nested import host_initramfs
 
 BOOT_TIMEOUT = 120.0
 DISK = "/tmp/disk"  # in the nested host
-# Without ERMS and FSRM Linux clears pages by eight bytes at a time: the translator takes as long for one. Page tables of
-# five levels, the nested ones too, are only more to walk.
+# Without ERMS and FSRM Linux clears pages by eight bytes at a time: the translator takes as long for one. Page tables
+# of five levels, the nested ones too, are only more to walk.
 CPU = "max,svm=on,-erms,-fsrm,-la57"
 # Linux knows an AMD core's threads by leaf 0x8000001E of Zen's family, which QEMU has but does not offer by itself.
 SMT = ",topoext=on,x-force-features=on,family=23,model=49,xlevel=0x8000001e"
