@@ -44,7 +44,8 @@ def test_a_pinned_vcpu_and_what_became_of_it() -> None:
         mine = next(found for found in live.running() if found.pid == os.getpid())
         assert [vcpu.vcpu for vcpu in mine.vcpus] == [0]
         assert sum((mine.memory or {}).values()) > MEMORY
-    assert all(found.pid != os.getpid() for found in live.running())
+    while any(found.pid == os.getpid() for found in live.running()):  # a thread ends a moment after its vCPU
+        assert time.monotonic() < deadline
 
 
 def test_the_callers_affinity_is_put_back() -> None:
