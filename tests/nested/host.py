@@ -75,7 +75,7 @@ class NestedHost:
         initramfs = _initramfs(image)
         try:
             return self._start(image, initramfs)
-        except HostDied:  # QEMU's translator ends with a segmentation fault once in some fifty starts
+        except HostDied:  # QEMU's translator ends with a segmentation fault, or hangs, once in some fifty starts
             return self._start(image, initramfs)
 
     def _start(self, image: kernel.KernelFile, initramfs: str) -> NestedHost:
@@ -105,6 +105,9 @@ class NestedHost:
         theirs.close()
         try:
             self._expect("ready", BOOT_TIMEOUT)
+        except HostError as error:
+            self.__exit__()
+            raise HostDied(str(error)) from None
         except BaseException:
             self.__exit__()
             raise

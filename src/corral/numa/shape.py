@@ -40,21 +40,26 @@ def shaped(
 
 
 def _as_the_host(host: Host, nodes: Sequence[int], where: Sequence[tuple[int, ...]]) -> tuple[PlannedCpu, ...]:
-    """Without the holes. Linux wants caches and siblings within one node, so a node's border divides both."""
+    """Without the holes. Linux wants caches and siblings within one node, so a node's border divides both. Of nodes that
+    the host has not got it divides packages too: on old AMD families Linux takes a package for what shares a cache."""
     by_id = {cpu.id: cpu for cpu in host.cpus}
+    guests_nodes: dict[int, set[int]] = {}
+    for node, cpus in zip(nodes, where, strict=True):
+        guests_nodes.setdefault(by_id[cpus[0]].node, set()).add(node)
     packages, dies, complexes, cores, threads = (_Numbers() for _ in range(5))
     planned = []
     for node, cpus in zip(nodes, where, strict=True):
         real = by_id[cpus[0]]
-        die = real.package, real.die
+        package = real.package, node if len(guests_nodes[real.node]) > 1 else -1
+        die = *package, real.die
         complex = *die, real.llc, node
         core = *complex, real.core
         planned.append(
             PlannedCpu(
                 node=node,
                 cpus=cpus,
-                package=packages.of(real.package),
-                die=dies.of(die, real.package),
+                package=packages.of(package),
+                die=dies.of(die, package),
                 complex=complexes.of(complex, die),
                 core=cores.of(core, complex),
                 thread=threads.of(real.id, core),
