@@ -89,6 +89,7 @@ class Machine:
         self.threads = [
             VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended) for index, vcpu in enumerate(self.vcpus)
         ]
+        self.started = self._dismissed = False
         undo.push(self.stop)
 
     def _describe_to_guest(self, config: MachineConfig) -> int:
@@ -157,6 +158,7 @@ class Machine:
     def start(self) -> None:
         """Starts every vCPU; once."""
         check("sigaction", lib.corral_kick_init())
+        self.started = True
         for thread in self.threads:
             thread.start()
 
@@ -195,10 +197,17 @@ class Machine:
             if thread.failure:
                 raise thread.failure
         ended = next((thread for thread in self.threads if thread.end), None)
+        if self._dismissed and ended is None:
+            return Outcome(Over.QUIT, status=self.status_port.status)
         if over is not Over.ENDED or ended is None or ended.end is None:
             return Outcome(over, status=self.status_port.status)
         end: GuestEnded = ended.end
         return Outcome(over, end.cause, end.detail, ended.index, self.status_port.status)
+
+    def dismiss(self) -> None:
+        """Ends run() from any thread, as a user does who quits."""
+        self._dismissed = True
+        os.eventfd_write(self._ended, 1)
 
     def close(self) -> None:
         """Stops the guest and gives everything back."""

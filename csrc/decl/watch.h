@@ -1,0 +1,12 @@
+struct corral_watch {
+    const uint8_t *host;
+    uint8_t size;
+    uint8_t old[8];
+};
+
+struct corral_watches {
+    unsigned count;
+    struct corral_watch watch[4];
+};
+
+int corral_finish_watched(struct corral_vcpu *v);
