@@ -17,5 +17,8 @@ int corral_finish_watched(struct corral_vcpu *v)
         if (memcmp(watch->host, watch->old, watch->size) != 0)
             return 0;
     }
+    for (unsigned i = 0; i < watches->stop_count; i++)
+        if (v->run->debug.arch.pc == watches->stops[i])
+            return 0;
     return 1;
 }

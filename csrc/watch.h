@@ -1,10 +1,11 @@
-/* Watched memory for a KVM that tells nothing of data accesses: the guest is stepped, and the bytes are compared. */
+/* Points for a KVM that does not tell of them: the guest is stepped, and what is watched is compared. */
 #ifndef CORRAL_WATCH_H
 #define CORRAL_WATCH_H
 
 #include "vcpu.h"
 
 #define CORRAL_WATCHES 4
+#define CORRAL_STOPS 64
 
 struct corral_watch {
     const uint8_t *host;
@@ -15,9 +16,11 @@ struct corral_watch {
 struct corral_watches {
     unsigned count;
     struct corral_watch watch[CORRAL_WATCHES];
+    unsigned stop_count;
+    uint64_t stops[CORRAL_STOPS]; /* linear addresses that code may come to */
 };
 
-/* Finisher of KVM_EXIT_DEBUG: a step after which all of v->watches are as they were. */
+/* Finisher of KVM_EXIT_DEBUG: a step to none of v->watches' stops, after which all that is watched is as it was. */
 int corral_finish_watched(struct corral_vcpu *v);
 
 #endif

@@ -7,6 +7,8 @@ struct corral_watch {
 struct corral_watches {
     unsigned count;
     struct corral_watch watch[4];
+    unsigned stop_count;
+    uint64_t stops[64];
 };
 
 int corral_finish_watched(struct corral_vcpu *v);

@@ -39,6 +39,7 @@ class Point:
         if not 0 <= address < 1 << 64:
             raise ConfigError(f"{address:#x} is no 64-bit address")
         self.kind, self.address, self.size, self.callback = kind, address, size, callback
+        self.gpa: int | None = None  # of a software breakpoint: where INT3 is put
         self.hits = 0
 
     def __repr__(self) -> str:

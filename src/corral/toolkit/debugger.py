@@ -17,11 +17,12 @@ import time
 from corral import exits
 from corral.console import Console
 from corral.errors import ConfigError
-from corral.kvm.system import Kind as HostKind
 from corral.native import ffi, lib
 from corral.threads import allocate_lock
 from corral.toolkit.breakpoints import DEBUG_REGISTERS, INT3, Kind, Point, Stop, Why, debug_registers
+from corral.toolkit.host_debugging import of_host
 from corral.toolkit.page_walk import translate
+from corral.toolkit.symbols import KERNEL_MAP
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ class Debugger:
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._lock = allocate_lock()
         self._stops: list[Stop] = []
-        self._soft: dict[int, bytes] = {}  # linear address: the byte that INT3 stands for
+        self._soft: dict[int, bytes] = {}  # guest physical address: the byte that INT3 stands for
         self._step_flags = _STEP | self._without_interrupts()
-        self.interpreted = machine.system.kind is HostKind.PAGETABLE
+        self._host = of_host(machine.system.kind)
+        self.assisted = bool(machine.vcpus[0].native.assist)
         machine.pause()
         self._sides = [_Side(self, thread) for thread in machine.threads]
 
@@ -88,12 +90,12 @@ class Debugger:
         """Raises ConfigError for what cannot be: a fifth debug register, memory that is not there."""
         point = Point(kind, address, size, callback)
         if kind is Kind.SOFTWARE:
-            self.locate(address)
-        elif len(self._in_registers()) == DEBUG_REGISTERS:
+            point.gpa = self.locate(address)
+        elif kind not in self._patched_or_stepped() and len(self._in_registers()) == DEBUG_REGISTERS:
             raise ConfigError("all four debug registers are in use; remove a point, or take a software breakpoint")
-        elif kind is Kind.ACCESS and self.interpreted:
-            raise ConfigError("a KVM that interprets kernel code does not tell of loads; watch for writes")
-        elif kind is Kind.WRITE and self.interpreted:
+        elif kind is Kind.ACCESS and not self._host.data:
+            raise ConfigError("this host's KVM does not tell of loads; watch for writes")
+        elif kind is Kind.WRITE and not self._host.data:
             self.locate(address)
         self.points.append(point)
         return point
@@ -171,8 +173,13 @@ class Debugger:
             data = data[size:]
 
     def locate(self, address: int, vcpu: int = 0) -> int:
-        """The guest physical address. Raises GuestAddressError."""
+        """The guest physical address. Raises GuestAddressError.
+
+        Before a guest has run, an address of Linux's image is where that is loaded: its page tables come later.
+        """
         gpa = translate(self.machine.memory, self.machine.vcpus[vcpu].get_sregs(), address)
+        if gpa is None and not self.has_run and KERNEL_MAP <= address < KERNEL_MAP + self.machine.memory.low_end:
+            gpa = address - KERNEL_MAP
         if gpa is None:
             raise GuestAddressError(f"{address:#x} is not mapped to the guest's RAM")
         return gpa
@@ -202,6 +209,9 @@ class Debugger:
     def soft_at(self, address: int) -> Point | None:
         return next((p for p in self.points if p.kind is Kind.SOFTWARE and p.address == address), None)
 
+    def stepped_to(self, address: int) -> Point | None:
+        return next((p for p in self._by_stepping() if p.kind.executes and p.address == address), None)
+
     def in_register(self, dr6: int) -> Point | None:
         points = self._in_registers()
         return next((point for slot, point in enumerate(points) if dr6 >> slot & 1), None)
@@ -219,16 +229,20 @@ class Debugger:
 
     def control(self) -> int:
         """KVM_GUESTDBG_ flags while running."""
-        return int(_ENABLE | _POINTS | (_STEP if self._watches_by_stepping() else 0)) if self.points else 0
+        return int(_ENABLE | _POINTS | (_STEP if self._by_stepping() else 0)) if self.points else 0
 
     def registers(self) -> tuple[int, ...]:
         return debug_registers(self._in_registers())
 
     def _in_registers(self) -> list[Point]:
-        return [point for point in self.points if point.kind is not Kind.SOFTWARE]
+        return [point for point in self.points if point.kind not in self._patched_or_stepped()]
 
-    def _watches_by_stepping(self) -> list[Point]:
-        return [point for point in self.points if point.kind is Kind.WRITE] if self.interpreted else []
+    def _patched_or_stepped(self) -> tuple[Kind, ...]:
+        return (Kind.SOFTWARE,) if self._host.execution else (Kind.SOFTWARE, Kind.HARDWARE)
+
+    def _by_stepping(self) -> list[Point]:
+        """Points that this host does not deliver."""
+        return [p for p in self.points if not (self._host.execution if p.kind.executes else self._host.data)]
 
     def _take(self) -> Stop:
         with self._lock:
@@ -251,23 +265,24 @@ class Debugger:
             self.machine.start()
 
     def _arm(self) -> None:
+        memory = self.machine.memory
         for point in self.points:
-            if point.kind is Kind.SOFTWARE and point.address not in self._soft:
-                try:
-                    self._soft[point.address] = self.read(point.address, 1)
-                    self.write(point.address, INT3)
-                except GuestAddressError:
-                    self._soft.pop(point.address, None)  # unmapped since
+            if point.gpa is not None and self._host.execution and point.gpa not in self._soft:
+                self._soft[point.gpa] = memory.read(point.gpa, 1)
+                memory.write(point.gpa, INT3)
         watches = self._new_watches()
         for side in self._sides:
             side.arm(watches)
 
     def _new_watches(self) -> CData | None:
         """What all vCPUs compare after each step, on a KVM that tells nothing of accesses to data."""
-        points, memory = self._watches_by_stepping(), self.machine.memory
-        if not points:
+        if not self._by_stepping():
             return None
-        watches = ffi.new("struct corral_watches *", {"count": len(points)})
+        memory = self.machine.memory
+        points = [point for point in self._by_stepping() if point.kind is Kind.WRITE]
+        stops = [point.address for point in self._by_stepping() if point.kind.executes]
+        watches = ffi.new("struct corral_watches *", {"count": len(points), "stop_count": len(stops)})
+        watches.stops[0 : len(stops)] = stops
         for watch, point in zip(watches.watch, points, strict=False):
             gpa = self.locate(point.address)
             watch.host = ffi.cast("uint8_t *", memory.host_address + memory.offset(gpa, point.size))
@@ -277,12 +292,9 @@ class Debugger:
 
     def _disarm(self) -> None:
         while self._soft:
-            address, byte = self._soft.popitem()
-            try:
-                if self.read(address, 1) == INT3:  # the guest may have written there
-                    self.write(address, byte)
-            except GuestAddressError:
-                pass
+            gpa, byte = self._soft.popitem()
+            if self.machine.memory.read(gpa, 1) == INT3:  # the guest may have written there
+                self.machine.memory.write(gpa, byte)
         for side in self._sides:
             side.disarm()
 
@@ -334,7 +346,7 @@ class _Side:
         debugger = self._debugger
         self.stopped_at = None
         self._vcpu.set_guest_debug(debugger.control(), debugger.registers())
-        if debugger.interpreted and any(point.kind is Kind.SOFTWARE for point in debugger.points):
+        if debugger.assisted and any(point.kind is Kind.SOFTWARE for point in debugger.points):
             self._unfinish(lib.KVM_EXIT_INTERNAL_ERROR)
         if watches:
             self._watches = watches  # keeps it alive: C has its address only
@@ -395,7 +407,9 @@ class _Side:
         elif (point := self._debugger.in_register(dr6)) is not None:
             self._stop(Why.BREAKPOINT if point.kind.executes else Why.WATCHPOINT, pc, point)
         elif self._native.watches:
-            if point := self._debugger.changed(self._native.watches):
+            if point := self._debugger.stepped_to(pc):
+                self._stop(Why.BREAKPOINT, pc, point)
+            elif point := self._debugger.changed(self._native.watches):
                 self._stop(Why.WATCHPOINT, pc, point)
         elif not dr6 & _DR6_STEP:
             self._inject(lib.KVM_GUESTDBG_INJECT_DB)
