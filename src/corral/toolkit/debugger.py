@@ -12,6 +12,7 @@ When one vCPU stops all do. Methods are for one thread at a time, except interru
 from __future__ import annotations
 
 import os
+import select
 import time
 
 from corral import exits
@@ -124,7 +125,7 @@ class Debugger:
             return
         for side in self._sides:
             if side.stopped_at is not None and side.stopped_at == side.rip():
-                self._step(side)  # over the breakpoint that it is at
+                self._step_over(side)  # over the breakpoint that it is at
                 if self._stops:
                     return
         self._arm()
@@ -136,16 +137,29 @@ class Debugger:
         if not self._stops and (over := next((thread for thread in self.machine.threads if thread.end), None)):
             return Stop(Why.ENDED, over.index, self.rip(over.index))
         (console or Console()).serve(self.machine.serial, self._event, timeout)
+        return self.finish()
+
+    def poll(self, timeout: float) -> bool:
+        """Whether something stopped the guest, within `timeout` seconds. For whoever does not serve the console."""
+        return bool(select.select([self._event], [], [], timeout)[0]) or any(t.end for t in self.machine.threads)
+
+    def finish(self) -> Stop:
+        """Stops all, after go() or begin_step(), and tells what stopped them."""
         self.pause()
         return self._take()
 
     def step(self, vcpu: int = 0, timeout: float | None = None) -> Stop:
         """One instruction of one vCPU, the others being stopped; no interrupt is taken meanwhile where KVM can do
         that. A HLT may wait: hence `timeout`, in seconds."""
-        self._step(self._sides[vcpu], timeout)
-        if not self._stops:
-            return Stop(Why.STEP, vcpu, self.rip(vcpu))
-        return self._take()
+        self.begin_step(vcpu)
+        return self.wait(timeout)
+
+    def begin_step(self, vcpu: int) -> None:
+        """step() that finish() ends."""
+        side = self._sides[vcpu]
+        side.begin_step(_ENABLE | self._step_flags)
+        self._start()
+        side.thread.resume()
 
     def interrupt(self) -> None:
         """Makes run(), wait() or step() return soon, from any thread."""
@@ -247,11 +261,7 @@ class Debugger:
     def _take(self) -> Stop:
         with self._lock:
             stop = self._stops.pop(0) if self._stops else Stop(Why.TIMEOUT)
-        if not self._stops:
-            try:
-                os.eventfd_read(self._event)
-            except BlockingIOError:
-                pass
+            self._clear_event()
         failure = next((thread.failure for thread in self.machine.threads if thread.failure), None)
         if failure:
             raise failure
@@ -298,20 +308,20 @@ class Debugger:
         for side in self._sides:
             side.disarm()
 
-    def _step(self, side: _Side, timeout: float | None = None) -> None:
-        side.begin_step(_ENABLE | self._step_flags)
-        self._start()
-        side.thread.resume()
-        Console().serve(self.machine.serial, self._event, timeout)
-        side.thread.pause()
-        side.disarm()
+    def _step_over(self, side: _Side) -> None:
+        self.begin_step(side.thread.index)
+        select.select([self._event], [], [])
+        self.pause()
         with self._lock:
             self._stops = [stop for stop in self._stops if stop.why is not Why.STEP]
-            if not self._stops:
-                try:
-                    os.eventfd_read(self._event)
-                except BlockingIOError:
-                    pass
+            self._clear_event()
+
+    def _clear_event(self) -> None:
+        if not self._stops:
+            try:
+                os.eventfd_read(self._event)
+            except BlockingIOError:
+                pass
 
     def _without_interrupts(self) -> int:
         supported = self.machine.system.capability("SET_GUEST_DEBUG2")
