@@ -1,6 +1,8 @@
 #include "watch.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #define DR6_BREAKPOINTS 0xfu
 #define DR6_STEP (1u << 14)
@@ -20,5 +22,7 @@ int corral_finish_watched(struct corral_vcpu *v)
     for (unsigned i = 0; i < watches->stop_count; i++)
         if (v->run->debug.arch.pc == watches->stops[i])
             return 0;
+    if (watches->again && ioctl(v->fd, KVM_SET_GUEST_DEBUG, watches->again) < 0)
+        return -errno;
     return 1;
 }

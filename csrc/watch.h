@@ -14,13 +14,15 @@ struct corral_watch {
 };
 
 struct corral_watches {
+    struct kvm_guest_debug *again; /* after each step, for a KVM that forgets to step after what it emulates; or NULL */
     unsigned count;
     struct corral_watch watch[CORRAL_WATCHES];
     unsigned stop_count;
     uint64_t stops[CORRAL_STOPS]; /* linear addresses that code may come to */
 };
 
-/* Finisher of KVM_EXIT_DEBUG: a step to none of v->watches' stops, after which all that is watched is as it was. */
+/* Finisher of KVM_EXIT_DEBUG: a step to none of v->watches' stops, after which all that is watched is as it was.
+ */
 int corral_finish_watched(struct corral_vcpu *v);
 
 #endif

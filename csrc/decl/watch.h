@@ -5,6 +5,7 @@ struct corral_watch {
 };
 
 struct corral_watches {
+    struct kvm_guest_debug *again;
     unsigned count;
     struct corral_watch watch[4];
     unsigned stop_count;

@@ -85,9 +85,7 @@ class Debugger:
 
     # Points. The guest is stopped.
 
-    def add(
-        self, kind: Kind, address: int, size: int = 1, callback: Callable[[Stop], object] | None = None
-    ) -> Point:
+    def add(self, kind: Kind, address: int, size: int = 1, callback: Callable[[Stop], object] | None = None) -> Point:
         """Raises ConfigError for what cannot be: a fifth debug register, memory that is not there."""
         point = Point(kind, address, size, callback)
         if kind is Kind.SOFTWARE:
@@ -267,6 +265,8 @@ class Debugger:
             raise failure
         if stop.point:
             stop.point.hits += 1
+        if stop.why is Why.STEP:  # an instruction that left the guest was completed after it was told of
+            return Stop(stop.why, stop.vcpu, self.rip(stop.vcpu))
         return stop
 
     def _start(self) -> None:
@@ -293,6 +293,9 @@ class Debugger:
         stops = [point.address for point in self._by_stepping() if point.kind.executes]
         watches = ffi.new("struct corral_watches *", {"count": len(points), "stop_count": len(stops)})
         watches.stops[0 : len(stops)] = stops
+        if not self._host.execution:
+            self._again = ffi.new("struct kvm_guest_debug *", {"control": self.control()})
+            watches.again = self._again
         for watch, point in zip(watches.watch, points, strict=False):
             gpa = self.locate(point.address)
             watch.host = ffi.cast("uint8_t *", memory.host_address + memory.offset(gpa, point.size))

@@ -15,7 +15,7 @@ _GENERAL = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" fo
 _SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs")
 # Name, offset in XSAVE's standard form and size (SDM 1, 10.5.1 and 13.4).
 _X87 = (("fctrl", 0, 2), ("fstat", 2, 2), ("ftag", 4, 1), ("fiseg", 12, 2), ("fioff", 8, 4), ("foseg", 20, 2))
-_X87 += (("fooff", 16, 4), ("fop", 6, 2))
+_X87_POINTERS = (("fooff", 16, 4), ("fop", 6, 2))
 _SYSTEM = ("cr0", "cr2", "cr3", "cr4", "cr8", "efer", "apic_base")
 _BASES = ("gdt_base", "idt_base", "tr_base", "ldt_base")
 _XMM, _MXCSR, _YMM_HIGH, _XSTATE_BV = 160, 24, 576, 512
@@ -57,7 +57,9 @@ class Register:
     part: str = ""
 
 
-def _field(name: str, size: int, feature: str, type: str, part: str, of: Callable[[State], CData], field: str) -> Register:
+def _field(
+    name: str, size: int, feature: str, type: str, part: str, of: Callable[[State], CData], field: str
+) -> Register:
     return Register(
         name, size, feature, type, lambda s: int(getattr(of(s), field)), lambda s, v: setattr(of(s), field, v), part
     )
@@ -89,7 +91,7 @@ def _all() -> tuple[Register, ...]:
     ]
     flags = _field("eflags", 4, "core", "i386_eflags", "regs", lambda s: s.regs, "rflags")
     stack = [_bytes(f"st{n}", "core", "i387_ext", 32 + 16 * n, 10, 1) for n in range(8)]
-    x87 = [_bytes(name, "core", "int", at, size, 1, 4) for name, at, size in _X87]
+    x87 = [_bytes(name, "core", "int", at, size, 1, 4) for name, at, size in (*_X87, *_X87_POINTERS)]
     xmm = [_bytes(f"xmm{n}", "sse", "vec128", _XMM + 16 * n, 16, _SSE) for n in range(16)]
     mxcsr = _bytes("mxcsr", "sse", "i386_mxcsr", _MXCSR, 4, _SSE)
     ymm = [_bytes(f"ymm{n}h", "avx", "uint128", _YMM_HIGH + 16 * n, 16, _AVX) for n in range(16)]

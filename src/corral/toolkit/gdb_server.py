@@ -85,7 +85,7 @@ class GdbServer:
 
     def _accept(self) -> bool:
         """Waits for a gdb. False: the machine is over."""
-        ready, _, _ = select.select([self._listener, self._over_reader], [], [])
+        ready, _, _ = select.select([self._listener.fileno(), self._over_reader], [], [])
         if self._over_reader in ready:
             return False
         self._connection, _ = self._listener.accept()

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from corral.toolkit.debugger import Debugger
     from corral.toolkit.gdb_packets import Packets
 
-_FEATURES = (
-    f"PacketSize={LONGEST:x};qXfer:features:read+;QStartNoAckMode+;vContSupported+;swbreak+;hwbreak+"
-)
+_FEATURES = f"PacketSize={LONGEST:x};qXfer:features:read+;QStartNoAckMode+;vContSupported+;swbreak+;hwbreak+"
 _KINDS = {"0": Kind.SOFTWARE, "1": Kind.HARDWARE, "2": Kind.WRITE, "4": Kind.ACCESS}
 _MEMORY_AT_ONCE = LONGEST // 2 - 64  # bytes, as hexadecimal digits
 _GLANCE = 0.05  # seconds between looks at the guest and at gdb while the guest runs
