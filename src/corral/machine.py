@@ -20,6 +20,7 @@ from corral.kvm.system import Kind
 from corral.memory import GuestMemory
 from corral.native import check, ffi, lib
 from corral.record import record
+from corral.threads import allocate_lock
 from corral.undo import Undo
 from corral.vcpu import VcpuThread
 
@@ -90,6 +91,7 @@ class Machine:
             VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended) for index, vcpu in enumerate(self.vcpus)
         ]
         self.started = self._dismissed = False
+        self._starting = allocate_lock()
         undo.push(self.stop)
 
     def _describe_to_guest(self, config: MachineConfig) -> int:
@@ -156,11 +158,14 @@ class Machine:
         return vcpu
 
     def start(self) -> None:
-        """Starts every vCPU; once."""
+        """Starts every vCPU; does nothing the second time. From any thread."""
         check("sigaction", lib.corral_kick_init())
-        self.started = True
-        for thread in self.threads:
-            thread.start()
+        with self._starting:
+            if self.started:
+                return
+            self.started = True
+            for thread in self.threads:
+                thread.start()
 
     def pause(self) -> None:
         """Returns when every vCPU is out of the guest and stays out, or has ended; from any state."""
