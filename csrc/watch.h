@@ -14,7 +14,8 @@ struct corral_watch {
 };
 
 struct corral_watches {
-    struct kvm_guest_debug *again; /* after each step, for a KVM that forgets to step after what it emulates; or NULL */
+    struct kvm_guest_debug
+        *again; /* after each step, for a KVM that forgets to step after what it emulates; or NULL */
     unsigned count;
     struct corral_watch watch[CORRAL_WATCHES];
     unsigned stop_count;

@@ -56,7 +56,9 @@ def run_gdb(gdb: str, path: Path, *commands: str, symbols: Path | None = None) -
 
 def boot(path: Path, *words: str) -> subprocess.Popen[str]:
     command = [*CORRAL, "boot", "--gdb", f"unix:{path}", "--timeout", "280", *words]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_linux_from_its_first_instruction_to_its_shell(gdb: str, tmp_path: Path) -> None:
@@ -87,17 +89,17 @@ def test_linux_from_its_first_instruction_to_its_shell(gdb: str, tmp_path: Path)
 
 def test_tiny_guest_with_gdb(gdb: str, tmp_path: Path) -> None:
     """Registers and memory are written, and the guest goes by them; the end is told."""
-    path, symbols = tmp_path / "gdb", tiny_guest("debugged")
-    guest = boot(path, str(symbols))
+    # Without its symbols: a 32-bit file makes gdb take the whole machine for one of 32 bits.
+    path = tmp_path / "gdb"
+    guest = boot(path, str(tiny_guest("debugged")))
     told = run_gdb(
-        *(gdb, path, "break work", "continue", "info registers ebx rbx", "set $rbx = 1", "stepi 2"),
-        *("p *(int*)&result", "set {int}&result = 77", "p *(int*)&result", "p $xmm3.v4_int32", "set $xmm3.uint128 = 5"),
+        *(gdb, path, f"break *{GUEST['work']}", "continue", "p $rbx", "set $rbx = 1", "stepi 2"),
+        *(f"p *(int*){NUMBER}", f"set {{int}}{NUMBER} = 77", f"p *(int*){NUMBER}", "set $xmm3.uint128 = 5"),
         *("p $xmm3.v4_int32[0]", "delete", "continue"),
-        symbols=symbols,
     )
     guest.communicate(timeout=LONG)
-    assert "$1 = 1\n$2 = 77" in told, told
-    assert "$4 = 5" in told
+    assert "$1 = 5\n" in told, told
+    assert "$2 = 1\n$3 = 77\n$4 = 5" in told, told
     assert "exited normally" in told
     assert guest.returncode == 0
 
@@ -182,9 +184,8 @@ def test_hostile_packets_get_an_error_and_the_guest_lives(served: Served) -> Non
 
 
 def test_strangers_who_send_without_end_are_left(served: Served) -> None:
-    with served.connect() as connection, pytest.raises(OSError):  # noqa: PT011  (reset, or a broken pipe)
-        for _ in range(1000):
-            connection.sendall(b"$" + b"x" * 65536)
+    with served.connect() as connection, pytest.raises(OSError, match=r"reset|pipe"):
+        connection.sendall(b"$" + b"x" * (64 << 20))
     assert served.join().cause is Cause.RESET, "the guest runs on without gdb"
 
 
@@ -218,7 +219,7 @@ def test_interrupt(tmp_path: Path) -> None:
         data = b""
         while b"#" not in data:
             data += connection.recv(4096)
-        assert data == b"+$T02thread:1;#d5", data
+        assert data == b"+$T02thread:1;#d4", data
         assert ask(connection, b"g")
         connection.sendall(b"+$k#6b")
         served.join()
