@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from corral.guests import initramfs, kernel
+from corral.guests import debian, initramfs, kernel
 from tests.nested.host import NestedHost
 
 CORRAL = [sys.executable, "-m", "corral"]
@@ -72,3 +72,12 @@ def test_the_end_of_input_ends_the_guest(host: NestedHost) -> None:
     done = host.run([*CORRAL, "boot", kernel.get("small").path, "--timeout", "180"], timeout=240)
     assert done.status == 0, done.stdout + done.stderr
     assert "corral: init" in done.stdout
+
+
+def test_debugging(host: NestedHost) -> None:
+    """gdb on a Linux guest too. The emulator delivers steps alone, so all points are done by them here."""
+    debian.require_installed(["gdb"], "debugging a guest")
+    tests = ["tests/kvm/test_debugger.py", "tests/kvm/test_gdb.py"]
+    done = host.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], timeout=600)
+    assert done.status == 0, done.stdout[-3000:] + done.stderr
+    assert " passed" in done.stdout

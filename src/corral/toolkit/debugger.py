@@ -342,7 +342,7 @@ class _Side:
         self._vcpu = thread.vcpu
         self._native = thread.vcpu.native
         self._finishers: dict[int, CData] = {}
-        self._stepping = False
+        self._stepping = self._told = False
         self._ended = thread.ended
         thread.dispatch = self.dispatch
         thread.ended = self.ended
@@ -369,7 +369,7 @@ class _Side:
     def begin_step(self, control: int) -> None:
         """Of every exit is made sure that the guest does no more than that."""
         self.stopped_at = None
-        self._stepping = True
+        self._stepping, self._told = True, False
         self._vcpu.set_guest_debug(control)
         for reason in range(len(self._native.finish)):
             if self._native.finish[reason]:
@@ -405,7 +405,7 @@ class _Side:
             exits.dispatch(run, page, ports, mmio)
         if self._stepping and reason != lib.KVM_EXIT_INTR:
             # The next KVM_RUN completes the instruction, and the pause that is asked for here ends it.
-            self._stop(Why.STEP, self.rip(), None)
+            self._stepped()
 
     def _debug_exit(self, debug: CData) -> None:
         pc, dr6 = debug.pc, debug.dr6
@@ -416,7 +416,7 @@ class _Side:
             else:
                 self._inject(lib.KVM_GUESTDBG_INJECT_BP)
         elif self._stepping:
-            self._stop(Why.STEP, pc, None)
+            self._stepped()
         elif (point := self._debugger.in_register(dr6)) is not None:
             self._stop(Why.BREAKPOINT if point.kind.executes else Why.WATCHPOINT, pc, point)
         elif self._native.watches:
@@ -426,6 +426,12 @@ class _Side:
                 self._stop(Why.WATCHPOINT, pc, point)
         elif not dr6 & _DR6_STEP:
             self._inject(lib.KVM_GUESTDBG_INJECT_DB)
+
+    def _stepped(self) -> None:
+        """Once a step: some KVM tell of it after they have completed the instruction, too."""
+        if not self._told:
+            self._told = True
+            self._stop(Why.STEP, 0, None)
 
     def _stop(self, why: Why, rip: int, point: Point | None) -> None:
         if why is Why.BREAKPOINT:
