@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from corral.config import MachineConfig
 from corral.errors import ConfigError
 from corral.exits import Cause
+from corral.guests import kernel
 from corral.machine import Machine
 from corral.toolkit.breakpoints import Kind, Stop, Why, debug_registers
 from corral.toolkit.debugger import Debugger, GuestAddressError
@@ -169,3 +172,22 @@ def test_debug_registers() -> None:
     registers = debug_registers([write, execute])
     assert registers[:4] == (GUEST["result"], GUEST["work"], 0, 0)
     assert registers[7] == 0x600 | 0b1010 | 0xD << 16
+
+
+def test_the_documents_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first block of docs/research/breakpoints.md, with the kernel that is here, and its callback with that."""
+    text = (Path(__file__).parents[2] / "docs" / "research" / "breakpoints.md").read_text()
+    example, callbacks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    folder = Path(kernel.get("small").path).parent
+    monkeypatch.chdir(folder)
+    symbols = dict(line.split()[::-2] for line in (folder / "System.map").read_text().splitlines())
+    address = int(symbols["start_kernel"], 16)
+    example = re.sub(r"START_KERNEL = 0x\w+", f"START_KERNEL = {address}", example)
+    exec(example, {})
+    code, rip = capsys.readouterr().out.split()
+    assert not code.startswith("cc")
+    assert address < int(rip, 16) < address + 16
+    with machine("debugged") as vm, Debugger(vm) as debugger:
+        names = {"Kind": Kind, "debugger": debugger, "address": GUEST["work"]}
+        exec(callbacks, names)
+        assert names["calls"] == len(NUMBERS)
