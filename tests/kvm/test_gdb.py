@@ -210,6 +210,13 @@ def test_memory_is_shown_without_breakpoints(served: Served) -> None:
         assert ask(connection, b"vCont;c") == b"T05thread:1;watch:%x;" % NUMBER
 
 
+def test_a_guest_that_dies(tmp_path: Path) -> None:
+    served = Served(tmp_path / "gdb", "triple_fault")
+    with served.connect() as connection:
+        assert ask(connection, b"c") == b"X06"
+    assert served.join().cause is Cause.TRIPLE_FAULT
+
+
 def test_interrupt(tmp_path: Path) -> None:
     served = Served(tmp_path / "gdb", "spin")
     with served.connect() as connection:
@@ -230,6 +237,13 @@ def test_addresses_that_cannot_be(where: str) -> None:
     done = subprocess.run([*CORRAL, "boot", "--gdb", where, str(tiny_guest("reset"))], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "--gdb" in done.stderr
+
+
+def test_nothing_is_left_of_a_guest_that_cannot_be(tmp_path: Path) -> None:
+    words = ["boot", "--gdb", f"unix:{tmp_path}/gdb", "/dev/null"]
+    done = subprocess.run([*CORRAL, *words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_address_that_is_taken(tmp_path: Path) -> None:

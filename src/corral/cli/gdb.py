@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 
-from corral.toolkit.gdb_server import GdbServer, listen
+from corral.toolkit.gdb_server import GdbServer, listen, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,22 +18,27 @@ if TYPE_CHECKING:
 
 
 def watch(where: str, outer: Watch | None, notices: list[str]) -> Watch:
-    """Listens at `where`, and gives what boot.run() attaches to the machine, `outer` included."""
-    listener = listen(where)
+    """What boot.run() attaches to the machine, `outer` included. Raises ConfigError for what is no address."""
+    parse(where)
     target = where.removeprefix("unix:")
     notices.append(f"the guest waits for gdb: target remote {target}")
 
     @contextmanager
     def attach(machine: Machine) -> Iterator[None]:
-        import os
-
         with ExitStack() as stack:
-            stack.callback(listener.close)
+            listener = stack.enter_context(listen(where))
             if where.startswith("unix:"):
-                stack.callback(os.unlink, target)
+                stack.callback(_remove, target)
             if outer:
                 stack.enter_context(outer(machine))
             stack.enter_context(GdbServer(machine, listener))
             yield
 
     return attach
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:  # its owner was faster
+        pass

@@ -154,6 +154,8 @@ class Debugger:
 
     def begin_step(self, vcpu: int) -> None:
         """step() that finish() ends."""
+        if self._stops:
+            return  # that is told first
         side = self._sides[vcpu]
         side.begin_step(_ENABLE | self._step_flags)
         self._start()

@@ -19,24 +19,32 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 
 
-def listen(where: str) -> socket.socket:
-    """`unix:PATH`, `:PORT` on the loopback interface, or `ADDRESS:PORT`. Raises ConfigError, HostError."""
+def parse(where: str) -> str | tuple[str, int]:
+    """`unix:PATH`, `:PORT` on the loopback interface, or `ADDRESS:PORT`. Raises ConfigError."""
     kind, _, rest = where.partition(":")
+    if kind == "unix" and rest:
+        return rest
+    address, colon, port = where.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or not 0 < int(port[:6]) < 1 << 16:
+        raise ConfigError(f"--gdb {where!r} is no address; write it like :1234 or unix:/tmp/gdb")
+    return address or LOOPBACK, int(port)
+
+
+def listen(where: str) -> socket.socket:
+    """At what parse() takes. Raises ConfigError, HostError."""
+    address = parse(where)
     try:
-        if kind == "unix" and rest:
+        if isinstance(address, str):
             listener = socket.socket(socket.AF_UNIX)
             old = os.umask(0o177)  # whoever can connect owns the guest
             try:
-                listener.bind(rest)
+                listener.bind(address)
             finally:
                 os.umask(old)
         else:
-            address, colon, port = where.rpartition(":")
-            if not colon or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 1 << 16:
-                raise ConfigError(f"--gdb {where!r} is no address; write it like :1234 or unix:/tmp/gdb")
             listener = socket.socket(socket.AF_INET)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((address or LOOPBACK, int(port)))
+            listener.bind(address)
         listener.listen(1)
     except OSError as error:
         raise HostError(f"--gdb cannot listen at {where!r}: {error.strerror}; choose another address") from error
