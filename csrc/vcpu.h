@@ -16,6 +16,7 @@
 
 struct corral_vcpu;
 struct corral_assist;
+struct corral_watches;
 
 /* Completes one exit. 1: finished, enter the guest again; 0: Python shall have it; < 0: -errno. */
 typedef int (*corral_finisher)(struct corral_vcpu *v);
@@ -35,6 +36,7 @@ struct corral_vcpu {
     const struct corral_ram *ram;
     struct corral_assist *assist;
     struct corral_exit_ring *exit_ring; /* NULL: nobody looks. Changed only while the vCPU does not run */
+    struct corral_watches *watches;     /* NULL: nothing is watched. Likewise */
     pid_t tid;                          /* of the thread inside corral_vcpu_run, 0 when there is none; atomic */
 
     /* By exit reason; reasons past the end count as the last and always go to Python. */

@@ -6,6 +6,7 @@ struct corral_ram {
 
 struct corral_vcpu;
 struct corral_exit_ring;
+struct corral_watches;
 typedef int (*corral_finisher)(struct corral_vcpu *v);
 typedef _Bool (*corral_pio_op)(void *device, _Bool write, uint16_t offset, uint8_t size, uint32_t *value);
 
@@ -15,6 +16,7 @@ struct corral_vcpu {
     const struct corral_ram *ram;
     struct corral_assist *assist;
     struct corral_exit_ring *exit_ring;
+    struct corral_watches *watches;
     corral_finisher finish[64];
     uint64_t exits[64];
     uint64_t finished[64];

@@ -20,6 +20,7 @@ from corral.kvm.system import Kind
 from corral.memory import GuestMemory
 from corral.native import check, ffi, lib
 from corral.record import record
+from corral.threads import allocate_lock
 from corral.undo import Undo
 from corral.vcpu import VcpuThread
 
@@ -96,6 +97,8 @@ class Machine:
             VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended, plan.cpus[index].cpus if plan else ())
             for index, vcpu in enumerate(self.vcpus)
         ]
+        self.started = self._dismissed = False
+        self._starting = allocate_lock()
         undo.push(self.stop)
 
     @property
@@ -174,10 +177,14 @@ class Machine:
         return vcpu
 
     def start(self) -> None:
-        """Starts every vCPU; once."""
+        """Starts every vCPU; does nothing the second time. From any thread."""
         check("sigaction", lib.corral_kick_init())
-        for thread in self.threads:
-            thread.start()
+        with self._starting:
+            if self.started:
+                return
+            self.started = True
+            for thread in self.threads:
+                thread.start()
 
     def pause(self) -> None:
         """Returns when every vCPU is out of the guest and stays out, or has ended; from any state."""
@@ -220,10 +227,17 @@ class Machine:
             if thread.failure:
                 raise thread.failure
         ended = next((thread for thread in self.threads if thread.end), None)
+        if self._dismissed and ended is None:
+            return Outcome(Over.QUIT, status=self.status_port.status)
         if over is not Over.ENDED or ended is None or ended.end is None:
             return Outcome(over, status=self.status_port.status)
         end: GuestEnded = ended.end
         return Outcome(over, end.cause, end.detail, ended.index, self.status_port.status)
+
+    def dismiss(self) -> None:
+        """Ends run() from any thread, as a user does who quits."""
+        self._dismissed = True
+        os.eventfd_write(self._ended, 1)
 
     def close(self) -> None:
         """Stops the guest and gives everything back."""

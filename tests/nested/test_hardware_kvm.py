@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from corral.guests import initramfs, kernel
+from corral.guests import debian, initramfs, kernel
 from tests.nested.host import NestedHost
 
 CORRAL = [sys.executable, "-m", "corral"]
@@ -80,3 +80,12 @@ def test_no_output_is_lost_at_the_end(host: NestedHost, name: str) -> None:
     argv = [*CORRAL, "boot", kernel.get(name).path, "--timeout", "180", "--", "seq 1 3000"]
     done = host.run(argv, timeout=240)
     assert [str(number) for number in range(1, 3001)] == [line for line in done.stdout.split() if line.isdigit()][:3000]
+
+
+def test_debugging(host: NestedHost) -> None:
+    """gdb on a Linux guest too. The emulator delivers steps alone, so all points are done by them here."""
+    debian.require_installed(["gdb"], "debugging a guest")
+    tests = ["tests/kvm/test_debugger.py", "tests/kvm/test_gdb.py"]
+    done = host.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], timeout=600)
+    assert done.status == 0, done.stdout[-3000:] + done.stderr
+    assert " passed" in done.stdout

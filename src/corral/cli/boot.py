@@ -44,6 +44,7 @@ ends, and with it the guest.""",
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
+        Option("gdb", "WHERE", ":PORT (of the loopback interface) or unix:PATH; the guest waits there for gdb"),
         Option("stats", "", "at the end, what disks and console did, on standard error"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
@@ -92,6 +93,10 @@ def run(words: list[str], watch: Callable[[Machine], AbstractContextManager[obje
     # What is wrong with the command line is told before anything is fetched, built or written.
     notices: list[str] = []
     machine_alone = _machine_alone(arguments, notices)
+    if "gdb" in arguments.values:
+        from corral.cli import gdb
+
+        watch = gdb.watch(arguments.values["gdb"], watch, notices)
     acpi = _acpi(arguments)
     request = _request(arguments, machine_alone)
 

@@ -16,11 +16,12 @@ COMMAND = Command(
     summary="""\
   corral kernel build [NAME]   builds or fetches it, if it is not in the cache
   corral kernel path [NAME]    the file, for other tools; builds or fetches it first
+  corral kernel symbols NAME FILE  writes its symbols, an ELF file for gdb; NAME may be a kernel file
   corral kernel list           what there is
 
 NAME: small (for pagetable KVM, one CPU), small-smp, stock (the distribution's kernel for virtual machines),
 stock-generic (its kernel for every PC). Without NAME: what `corral boot` takes on this host.""",
-    operands=("ACTION", "NAME"),
+    operands=("ACTION", "NAME", "FILE"),
 )
 
 KNOWN = {**kernel.VARIANTS, **kernel.STOCK_METAPACKAGES}
@@ -34,8 +35,10 @@ def run(words: list[str]) -> int:
     action, *rest = arguments.operands
     if action == "list":
         return _list()
-    if action not in ("build", "path"):
-        raise ConfigError(f"corral kernel {action}: there are build, path and list; see corral kernel --help")
+    if action == "symbols":
+        return _symbols(rest)
+    if action not in ("build", "path") or len(rest) > 1:
+        raise ConfigError(f"corral kernel {action}: there are build, path, symbols and list; see corral kernel --help")
     name = rest[0] if rest else choose(host_kind(), cpus=1).name
     if name not in KNOWN:
         raise ConfigError(f"there is no kernel {name!r}; there are {', '.join(KNOWN)}")
@@ -43,6 +46,20 @@ def run(words: list[str]) -> int:
     with Progress() as progress:
         found = kernel.get(name, progress, refresh=action == "build")
     print(found.path)
+    return 0
+
+
+def _symbols(rest: list[str]) -> int:
+    from corral.toolkit import gdb_symbols
+
+    if len(rest) != 2:
+        raise ConfigError("corral kernel symbols wants a kernel and the file to write; see corral kernel --help")
+    path = rest[0]
+    if path in KNOWN:
+        with Progress() as progress:
+            path = kernel.get(path, progress).path
+    count = gdb_symbols.write(gdb_symbols.beside(path), rest[1])
+    print(f"{count} symbols")
     return 0
 
 

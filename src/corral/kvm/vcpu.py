@@ -115,6 +115,24 @@ class Vcpu:
             raise KvmError(f"KVM_GET_MSRS {index:#x}", errno.EINVAL, "this KVM does not have the MSR")
         return int(msrs.entries[0].data)
 
+    def set_guest_debug(self, control: int, registers: tuple[int, ...] = ()) -> None:
+        """`control` is KVM_GUESTDBG_ flags, `registers` DR0 to DR7, as far as given (api.rst, 4.87)."""
+        debug = ffi.new("struct kvm_guest_debug *")
+        debug.control = control
+        debug.arch.debugreg[0 : len(registers)] = registers
+        ioctl(self.fd, "KVM_SET_GUEST_DEBUG", debug)
+
+    def get_xsave(self) -> bytearray:
+        """The first 4,096 bytes of XSAVE's standard form: x87, SSE, AVX and what follows."""
+        xsave = ffi.new("struct kvm_xsave *")
+        ioctl(self.fd, "KVM_GET_XSAVE", xsave)
+        return bytearray(ffi.buffer(xsave.region))
+
+    def set_xsave(self, area: bytearray) -> None:
+        xsave = ffi.new("struct kvm_xsave *")
+        ffi.buffer(xsave.region)[:] = area
+        ioctl(self.fd, "KVM_SET_XSAVE", xsave)
+
     def get_lapic(self) -> CData:
         lapic = ffi.new("struct kvm_lapic_state *")
         ioctl(self.fd, "KVM_GET_LAPIC", lapic)

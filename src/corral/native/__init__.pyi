@@ -23,6 +23,7 @@ class Lib:
     corral_pio_constant: CData
     corral_uart_pio: CData
     corral_assist_finish: CData
+    corral_finish_watched: CData
     corral_virtio_irq_access: CData
     KVM_CREATE_VM: int
     KVM_IOEVENTFD_FLAG_DATAMATCH: int
@@ -35,6 +36,13 @@ class Lib:
     KVM_EXIT_INTERNAL_ERROR: int
     KVM_EXIT_SYSTEM_EVENT: int
     KVM_EXIT_DEBUG: int
+    KVM_GUESTDBG_ENABLE: int
+    KVM_GUESTDBG_SINGLESTEP: int
+    KVM_GUESTDBG_USE_SW_BP: int
+    KVM_GUESTDBG_USE_HW_BP: int
+    KVM_GUESTDBG_INJECT_DB: int
+    KVM_GUESTDBG_INJECT_BP: int
+    KVM_GUESTDBG_BLOCKIRQ: int
     KVM_EXIT_INTR: int
     def corral_ioctl(self, fd: int, request: int, argument: CData) -> int: ...
     def corral_vcpu_run(self, vcpu: CData) -> int: ...
