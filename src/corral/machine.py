@@ -87,7 +87,8 @@ class Machine:
         self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         undo.push(os.close, self._ended)
         self.threads = [
-            VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended) for index, vcpu in enumerate(self.vcpus)
+            VcpuThread(index, vcpu, self.ports, self.mmio_bus, self._vcpu_ended)
+            for index, vcpu in enumerate(self.vcpus)
         ]
         undo.push(self.stop)
 
@@ -101,7 +102,7 @@ class Machine:
         return acpi.write(self.memory, range(config.cpus), len(config.disks))
 
     def _create_devices(self, undo: Undo) -> None:
-        self.ports, self.mmio = Bus("port"), Bus("MMIO")
+        self.ports, self.mmio_bus = Bus("port"), Bus("MMIO")
         self.serial = Serial(self.vm.fd, layout.COM1_GSI)
         undo.push(self.serial.close)
         self.status_port = StatusPort()
@@ -134,7 +135,7 @@ class Machine:
         undo.push(transport.close)
         base = layout.virtio_mmio(index)
         transport.connect(self.vm, base)
-        self.mmio.claim(base, base + SIZE - 1, transport)
+        self.mmio_bus.claim(base, base + SIZE - 1, transport)
         self.virtio.append(transport)
         return disk
 

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corral.bus import Bus
+    from corral.exits import MutableBytes
     from corral.kvm.vcpu import Vcpu
+    from corral.native import CData
+
+    Dispatch = Callable[[CData, MutableBytes, Bus, Bus], None]
 
 
 class State(Enum):
@@ -39,7 +43,8 @@ class VcpuThread:
         self.failure: BaseException | None = None
         self._ports = ports
         self._mmio = mmio
-        self._ended = ended
+        self.ended = ended
+        self.dispatch: Dispatch = exits.dispatch  # changed only while the vCPU does not run
         self._changed = Condition()
         self._wanted = State.RUNNING
         self._started = False
@@ -93,8 +98,9 @@ class VcpuThread:
         try:
             run, run_page, page = self.vcpu.run, self.vcpu.run_page, self.vcpu.page
             while self._may_run():
+                dispatch = self.dispatch
                 while run():  # until kicked: whoever wants another state kicks
-                    exits.dispatch(run_page, page, self._ports, self._mmio)
+                    dispatch(run_page, page, self._ports, self._mmio)
         except exits.GuestEnded as end:
             self.end = end
         except KvmError as error:
@@ -103,7 +109,7 @@ class VcpuThread:
             self.failure = error
             final = State.FAILED
         if self.end or self.failure:
-            self._ended(self)  # while stop() still waits: whoever stopped the thread may take away what this needs
+            self.ended(self)  # while stop() still waits: whoever stopped the thread may take away what this needs
         with self._changed:
             self._wanted = State.STOPPED
             self.state = final
