@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    Bytes = bytes  # which Place has a method of that name
-
     from corral.memory import GuestMemory
     from corral.toolkit.page_walk import Step
     from corral.toolkit.register_access import Registers
+
+    Bytes = bytes  # which Place has a method of that name
 
 _LONGEST_STRING = 4096
 _WINDOW = 1 << 20  # bytes that search() looks at at once

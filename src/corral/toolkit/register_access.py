@@ -38,15 +38,15 @@ class Registers:
     """Each access is a call to KVM. An unknown name raises AttributeError, a vCPU that runs ConfigError, and a value
     that KVM refuses KvmError."""
 
-    def __init__(self, thread: VcpuThread, begun: Callable[[], bool]) -> None:
+    def __init__(self, thread: VcpuThread, free: Callable[[], bool]) -> None:
         object.__setattr__(self, "_thread", thread)
-        object.__setattr__(self, "_begun", begun)
+        object.__setattr__(self, "_free", free)
 
     _thread: VcpuThread
-    _begun: Callable[[], bool]
+    _free: Callable[[], bool]
 
     def vcpu(self) -> Vcpu:
-        if self._begun() and self._thread.state in (State.CREATED, State.RUNNING):
+        if self._free() and self._thread.state not in (State.STOPPED, State.FAILED):
             raise ConfigError(f"vCPU {self._thread.index} runs: its registers are there after pause()")
         return self._thread.vcpu
 

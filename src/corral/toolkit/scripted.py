@@ -15,7 +15,7 @@ import re
 import select
 import time
 
-from corral.console import Console, Over
+from corral.console import Over
 from corral.errors import ConfigError, GuestError, GuestTimeout
 from corral.machine import Machine, Outcome
 from corral.record import record
@@ -87,7 +87,7 @@ class ScriptedMachine(Machine):
 
     @property
     def running(self) -> bool:
-        return self._begun and any(thread.state in (State.CREATED, State.RUNNING) for thread in self.threads)
+        return self._free and any(thread.state not in (State.STOPPED, State.FAILED) for thread in self.threads)
 
     def run_until(
         self,
@@ -157,10 +157,6 @@ class ScriptedMachine(Machine):
             return Outcome(Over.QUIT, status=self.status_port.status)
         return Outcome(Over.ENDED, ended.end.cause, ended.end.detail, ended.index, self.status_port.status)
 
-    def run(self, console: Console | None = None, timeout: float | None = None) -> Outcome:
-        self._begun = True
-        return super().run(console, timeout)
-
     def _serve(self, deadline: float | None, most: float | None) -> None:
         """Until there is output, an end, a hit of an exit hook, or for `most` seconds."""
         limits = [] if most is None else [most]
@@ -192,7 +188,7 @@ class ScriptedMachine(Machine):
 
     def regs_of(self, vcpu: int) -> Registers:
         """`regs` is that of vCPU 0."""
-        return Registers(self.threads[vcpu], lambda: self._begun)
+        return Registers(self.threads[vcpu], lambda: self._free)
 
     def mem_of(self, vcpu: int) -> Linear:
         """Memory as this vCPU's page tables have it; `mem` is that of vCPU 0."""
