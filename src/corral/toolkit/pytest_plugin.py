@@ -68,7 +68,8 @@ def _kept(
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     report = yield
     if report.when == "call" and report.failed:
-        for index, machine in enumerate(item.stash.setdefault(_machines, [])):
+        machines = item.stash.setdefault(_machines, [])
+        for index, machine in enumerate(machines):
             said = machine.console.output[-_SHOWN:].decode("utf-8", "replace")
             report.sections.append((f"Guest {index}'s console", said))
     return report

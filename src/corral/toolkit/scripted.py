@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from corral.chassis import Chassis
     from corral.config import MachineConfig
+    from corral.undo import Undo
     from corral.vcpu import VcpuThread
 
     Device = TypeVar("Device")
@@ -55,12 +55,12 @@ class ScriptedMachine(Machine):
     A guest that ends stops all its vCPUs, and everything can be looked at until close().
     """
 
-    def __init__(self, config: MachineConfig, chassis: Chassis | None = None) -> None:
-        super().__init__(config, chassis)
-        self._begun = self._free = False
+    def _build(self, config: MachineConfig, undo: Undo) -> None:
+        super()._build(config, undo)
+        self._begun = self._free = False  # `_free`: let run, whether or not it does
         self._hit = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._undo.push(os.close, self._hit)
-        self._undo.push(self.stop)  # before that descriptor is closed
+        undo.push(os.close, self._hit)
+        undo.push(self.stop)  # before that descriptor is closed
         self.console = Conversation(self)
         self.phys = Physical(self.memory)
         self.mem = self.mem_of(0)
@@ -164,7 +164,10 @@ class ScriptedMachine(Machine):
             limits.append(max(0.0, deadline - time.monotonic()))
         if self.console.offer():
             limits.append(POLL)
-        select.select([self.serial.fileno(), self._ended, self._hit], [], [], min(limits, default=None))
+        poll = select.poll()
+        for descriptor in (self.serial.fileno(), self._ended, self._hit):
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(min(limits) * 1000 if limits else None)
         self.console.drain()
 
     @property
