@@ -50,9 +50,11 @@ class Conversation:
     def find(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
         """In what is there; the next search begins after it."""
         with self._lock:
-            match = pattern.search(bytes(self._said[self._found :]))
-            if match:
-                self._found += match.end()
+            if not pattern.search(self._said, self._found):
+                return None
+            match = pattern.search(bytes(self._said), self._found)  # a match looks into its text later, too
+            assert match
+            self._found = match.end()
             return match
 
     def drain(self) -> bool:
