@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import subprocess
 import sys
 import traceback
@@ -15,6 +16,7 @@ from corral import Machine, MachineConfig
 from corral.errors import ConfigError, GuestError, GuestTimeout, KvmError
 from corral.exits import Cause
 from corral.memory import GuestMemoryError
+from corral.native import ffi
 from corral.vcpu import State
 from tests.support.tiny_guests import tiny_guest
 
@@ -224,6 +226,24 @@ def test_what_inject_refuses() -> None:
         for wrong in ({}, {"line": 24}, {"vector": 15}, {"nmi": True, "line": 1}, {"nmi": True, "vcpu": 1}):
             with pytest.raises(ConfigError):
                 vm.inject(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_vector_arrives_where_the_local_apic_is_enabled(enabled: bool) -> None:
+    with machine("ticket") as vm:
+        vm.mmio(range(0xD1000000, 0xD1000008))(lambda offset, size, value: 0)
+        vm.run_until("aaaa", timeout=10)
+        if enabled:
+            lapic = vm.vcpus[0].get_lapic()
+            ffi.buffer(lapic)[0xF0:0xF4] = struct.pack("<I", 0x1FF)  # the spurious interrupt vector register
+            vm.vcpus[0].set_lapic(lapic)
+        vm.inject(vector=0x25)
+        if enabled:
+            assert vm.wait(10).cause is Cause.RESET
+            assert vm.console.output == b"aaaa!"
+        else:
+            with pytest.raises(GuestTimeout):
+                vm.wait(0.2)
 
 
 def test_an_nmi_without_a_handler_ends_a_guest() -> None:
