@@ -200,3 +200,10 @@ struct kvm_run {
     } internal;
     ...;
 };
+
+#define KVM_SIGNAL_MSI ...
+
+struct kvm_msi {
+    uint32_t address_lo, address_hi, data, flags;
+    ...;
+};

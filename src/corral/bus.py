@@ -22,8 +22,8 @@ class Bus:
     def __init__(self, name: str) -> None:
         self.name = name
         self.unclaimed = 0
-        self._firsts: list[int] = []
-        self._ranges: list[tuple[int, int, int, Device]] = []
+        # One value, replaced as a whole: vCPUs may look while a device is put in.
+        self._table: tuple[list[int], list[tuple[int, int, int, Device]]] = ([], [])
 
     def claim(self, first: int, last: int, device: Device, offset: int = 0) -> None:
         """Gives addresses first..last, both included, to `device`, which sees `first` as `offset`.
@@ -32,11 +32,12 @@ class Bus:
         """
         if last < first:
             raise ValueError(f"{self.name} range {first:#x}-{last:#x} is empty")
-        at = bisect_right(self._firsts, first)
-        if (at and self._ranges[at - 1][1] >= first) or (at < len(self._ranges) and self._ranges[at][0] <= last):
+        firsts, ranges = self._table
+        at = bisect_right(firsts, first)
+        if (at and ranges[at - 1][1] >= first) or (at < len(ranges) and ranges[at][0] <= last):
             raise ValueError(f"{self.name} range {first:#x}-{last:#x} overlaps one that is claimed")
-        self._firsts.insert(at, first)
-        self._ranges.insert(at, (first, last, first - offset, device))
+        new = (first, last, first - offset, device)
+        self._table = ([*firsts[:at], first, *firsts[at:]], [*ranges[:at], new, *ranges[at:]])
 
     def read(self, address: int, size: int) -> int:
         """The value at an address that a guest chose, masked to `size` bytes."""
@@ -55,9 +56,10 @@ class Bus:
 
     def _find(self, address: int, size: int) -> tuple[int, Device] | None:
         """Offset and device, None when the access is not wholly inside one range."""
-        at = bisect_right(self._firsts, address) - 1
+        firsts, ranges = self._table
+        at = bisect_right(firsts, address) - 1
         if at >= 0:
-            _, last, base, device = self._ranges[at]
+            _, last, base, device = ranges[at]
             if address + size - 1 <= last:
                 return address - base, device
         self.unclaimed += 1

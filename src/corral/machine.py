@@ -94,7 +94,7 @@ class Machine:
         self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         undo.push(os.close, self._ended)
         self.threads = [
-            VcpuThread(index, vcpu, self.ports, self.mmio, self._vcpu_ended, plan.cpus[index].cpus if plan else ())
+            VcpuThread(index, vcpu, self.ports, self.mmio_bus, self._vcpu_ended, plan.cpus[index].cpus if plan else ())
             for index, vcpu in enumerate(self.vcpus)
         ]
         self.started = self._dismissed = False
@@ -121,7 +121,7 @@ class Machine:
         return acpi.write(self.memory, ids, len(config.disks), nodes)
 
     def _create_devices(self, undo: Undo) -> None:
-        self.ports, self.mmio = Bus("port"), Bus("MMIO")
+        self.ports, self.mmio_bus = Bus("port"), Bus("MMIO")
         self.serial = Serial(self.vm.fd, layout.COM1_GSI)
         undo.push(self.serial.close)
         self.status_port = StatusPort()
@@ -154,7 +154,7 @@ class Machine:
         undo.push(transport.close)
         base = layout.virtio_mmio(index)
         transport.connect(self.vm, base)
-        self.mmio.claim(base, base + SIZE - 1, transport)
+        self.mmio_bus.claim(base, base + SIZE - 1, transport)
         self.virtio.append(transport)
         return disk
 

@@ -67,10 +67,13 @@ class GuestMemory:
         )
 
     def close(self) -> None:
-        """Unmaps. Every view() must be released before, every vCPU closed."""
+        """Unmaps, after every vCPU is closed; when somebody holds a view() still, with the last of those."""
         ffi.release(self._pointer)
-        self._view.release()
-        self._map.close()
+        try:
+            self._view.release()
+            self._map.close()
+        except BufferError:
+            pass
 
     @property
     def regions(self) -> list[tuple[int, int]]:

@@ -38,6 +38,13 @@ def test_machines(host: NestedHost) -> None:
     assert " passed" in done.stdout
 
 
+def test_machines_that_a_script_drives(host: NestedHost) -> None:
+    """Those of Linux too: the distribution's kernel here, whose console and memory a script reads."""
+    done = host.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/kvm/test_scripted.py"], 600)
+    assert done.status == 0, done.stdout[-3000:] + done.stderr
+    assert " passed" in done.stdout
+
+
 @pytest.fixture(scope="session", autouse=True)
 def made_outside() -> None:
     """What needs a network or a compiler is made on the real host, before the nested one sees its files."""

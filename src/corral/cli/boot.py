@@ -159,6 +159,15 @@ def _boot(
             return _conclude(outcome, machine, arguments, timeout, tail)
 
 
+def configure(words: list[str]) -> MachineConfig | None:
+    """The machine that a command line asks for, without running it; None when it asks for help."""
+    arguments = parse(COMMAND, words)
+    if arguments is None:
+        return None
+    notices: list[str] = []  # a script has not asked for them
+    return _with_kernel(arguments, _machine_alone(arguments, notices), _acpi(arguments), notices)
+
+
 def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
     """The machine that was asked for, without its kernel."""
     values = arguments.values

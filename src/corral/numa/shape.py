@@ -40,8 +40,9 @@ def shaped(
 
 
 def _as_the_host(host: Host, nodes: Sequence[int], where: Sequence[tuple[int, ...]]) -> tuple[PlannedCpu, ...]:
-    """Without the holes. Linux wants caches and siblings within one node, so a node's border divides both. Of nodes that
-    the host has not got it divides packages too: Linux takes an old AMD's package for what shares a cache."""
+    """Without the holes. Linux wants caches and siblings within one node, so a node's border divides both. That of a
+    node that the host has not got divides packages too: Linux takes an old AMD's package for what shares a cache.
+    """
     by_id = {cpu.id: cpu for cpu in host.cpus}
     guests_nodes: dict[int, set[int]] = {}
     for node, cpus in zip(nodes, where, strict=True):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from corral.memory import GuestMemoryError
+from corral.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from corral.memory import GuestMemory
     from corral.native import CData
 
@@ -37,17 +40,38 @@ def translate(memory: GuestMemory, sregs: CData, linear: int) -> int | None:
     return gpa
 
 
-def _walk(memory: GuestMemory, sregs: CData, linear: int) -> int | None:
+@record(frozen=True)
+class Step:
+    """An entry of a table: where it is, what it holds. `maps` of the last: the guest physical address,
+    if it is present."""
+
+    table: str
+    gpa: int
+    value: int
+    maps: int | None = None
+
+
+def steps(memory: GuestMemory, sregs: CData, linear: int) -> Iterator[Step]:
+    """The walk, until an entry that is not present, maps a page, or is not in RAM. Nothing without 4 or 5 levels."""
+    if not sregs.cr0 & CR0_PG or not sregs.efer & EFER_LMA:
+        return
     table = sregs.cr3 & ADDRESS
     for shift in range(48 if sregs.cr4 & CR4_LA57 else 39, 11, -9):
+        gpa = table + (linear >> shift & 511) * 8
         try:
-            entry = int.from_bytes(memory.read(table + (linear >> shift & 511) * 8, 8), "little")
+            entry = int.from_bytes(memory.read(gpa, 8), "little")
         except GuestMemoryError:
-            return None
-        if not entry & PRESENT:
-            return None
-        if shift == 12 or (entry & LARGE and shift <= 30):
-            offset = (1 << shift) - 1
-            return entry & ADDRESS & ~offset | linear & offset
+            return
+        leaf = bool(entry & PRESENT) and (shift == 12 or bool(entry & LARGE and shift <= 30))
+        offset = (1 << shift) - 1
+        yield Step(_NAMES[shift], gpa, entry, entry & ADDRESS & ~offset | linear & offset if leaf else None)
+        if leaf or not entry & PRESENT:
+            return
         table = entry & ADDRESS
-    return None
+
+
+_NAMES = {48: "PML5", 39: "PML4", 30: "PDPT", 21: "PD", 12: "PT"}
+
+
+def _walk(memory: GuestMemory, sregs: CData, linear: int) -> int | None:
+    return next((step.maps for step in steps(memory, sregs, linear) if step.maps is not None), None)

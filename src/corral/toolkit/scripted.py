@@ -1,0 +1,224 @@
+"""A machine that a script drives: run it until something happens, look into it, change it, go on.
+
+    with Machine(MachineConfig(kernel="vmlinux")) as vm:
+        vm.run_until("login: ", timeout=60)
+        print(hex(vm.regs.rip), vm.mem[vm.regs.rsp].u64)
+        vm.console.send("root\n")
+
+docs/research/python.md has the whole of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import time
+
+from corral.console import Over
+from corral.errors import ConfigError, GuestError, GuestTimeout
+from corral.machine import Machine, Outcome
+from corral.record import record
+from corral.toolkit import interrupts, live_devices
+from corral.toolkit.conversation import Conversation
+from corral.toolkit.exit_hook import Exit, ExitHook
+from corral.toolkit.memory_access import Linear, Physical
+from corral.toolkit.register_access import Registers
+from corral.vcpu import State
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from corral.config import MachineConfig
+    from corral.undo import Undo
+    from corral.vcpu import VcpuThread
+
+    Device = TypeVar("Device")
+
+POLL = 0.01  # seconds between two looks at a condition
+
+
+@record(frozen=True)
+class Reached:
+    """What run_until() stopped for: one of the three. `exit` has been handled, and its instruction is over."""
+
+    match: re.Match[bytes] | None = None
+    exit: Exit | None = None
+    condition: bool = False
+
+
+class ScriptedMachine(Machine):
+    """`corral.Machine`. Methods are for one thread at a time; a device may call inject() on any.
+
+    A guest that ends stops all its vCPUs, and everything can be looked at until close().
+    """
+
+    def _build(self, config: MachineConfig, undo: Undo) -> None:
+        super()._build(config, undo)
+        self._begun = self._free = False  # `_free`: let run, whether or not it does
+        self._hit = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        undo.push(os.close, self._hit)
+        undo.push(self.stop)  # before that descriptor is closed
+        self.console = Conversation(self)
+        self.phys = Physical(self.memory)
+        self.mem = self.mem_of(0)
+        self.regs = self.regs_of(0)
+
+    # Running.
+
+    def start(self) -> None:
+        self._begun = self._free = True
+        super().start()
+
+    def resume(self) -> None:
+        """Lets the guest run and returns; starts it if need be. Nobody reads its console meanwhile: it waits."""
+        if self._begun:
+            self._free = True
+            super().resume()
+        else:
+            self.start()
+
+    def pause(self) -> None:
+        self._free = False
+        if self._begun:
+            super().pause()
+
+    @property
+    def running(self) -> bool:
+        return self._free and any(thread.state not in (State.STOPPED, State.FAILED) for thread in self.threads)
+
+    def run_until(
+        self,
+        text: str | bytes | re.Pattern[bytes] | None = None,
+        timeout: float | None = None,
+        *,
+        exit: Callable[[Exit], object] | None = None,
+        condition: Callable[[ScriptedMachine], object] | None = None,
+    ) -> Reached:
+        """Runs the guest until one of these is so, and pauses it.
+
+        `text`: the console says this, past what an earlier call has found. `exit`: true of an exit of any vCPU; it is
+        asked on that vCPU's thread for every exit, those that C finishes too. `condition`: true of the machine, which
+        is paused and asked each 10 ms. `timeout` in seconds.
+
+        Raises GuestTimeout; GuestError when the guest ends before; what a device, `exit` or `condition` raised. The
+        guest is paused, or over, in any case.
+        """
+        if text is None and exit is None and condition is None:
+            raise ConfigError("run_until() needs a text, an exit or a condition; wait() runs to the end")
+        pattern = None if text is None else _pattern(text)
+        wanted = " or ".join(
+            name for name, given in ((repr(text), text), ("the exit", exit), ("the condition", condition)) if given
+        )
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self.pause()
+        hook = None if exit is None else ExitHook(self, exit, self._hit)
+        try:
+            while True:
+                if pattern and (match := self.console.find(pattern)):
+                    return Reached(match=match)
+                if condition:
+                    self.pause()
+                    if condition(self):
+                        return Reached(condition=True)
+                if hook and hook.found:
+                    return Reached(exit=hook.found)
+                self._raise_failure()
+                if self._over and not self.console.drain():
+                    raise GuestError(f"the guest ended before {wanted} came: {self._end()}; {self.console.last}")
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise GuestTimeout(f"{wanted} did not come within {timeout:g} s; {self.console.last}")
+                if not self._free:
+                    self.resume()
+                self._serve(deadline, POLL if condition else None)
+        finally:
+            self.pause()
+            self.console.drain()
+            if hook:
+                hook.close()
+
+    def wait(self, timeout: float | None = None) -> Outcome:
+        """Runs the guest to its end. Raises GuestTimeout, and what a device failed with."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self.resume()
+        while not self._over:
+            if deadline is not None and time.monotonic() >= deadline:
+                self.pause()
+                raise GuestTimeout(f"the guest did not end within {timeout:g} s; {self.console.last}")
+            self._serve(deadline, None)
+        self.pause()
+        while self.console.drain():
+            pass
+        self._raise_failure()
+        ended = next((thread for thread in self.threads if thread.end), None)
+        if ended is None or ended.end is None:
+            return Outcome(Over.QUIT, status=self.status_port.status)
+        return Outcome(Over.ENDED, ended.end.cause, ended.end.detail, ended.index, self.status_port.status)
+
+    def _serve(self, deadline: float | None, most: float | None) -> None:
+        """Until there is output, an end, a hit of an exit hook, or for `most` seconds."""
+        limits = [] if most is None else [most]
+        if deadline is not None:
+            limits.append(max(0.0, deadline - time.monotonic()))
+        if self.console.offer():
+            limits.append(POLL)
+        poll = select.poll()
+        for descriptor in (self.serial.fileno(), self._ended, self._hit):
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(min(limits) * 1000 if limits else None)
+        self.console.drain()
+
+    @property
+    def _over(self) -> bool:
+        return any(thread.end or thread.failure for thread in self.threads)
+
+    def _end(self) -> str:
+        return next((str(thread.end) for thread in self.threads if thread.end), "it was stopped")
+
+    def _raise_failure(self) -> None:
+        failure = next((thread.failure for thread in self.threads if thread.failure), None)
+        if failure:
+            raise failure
+
+    def _vcpu_ended(self, thread: VcpuThread) -> None:
+        for other in self.threads:
+            other.request_pause()
+        super()._vcpu_ended(thread)
+
+    # Looking and changing.
+
+    def regs_of(self, vcpu: int) -> Registers:
+        """`regs` is that of vCPU 0."""
+        return Registers(self.threads[vcpu], lambda: self._free)
+
+    def mem_of(self, vcpu: int) -> Linear:
+        """Memory as this vCPU's page tables have it; `mem` is that of vCPU 0."""
+        return Linear(self.memory, self.regs_of(vcpu))
+
+    def inject(self, *, vector: int | None = None, line: int | None = None, nmi: bool = False, vcpu: int = 0) -> None:
+        """One interrupt: a `vector` (16 to 255) or an NMI to a vCPU's local APIC, or an edge on an interrupt `line`
+        (0 to 23). A guest that has not enabled its APIC takes no vector. Raises ConfigError."""
+        if (vector is not None) + (line is not None) + nmi != 1:
+            raise ConfigError("inject() takes one of vector=, line= and nmi=True")
+        if line is not None:
+            interrupts.edge(self.vm, line)
+        else:
+            interrupts.message(self.vm, len(self.vcpus), vcpu, vector)
+
+    # Devices.
+
+    def mmio(self, where: range | int) -> Callable[[Device], Device]:
+        """A decorator: this class, object or function answers these guest physical addresses (live_devices.py)."""
+        return live_devices.decorator(self.mmio_bus, where, live_devices.mmio_taken(self))
+
+    def pio(self, where: range | int) -> Callable[[Device], Device]:
+        """The same for I/O ports."""
+        return live_devices.decorator(self.ports, where, live_devices.pio_taken())
+
+
+def _pattern(text: str | bytes | re.Pattern[bytes]) -> re.Pattern[bytes]:
+    if isinstance(text, re.Pattern):
+        return text
+    return re.compile(re.escape(text.encode() if isinstance(text, str) else text))
