@@ -165,7 +165,14 @@ def configure(words: list[str]) -> MachineConfig | None:
     if arguments is None:
         return None
     notices: list[str] = []  # a script has not asked for them
-    return _with_kernel(arguments, _machine_alone(arguments, notices), _acpi(arguments), notices)
+    machine = _machine_alone(arguments, notices)
+    request, plan = _request(arguments, machine), None
+    if request is not None:  # its CPUs are not claimed: a script takes a corral.numa.claims.Claims for that
+        from corral.numa.host import read
+        from corral.numa.placement import place
+
+        plan = place(read(), request)
+    return _with_kernel(arguments, machine, _acpi(arguments), plan, notices)
 
 
 def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
