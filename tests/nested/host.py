@@ -31,7 +31,7 @@ APPEND = "console=ttyS0 loglevel=5 mitigations=off nokaslr tsc=reliable no_timer
 
 
 class HostDied(HostError):
-    """The emulated machine's own kernel panicked, or QEMU ended."""
+    """The emulated machine's own kernel panicked, or QEMU ended, or nothing came from either any more."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class NestedHost:
     ) -> Completed:
         """Runs a command in the host, in this folder (or `cwd`) with this environment (and `env`).
 
-        `live` copies its output to this process's as it comes. Raises HostError when `timeout` seconds are over or
+        `live` copies its output to this process's as it comes. Raises HostDied when `timeout` seconds are over or
         the host dies: it is of no use afterwards.
         """
         self._count += 1
@@ -148,7 +148,12 @@ class NestedHost:
             self._line.sendall(f"{number}\n".encode())
         except BrokenPipeError:
             raise HostDied(f"the nested host died: {self._complaint()}") from None
-        answer = self._expect(number, timeout, (number, sys.stdout, sys.stderr) if live else None)
+        try:
+            answer = self._expect(number, timeout, (number, sys.stdout, sys.stderr) if live else None)
+        except HostError as error:
+            said = self._file(number, "stdout")
+            words = said.read_text(errors="replace")[-500:] if said.exists() else ""
+            raise HostDied(f"{error}; the command's last words: {words}") from None
         stdout, stderr = (self._file(number, kind).read_text(errors="replace") for kind in ("stdout", "stderr"))
         return Completed(int(answer.split()[1]), stdout, stderr)
 

@@ -33,14 +33,14 @@ def test_commands_have_their_own_output_and_status(host: NestedHost) -> None:
 def test_machines(host: NestedHost) -> None:
     """Leaks over a thousand rounds are looked for on the real host only: an emulated one takes minutes for them."""
     tests = ["tests/kvm/test_machine.py", "tests/kvm/test_smp.py", "tests/kvm/test_boot_protocols.py"]
-    done = host.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], timeout=600)
+    done = host.run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *tests], timeout=300)
     assert done.status == 0, done.stdout[-3000:] + done.stderr
     assert " passed" in done.stdout
 
 
 def test_machines_that_a_script_drives(host: NestedHost) -> None:
     """Those of Linux too: the distribution's kernel here, whose console and memory a script reads."""
-    done = host.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/kvm/test_scripted.py"], 600)
+    done = host.run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "tests/kvm/test_scripted.py"], 300)
     assert done.status == 0, done.stdout[-3000:] + done.stderr
     assert " passed" in done.stdout
 
@@ -70,7 +70,7 @@ def test_the_small_kernel(host: NestedHost, cpus: int) -> None:
 
 def test_disks(host: NestedHost) -> None:
     tests = ["tests/kvm/test_disks.py"]
-    done = host.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], timeout=600)
+    done = host.run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *tests], timeout=300)
     assert done.status == 0, done.stdout[-3000:] + done.stderr
     assert " passed" in done.stdout
 
@@ -93,6 +93,6 @@ def test_debugging(host: NestedHost) -> None:
     """gdb on a Linux guest too. The emulator delivers steps alone, so all points are done by them here."""
     debian.require_installed(["gdb"], "debugging a guest")
     tests = ["tests/kvm/test_debugger.py", "tests/kvm/test_gdb.py"]
-    done = host.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], timeout=600)
+    done = host.run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *tests], timeout=300)
     assert done.status == 0, done.stdout[-3000:] + done.stderr
     assert " passed" in done.stdout
