@@ -26,7 +26,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
         pyfuncitem.obj(**arguments)
     except HostDied as died:
         _deaths.append(f"{pyfuncitem.nodeid}: {died}")
-        arguments["host"].restart()
+        next(value for value in arguments.values() if isinstance(value, NestedHost)).restart()
         pyfuncitem.obj(**arguments)
     return True
 
