@@ -20,6 +20,7 @@ from corral.console import Console
 from corral.errors import ConfigError
 from corral.native import ffi, lib
 from corral.threads import allocate_lock
+from corral.toolkit import finishers
 from corral.toolkit.breakpoints import DEBUG_REGISTERS, INT3, Kind, Point, Stop, Why, debug_registers
 from corral.toolkit.host_debugging import of_host
 from corral.toolkit.page_walk import translate
@@ -68,14 +69,17 @@ class Debugger:
         self._sides = [_Side(self, thread) for thread in machine.threads]
 
     def close(self) -> None:
+        self.detach()
+        if self.machine.started:
+            self.machine.resume()
+
+    def detach(self) -> None:
+        """close() of a machine that shall stay paused."""
         self.pause()
-        self._disarm()
         self.points.clear()
         for side in self._sides:
             side.detach()
         os.close(self._event)
-        if self.machine.started:
-            self.machine.resume()
 
     def __enter__(self) -> Debugger:
         return self
@@ -90,7 +94,7 @@ class Debugger:
         point = Point(kind, address, size, callback)
         if kind is Kind.SOFTWARE:
             point.gpa = self.locate(address)
-        elif kind not in self._patched_or_stepped() and len(self._in_registers()) == DEBUG_REGISTERS:
+        elif kind not in self._patched_or_stepped() and not self.registers_left:
             raise ConfigError("all four debug registers are in use; remove a point, or take a software breakpoint")
         elif kind is Kind.ACCESS and not self._host.data:
             raise ConfigError("this host's KVM does not tell of loads; watch for writes")
@@ -119,16 +123,23 @@ class Debugger:
 
     def go(self) -> None:
         """Begins to run; wait() ends it."""
+        if self.ready():
+            self._start()
+            self.machine.resume()
+
+    def ready(self) -> bool:
+        """Puts the points in, for whoever lets the machine run by himself and calls finish(). False: there is a stop
+        to be told of first."""
         if self._stops or any(thread.end for thread in self.machine.threads):
-            return
+            return False
         for side in self._sides:
             if side.stopped_at is not None and side.stopped_at == side.rip():
                 self._step_over(side)  # over the breakpoint that it is at
                 if self._stops:
-                    return
+                    return False
         self._arm()
-        self._start()
-        self.machine.resume()
+        self.has_run = True
+        return True
 
     def wait(self, timeout: float | None = None, console: Console | None = None) -> Stop:
         """Waits for a stop and stops all. Raises what a device or the VMM failed with."""
@@ -137,7 +148,11 @@ class Debugger:
         (console or Console()).serve(self.machine.serial, self._event, timeout)
         return self.finish()
 
-    def poll(self, timeout: float) -> bool:
+    def fileno(self) -> int:
+        """Readable when something stopped the guest."""
+        return self._event
+
+    def poll(self, timeout: float | None) -> bool:
         """Whether something stopped the guest, within `timeout` seconds. For whoever does not serve the console."""
         return bool(select.select([self._event], [], [], timeout)[0]) or any(t.end for t in self.machine.threads)
 
@@ -168,7 +183,7 @@ class Debugger:
     def pause(self) -> None:
         """Returns when all vCPUs are stopped and memory is as the guest knows it."""
         self.machine.pause()
-        self._disarm()
+        self.disarm()
 
     # Looking. The guest is stopped.
 
@@ -248,6 +263,11 @@ class Debugger:
     def registers(self) -> tuple[int, ...]:
         return debug_registers(self._in_registers())
 
+    @property
+    def registers_left(self) -> int:
+        """How many more debug registers there are for points."""
+        return DEBUG_REGISTERS - len(self._in_registers())
+
     def _in_registers(self) -> list[Point]:
         return [point for point in self.points if point.kind not in self._patched_or_stepped()]
 
@@ -305,7 +325,8 @@ class Debugger:
             watch.old[0 : point.size] = memory.read(gpa, point.size)
         return watches
 
-    def _disarm(self) -> None:
+    def disarm(self) -> None:
+        """Takes the points out, of a machine that is paused; those that are out already too."""
         while self._soft:
             gpa, byte = self._soft.popitem()
             if self.machine.memory.read(gpa, 1) == INT3:  # the guest may have written there
@@ -343,7 +364,8 @@ class _Side:
         self._debugger = debugger
         self._vcpu = thread.vcpu
         self._native = thread.vcpu.native
-        self._finishers: dict[int, CData] = {}
+        self._finishers = finishers.of(thread.vcpu)
+        self._taken: set[int] = set()
         self._stepping = self._told = False
         self._ended = thread.ended
         thread.dispatch = self.dispatch
@@ -362,7 +384,7 @@ class _Side:
         self.stopped_at = None
         self._vcpu.set_guest_debug(debugger.control(), debugger.registers())
         if debugger.assisted and any(point.kind is Kind.SOFTWARE for point in debugger.points):
-            self._unfinish(lib.KVM_EXIT_INTERNAL_ERROR)
+            self._take(lib.KVM_EXIT_INTERNAL_ERROR)
         if watches:
             self._watches = watches  # keeps it alive: C has its address only
             self._native.watches = watches
@@ -374,17 +396,15 @@ class _Side:
         self._stepping, self._told = True, False
         self._vcpu.set_guest_debug(control)
         for reason in range(len(self._native.finish)):
-            if self._native.finish[reason]:
-                self._unfinish(reason)
+            self._take(reason)
 
     def disarm(self) -> None:
         """The vCPU is as without a debugger."""
         self._stepping = False
         self._native.watches = ffi.NULL
         self._native.finish[lib.KVM_EXIT_DEBUG] = ffi.NULL
-        while self._finishers:
-            reason, finisher = self._finishers.popitem()
-            self._native.finish[reason] = finisher
+        while self._taken:
+            self._finishers.give_back(self._taken.pop())
         self._vcpu.set_guest_debug(0)
 
     def ended(self, thread: VcpuThread) -> None:
@@ -402,8 +422,7 @@ class _Side:
             if point and run.internal.suberror == exits.INTERNAL_ERROR_EMULATION:
                 self._stop(Why.BREAKPOINT, rip, point)
                 return
-        finisher = self._finishers.get(reason)
-        if not finisher or finisher(self._native) <= 0:
+        if not self._finishers.finish(reason):
             exits.dispatch(run, page, ports, mmio)
         if self._stepping and reason != lib.KVM_EXIT_INTR:
             # The next KVM_RUN completes the instruction, and the pause that is asked for here ends it.
@@ -445,6 +464,7 @@ class _Side:
         debugger = self._debugger
         self._vcpu.set_guest_debug(debugger.control() | _ENABLE | flag, debugger.registers())
 
-    def _unfinish(self, reason: int) -> None:
-        self._finishers[reason] = self._native.finish[reason]
-        self._native.finish[reason] = ffi.NULL
+    def _take(self, reason: int) -> None:
+        if reason not in self._taken:
+            self._taken.add(reason)
+            self._finishers.take(reason)

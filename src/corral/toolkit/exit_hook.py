@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 from struct import unpack_from
 
+from corral import exits
 from corral.exits import exit_reasons
-from corral.native import CData, check, ffi, lib
+from corral.native import CData, ffi, lib
 from corral.record import record
+from corral.toolkit import finishers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,23 +86,23 @@ class _Side:
     def __init__(self, hook: ExitHook, thread: VcpuThread) -> None:
         self._hook = hook
         self._thread = thread
-        self._native = thread.vcpu.native
         self._before = thread.dispatch
-        self._finishers = [self._native.finish[reason] for reason in range(len(self._native.finish))]
-        for reason in range(len(self._finishers)):
-            self._native.finish[reason] = ffi.NULL
+        self._finishers = finishers.of(thread.vcpu)
+        self._reasons = range(len(thread.vcpu.native.finish))
+        for reason in self._reasons:
+            self._finishers.take(reason)
         thread.dispatch = self.dispatch
 
     def close(self) -> None:
-        for reason, finisher in enumerate(self._finishers):
-            self._native.finish[reason] = finisher
+        for reason in self._reasons:
+            self._finishers.give_back(reason)
         self._thread.dispatch = self._before
 
     def dispatch(self, run: CData, page: MutableBytes, ports: Bus, mmio: Bus) -> None:
         exit = self._hook.seen(self._thread.index, run, page)
         wanted = self._hook.wants(exit)
-        finisher = self._finishers[min(run.exit_reason, len(self._finishers) - 1)]
-        if not finisher or check("finish", finisher(self._native)) == 0:
+        # A debugger sees the exit first: an INT3 may be its own.
+        if self._before is not exits.dispatch or not self._finishers.finish(run.exit_reason):
             self._before(run, page, ports, mmio)
         if wanted:
             self._hook.hit(exit)

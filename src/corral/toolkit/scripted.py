@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from corral.config import MachineConfig
+    from corral.toolkit.breakpoints import Point, Stop
+    from corral.toolkit.debugger import Debugger
+    from corral.toolkit.symbols import Symbols
     from corral.undo import Undo
     from corral.vcpu import VcpuThread
 
@@ -42,11 +45,13 @@ POLL = 0.01  # seconds between two looks at a condition
 
 @record(frozen=True)
 class Reached:
-    """What run_until() stopped for: one of the three. `exit` has been handled, and its instruction is over."""
+    """What run_until() stopped for: one of these. `exit` has been handled, and its instruction is over; `stop` is that
+    of a breakpoint or watchpoint."""
 
     match: re.Match[bytes] | None = None
     exit: Exit | None = None
     condition: bool = False
+    stop: Stop | None = None
 
 
 class ScriptedMachine(Machine):
@@ -58,6 +63,8 @@ class ScriptedMachine(Machine):
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         super()._build(config, undo)
         self._begun = self._free = False  # `_free`: let run, whether or not it does
+        self._debugger: Debugger | None = None
+        self._symbols: Symbols | None = None
         self._hit = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         undo.push(os.close, self._hit)
         undo.push(self.stop)  # before that descriptor is closed
@@ -73,17 +80,20 @@ class ScriptedMachine(Machine):
         super().start()
 
     def resume(self) -> None:
-        """Lets the guest run and returns; starts it if need be. Nobody reads its console meanwhile: it waits."""
-        if self._begun:
-            self._free = True
-            super().resume()
-        else:
+        """Lets the guest run and returns; starts it if need be. Nobody reads its console meanwhile: it waits. At a
+        breakpoint it stops; the next run_until() tells of it."""
+        if self._debugger and not self._debugger.ready():
+            return
+        self._free = True
+        if not self._begun:
             self.start()
+        super().resume()
 
     def pause(self) -> None:
         self._free = False
-        if self._begun:
-            super().pause()
+        super().pause()
+        if self._debugger:
+            self._debugger.disarm()
 
     @property
     def running(self) -> bool:
@@ -91,29 +101,33 @@ class ScriptedMachine(Machine):
 
     def run_until(
         self,
-        text: str | bytes | re.Pattern[bytes] | None = None,
+        what: str | bytes | re.Pattern[bytes] | int | None = None,
         timeout: float | None = None,
         *,
+        at: str | int | None = None,
         exit: Callable[[Exit], object] | None = None,
         condition: Callable[[ScriptedMachine], object] | None = None,
     ) -> Reached:
         """Runs the guest until one of these is so, and pauses it.
 
-        `text`: the console says this, past what an earlier call has found. `exit`: true of an exit of any vCPU; it is
-        asked on that vCPU's thread for every exit, those that C finishes too. `condition`: true of the machine, which
-        is paused and asked each 10 ms. `timeout` in seconds.
+        `what`: the console says this text, past what an earlier call has found; or a vCPU comes to this address. `at`:
+        the same by a symbol of the kernel. `exit`: true of an exit of any vCPU; it is asked on that vCPU's thread for
+        every exit, those that C finishes too. `condition`: true of the machine, which is paused and asked each 10 ms.
+        A breakpoint() or watchpoint() ends it as well. `timeout` in seconds.
 
-        Raises GuestTimeout; GuestError when the guest ends before; what a device, `exit` or `condition` raised. The
-        guest is paused, or over, in any case.
+        Raises GuestTimeout; GuestError when the guest ends before; what a device, `exit`, `condition` or a callback
+        raised. The guest is paused, or over, in any case.
         """
-        if text is None and exit is None and condition is None:
-            raise ConfigError("run_until() needs a text, an exit or a condition; wait() runs to the end")
+        text, at = (None, what) if isinstance(what, int) else (what, at)
+        goals = {repr(text): text, f"the way to {_place(at)}": at, "the exit": exit, "the condition": condition}
+        wanted = " or ".join(name for name, given in goals.items() if given is not None)
+        if not wanted and not (self._debugger and self._debugger.points):
+            raise ConfigError("run_until() needs a text, a place, an exit or a condition; wait() runs to the end")
+        wanted = wanted or "a breakpoint"
         pattern = None if text is None else _pattern(text)
-        wanted = " or ".join(
-            name for name, given in ((repr(text), text), ("the exit", exit), ("the condition", condition)) if given
-        )
         deadline = None if timeout is None else time.monotonic() + timeout
         self.pause()
+        here = None if at is None else self.breakpoint(at)
         hook = None if exit is None else ExitHook(self, exit, self._hit)
         try:
             while True:
@@ -125,6 +139,8 @@ class ScriptedMachine(Machine):
                         return Reached(condition=True)
                 if hook and hook.found:
                     return Reached(exit=hook.found)
+                if stop := self._stopped():
+                    return Reached(stop=stop)
                 self._raise_failure()
                 if self._over and not self.console.drain():
                     raise GuestError(f"the guest ended before {wanted} came: {self._end()}; {self.console.last}")
@@ -138,9 +154,26 @@ class ScriptedMachine(Machine):
             self.console.drain()
             if hook:
                 hook.close()
+            if here:
+                self.remove(here)
+
+    def step(self, vcpu: int = 0, timeout: float | None = None) -> Stop:
+        """One instruction of one vCPU, the others being stopped. A vCPU that halts may wait: raises GuestTimeout after
+        `timeout` seconds."""
+        from corral.toolkit.breakpoints import Why
+
+        self.pause()
+        self.debugger.begin_step(vcpu)
+        self.debugger.poll(timeout)
+        stop = self.debugger.finish()
+        self.console.drain()
+        if stop.why is Why.TIMEOUT:
+            raise GuestTimeout(f"the instruction at {self.regs_of(vcpu).rip:#x} was not over within {timeout:g} s")
+        return stop
 
     def wait(self, timeout: float | None = None) -> Outcome:
-        """Runs the guest to its end. Raises GuestTimeout, and what a device failed with."""
+        """Runs the guest to its end; breakpoints have their callbacks called, and stop nothing. Raises GuestTimeout,
+        and what a device or a callback failed with."""
         deadline = None if timeout is None else time.monotonic() + timeout
         self.resume()
         while not self._over:
@@ -148,6 +181,9 @@ class ScriptedMachine(Machine):
                 self.pause()
                 raise GuestTimeout(f"the guest did not end within {timeout:g} s; {self.console.last}")
             self._serve(deadline, None)
+            self._stopped()
+            if not self._free:
+                self.resume()
         self.pause()
         while self.console.drain():
             pass
@@ -158,7 +194,7 @@ class ScriptedMachine(Machine):
         return Outcome(Over.ENDED, ended.end.cause, ended.end.detail, ended.index, self.status_port.status)
 
     def _serve(self, deadline: float | None, most: float | None) -> None:
-        """Until there is output, an end, a hit of an exit hook, or for `most` seconds."""
+        """Until there is output, an end, a hit of an exit hook or a breakpoint, or for `most` seconds."""
         limits = [] if most is None else [most]
         if deadline is not None:
             limits.append(max(0.0, deadline - time.monotonic()))
@@ -167,8 +203,23 @@ class ScriptedMachine(Machine):
         poll = select.poll()
         for descriptor in (self.serial.fileno(), self._ended, self._hit):
             poll.register(descriptor, select.POLLIN)
+        if self._debugger:
+            poll.register(self._debugger, select.POLLIN)
         poll.poll(min(limits) * 1000 if limits else None)
         self.console.drain()
+
+    def _stopped(self) -> Stop | None:
+        """What a breakpoint or watchpoint has stopped the guest for, if its callback does not say to go on."""
+        from corral.toolkit.breakpoints import Why
+
+        if not self._debugger or not self._debugger.poll(0):
+            return None
+        stop = self._debugger.finish()
+        if stop.why in (Why.ENDED, Why.TIMEOUT):
+            return None
+        if stop.point and stop.point.callback and stop.point.callback(stop) is not True:
+            return None
+        return stop
 
     @property
     def _over(self) -> bool:
@@ -207,6 +258,57 @@ class ScriptedMachine(Machine):
         else:
             interrupts.message(self.vm, len(self.vcpus), vcpu, vector)
 
+    # Breakpoints. They are in the guest while run_until(), wait() or resume() let it run.
+
+    @property
+    def debugger(self) -> Debugger:
+        """What breakpoints and steps are made with; there from its first use on."""
+        if self._debugger is None:
+            from corral.toolkit.debugger import Debugger
+
+            self._debugger = Debugger(self)
+            self._undo.push(self._debugger.detach)
+        return self._debugger
+
+    @property
+    def symbols(self) -> Symbols:
+        """Of the kernel, by the System.map beside it. Raises ConfigError when there is none."""
+        if self._symbols is None:
+            from corral.toolkit.symbols import of_kernel
+
+            self._symbols = of_kernel(self.config.kernel)
+            if self._symbols is None:
+                raise ConfigError(f"{self.config.kernel!r} has no System.map beside it; give addresses, not names")
+        return self._symbols
+
+    def breakpoint(self, where: str | int, callback: Callable[[Stop], object] | None = None) -> Point:
+        """At a linear address, or a symbol of the kernel. `callback` is called with the Stop, all vCPUs being paused;
+        the guest goes on unless it returns True. Raises ConfigError."""
+        from corral.toolkit.breakpoints import Kind
+
+        self.pause()
+        # A debug register does not mind what the guest does to its memory until it comes there.
+        kind = Kind.HARDWARE if self.debugger.registers_left else Kind.SOFTWARE
+        return self.debugger.add(kind, self._address(where), 1, callback)
+
+    def watchpoint(
+        self, where: str | int, size: int, callback: Callable[[Stop], object] | None = None, loads: bool = False
+    ) -> Point:
+        """Stops behind a store to these 1, 2, 4 or 8 bytes, with `loads` behind a load too, as far as the host delivers
+        them (docs/research/breakpoints.md). Raises ConfigError."""
+        from corral.toolkit.breakpoints import Kind
+
+        self.pause()
+        return self.debugger.add(Kind.ACCESS if loads else Kind.WRITE, self._address(where), size, callback)
+
+    def remove(self, point: Point) -> None:
+        """Takes a breakpoint or watchpoint away."""
+        self.pause()
+        self.debugger.remove(point)
+
+    def _address(self, where: str | int) -> int:
+        return where if isinstance(where, int) else self.symbols.address(where)
+
     # Devices.
 
     def mmio(self, where: range | int) -> Callable[[Device], Device]:
@@ -222,3 +324,7 @@ def _pattern(text: str | bytes | re.Pattern[bytes]) -> re.Pattern[bytes]:
     if isinstance(text, re.Pattern):
         return text
     return re.compile(re.escape(text.encode() if isinstance(text, str) else text))
+
+
+def _place(at: str | int | None) -> str:
+    return hex(at) if isinstance(at, int) else str(at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from bisect import bisect
 
-from corral.errors import BootError
+from corral.errors import BootError, ConfigError
 
 KERNEL_MAP = 0xFFFFFFFF80000000  # Documentation/arch/x86/x86_64/mm.rst
 _BOUNDARIES = {"_text", "_stext", "_etext", "_sinittext", "_einittext"}  # they name no function
@@ -18,6 +18,7 @@ class Symbols:
         try:
             with open(path) as file:
                 rows = [line.split()[:3] for line in file]
+            self._places = {name: int(at, 16) for at, _, name in reversed(rows)}  # of several by a name, the first
             text = sorted((int(at, 16), name) for at, kind, name in rows if kind in "tT" and name not in _BOUNDARIES)
         except (OSError, ValueError) as error:
             raise BootError(f"{path!r} is no list of symbols: {error}; name a System.map") from None
@@ -26,6 +27,15 @@ class Symbols:
         self._addresses = [address for address, _ in text]
         self._names = [name for _, name in text]
         self.first, self.last = self._addresses[0], self._addresses[-1]
+
+    def address(self, name: str) -> int:
+        """Of a function or a variable. Raises ConfigError for a name that is not there."""
+        if name not in self._places:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, self._places, 3)
+            raise ConfigError(f"this kernel has no symbol {name!r}" + (f"; it has {', '.join(near)}" if near else ""))
+        return self._places[name]
 
     def find(self, address: int) -> tuple[str, int] | None:
         """The function that an address is in, and how far in; None outside of the kernel."""
