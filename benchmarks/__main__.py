@@ -23,6 +23,9 @@ NAMES = [
 
 
 def main() -> int:
+    if {"-h", "--help"} & set(sys.argv):
+        print(f"{__doc__}\n\n{' '.join(NAMES)}")
+        return 0
     chosen = [word for word in sys.argv[1:] if not word.startswith("--")] or NAMES
     for name in chosen:
         if name not in NAMES:

@@ -17,7 +17,6 @@ from corral.devices.serial import Serial
 from corral.devices.status_port import StatusPort
 from corral.exits import Cause, GuestEnded
 from corral.kvm.system import Kind
-from corral.memory import GuestMemory
 from corral.native import check, ffi, lib
 from corral.record import record
 from corral.threads import allocate_lock
@@ -56,7 +55,7 @@ class Machine:
 
     def __init__(self, config: MachineConfig, chassis: Chassis | None = None) -> None:
         self.config = config
-        self.chassis = chassis or Chassis()
+        self.chassis = chassis or Chassis(config.memory, config.plan.page if config.plan else 0)
         self._undo = Undo()
         self._undo.push(self.chassis.close)
         try:
@@ -66,14 +65,12 @@ class Machine:
             raise
 
     def _build(self, config: MachineConfig, undo: Undo) -> None:
-        """Each step needs those before it; `undo` undoes them last to first. Memory slots are last: see Chassis."""
-        self.system, self.vm = self.chassis.system, self.chassis.vm
+        """Each step needs those before it; `undo` undoes them last to first."""
+        self.system, self.vm, self.memory = self.chassis.system, self.chassis.vm, self.chassis.memory
         kernel = boot.open_kernel(config.kernel)
         undo.push(kernel.close)
 
         plan = config.plan
-        self.memory = GuestMemory(config.memory, plan.page if plan else 0)
-        undo.push(self.memory.close)
         if plan:
             from corral.numa.bind import bind
 
@@ -87,9 +84,7 @@ class Machine:
         self.disks = [self._create_disk(index, disk, undo) for index, disk in enumerate(config.disks)]
         self.vcpus = [self._create_vcpu(index, undo) for index in range(config.cpus)]
         registers.enter(self.vcpus[0], self.memory, entry)
-        for slot, (gpa, length) in enumerate(self.memory.regions):
-            host = self.memory.host_address + self.memory.offset(gpa, length)
-            self.vm.set_memory_slot(slot, gpa, length, host)
+        self.chassis.connected()
 
         self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         undo.push(os.close, self._ended)

@@ -127,7 +127,7 @@ def _boot(
     timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     where = arguments.values.get("console", "stdio")
     with _Output(where) as output:
-        chassis = Chassis()
+        chassis = Chassis(machine_alone.memory, plan.page if plan else 0)
         try:
             # Imported while the host's kernel is busy with the chassis.
             from corral.console import Console
