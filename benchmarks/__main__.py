@@ -17,6 +17,7 @@ NAMES = [
     "fio",
     "copies",
     "smp",
+    "traced",
     "compute",
     "numa",
 ]

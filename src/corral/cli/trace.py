@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+import select
 import sys
-import threading
 import time
-from contextlib import contextmanager
+from os import EFD_CLOEXEC, close, eventfd, eventfd_write
 
 from corral.cli import boot
 from corral.cli.options import Command, Option, parse
 from corral.errors import ConfigError
-from corral.toolkit import symbols as symbol_files
+from corral.threads import allocate_lock, start_new_thread
 from corral.toolkit.exit_trace import ExitTrace
 from corral.toolkit.trace_files import open_writer, read_csv, title
-from corral.toolkit.trace_summary import Summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from corral.machine import Machine
     from corral.toolkit.exit_trace import Exit
     from corral.toolkit.symbols import Symbols
     from corral.toolkit.trace_files import Writer
+    from corral.toolkit.trace_summary import Summary
 
 COMMAND = Command(
     name="trace",
@@ -67,23 +65,11 @@ def run(words: list[str]) -> int:
     size = boot.number(values.get("ring", str(1 << 16)), "--ring")
     reasons = [reason.upper() for reason in arguments.every.get("exit", [])]
     writer = open_writer(values["out"]) if "out" in values else None
-    summary = Summary() if "summary" in values else None
-    report = _Report(writer, summary, symbol_files.Symbols(values["symbols"]) if "symbols" in values else None)
+    report = _Report(writer, _summary() if "summary" in values else None, _symbols(values.get("symbols")))
 
-    @contextmanager
-    def watch(machine: Machine) -> Iterator[None]:
-        report.symbols = report.symbols or symbol_files.of_kernel(machine.config.kernel)
-        with ExitTrace(machine, reasons, size, "cpl" in values) as trace:
-            reader = _Reader(trace, report, seconds)
-            reader.start()
-            try:
-                yield
-            finally:
-                reader.end()
-                if summary:
-                    print(summary.text(trace.lost), file=sys.stderr)
-                elif trace.lost:
-                    print(f"corral: {trace.lost} exits found the ring full and were lost; see --ring", file=sys.stderr)
+    def watch(machine: Machine) -> _Recorder:
+        report.kernel = machine.config.kernel
+        return _Recorder(ExitTrace(machine, reasons, size, "cpl" in values), report, seconds)
 
     try:
         return boot.run(arguments.rest[1:], watch)
@@ -95,29 +81,54 @@ def run(words: list[str]) -> int:
 def _summarize(operands: list[str]) -> int:
     if len(operands) != 2 or operands[0] != "summary":
         raise ConfigError("corral trace knows one word: corral trace summary FILE.csv; see its --help")
-    summary = Summary()
+    summary = _summary()
     for row in read_csv(operands[1]):
         summary.add(row.exit, row.symbol)
     print(summary.text())
     return 0
 
 
+def _summary() -> Summary:
+    from corral.toolkit.trace_summary import Summary
+
+    return Summary()
+
+
+def _symbols(path: str | None) -> Symbols | None:
+    if path is None:
+        return None
+    from corral.toolkit.symbols import Symbols
+
+    return Symbols(path)
+
+
 class _Report:
-    """Where exits go: a file, a summary, or standard error."""
+    """Where exits go: a file, a summary, or standard error. Symbols are those given, or the `kernel`'s."""
 
     def __init__(self, writer: Writer | None, summary: Summary | None, symbols: Symbols | None) -> None:
-        self.symbols = symbols
+        self.kernel: str | None = None
+        self._symbols = symbols
         self._writer, self._summary = writer, summary
         self._start: int | None = None
 
     def tell(self, exit: Exit) -> None:
-        symbol = self.symbols.text(exit.rip) if self.symbols else ""
+        if self.kernel and not self._symbols:  # while the guest runs: they take a while to read
+            from corral.toolkit.symbols import of_kernel
+
+            self._symbols, self.kernel = of_kernel(self.kernel), None
+        symbol = self._symbols.text(exit.rip) if self._symbols else ""
         if self._writer:
             self._writer.write(exit, symbol)
         if self._summary:
             self._summary.add(exit, symbol)
         if not self._writer and not self._summary:
             print(self._line(exit, symbol), file=sys.stderr)
+
+    def end(self, lost: int) -> None:
+        if self._summary:
+            print(self._summary.text(lost), file=sys.stderr)
+        elif lost:
+            print(f"corral: {lost} exits found the ring full and were lost; see --ring", file=sys.stderr)
 
     def _line(self, exit: Exit, symbol: str) -> str:
         if self._start is None:
@@ -131,33 +142,43 @@ class _Report:
         return f"{at:11.6f} vcpu{exit.vcpu} {title(exit)}{value}{count} at {where}{cpl}, by {exit.by}; {times}"
 
 
-class _Reader(threading.Thread):
-    """Empties the rings until end()."""
+class _Recorder:
+    """A trace, and a thread that empties its rings from before the guest starts until it has stopped."""
 
     def __init__(self, trace: ExitTrace, report: _Report, seconds: float | None) -> None:
-        super().__init__(name="trace", daemon=True)
         self._trace, self._report = trace, report
         self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._over = threading.Event()
         self._failure: BaseException | None = None
+        self._over = eventfd(0, EFD_CLOEXEC)
+        self._reading = allocate_lock()  # the thread's, until it ends
 
-    def run(self) -> None:
+    def __enter__(self) -> None:
+        self._reading.acquire()
+        start_new_thread(self._main, ())
+
+    def __exit__(self, *exception: object) -> None:
+        eventfd_write(self._over, 1)
+        self._reading.acquire()
+        close(self._over)
+        with self._trace:
+            if self._failure:
+                raise self._failure
+            self._trace.flush()
+            self._read()
+            self._report.end(self._trace.lost)
+
+    def _main(self) -> None:
         try:
-            while not self._over.wait(_INTERVAL):
+            poll = select.poll()
+            poll.register(self._over, select.POLLIN)
+            while not poll.poll(_INTERVAL * 1000):
                 if self._deadline is not None and time.monotonic() >= self._deadline:
                     self._trace.select(())
                 self._read()
         except BaseException as error:
             self._failure = error
-
-    def end(self) -> None:
-        """The machine has stopped. Raises what reading failed with."""
-        self._over.set()
-        self.join()
-        if self._failure:
-            raise self._failure
-        self._trace.flush()
-        self._read()
+        finally:
+            self._reading.release()
 
     def _read(self) -> None:
         for exit in self._trace:

@@ -12,7 +12,6 @@ A vCPU writes its exits to a ring of its own; whoever reads takes them out. What
 from __future__ import annotations
 
 import errno
-from heapq import merge
 
 from corral.errors import ConfigError, HostError
 from corral.exits import exit_reasons
@@ -126,6 +125,10 @@ class ExitTrace:
 
     def __iter__(self) -> Iterator[Exit]:
         """What is there now, in the order of time, and takes it out."""
+        if len(self._rings) == 1:
+            return self._exits(0)
+        from heapq import merge
+
         return merge(*(list(self._exits(vcpu)) for vcpu in range(len(self._rings))), key=lambda exit: exit.time)
 
     def select(self, reasons: Sequence[str]) -> None:
