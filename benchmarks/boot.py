@@ -14,7 +14,7 @@ import threading
 import time
 from functools import partial
 
-from benchmarks import installed
+from benchmarks import installed, nested
 from benchmarks.measure import Samples, interleaved, report, verdict
 from corral.guests import initramfs, kernel, parameters
 from corral.kvm.system import Kind, host_kind
@@ -70,17 +70,6 @@ def against_qemu(contenders: dict[str, list[str]]) -> Samples:
     return interleaved({name: partial(until_init, command) for name, command in contenders.items()}, ROUNDS)
 
 
-def against_qemu_nested(contenders: dict[str, list[str]]) -> Samples:
-    from tests.nested.host import NestedHost
-
-    with NestedHost() as host:
-        done = host.run([sys.executable, "-m", "benchmarks.boot", json.dumps(contenders)], timeout=900)
-    if done.status:
-        raise RuntimeError(f"in the nested host: {done.stderr.strip().splitlines()[-1:]}")
-    samples: Samples = json.loads(done.stdout.splitlines()[-1])
-    return samples
-
-
 def compared(samples: Samples, place: str) -> bool:
     medians = report(f"boot {place}, process start to init", samples, "QEMU microvm", "s")
     return verdict("Corral / QEMU microvm", medians["Corral"] / medians["QEMU microvm"], 0.7)
@@ -93,7 +82,7 @@ def main() -> bool:
     samples = interleaved({"Corral": lambda: until_init(contenders["Corral"])}, ROUNDS, warm_up=0)
     medians = report("boot on this machine's pagetable KVM, process start to init", samples, "Corral", "s")
     met = verdict("Corral", medians["Corral"], 12, "s")
-    return compared(against_qemu_nested(contenders), "in the nested host") and met
+    return compared(nested.run("boot", contenders), "in the nested host") and met
 
 
 if __name__ == "__main__":

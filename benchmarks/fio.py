@@ -17,12 +17,12 @@ import tempfile
 import threading
 from pathlib import Path
 
-from benchmarks import installed
+from benchmarks import installed, nested
 from benchmarks.measure import Samples, report, verdict
 from corral.guests import cache, debian, kernel, parameters
 from corral.images.build import from_folder
 from corral.kvm.system import Kind
-from tests.nested.host import DISK, NestedHost
+from tests.nested.host import DISK
 from tests.support import root_image
 
 ROUNDS = 5
@@ -155,14 +155,8 @@ def compared(contenders: dict[str, list[str]]) -> dict[str, Samples]:
 
 
 def main() -> bool:
-    contenders = commands()
-    with NestedHost(disk_mb=512) as host:
-        done = host.run([sys.executable, "-m", "benchmarks.fio", json.dumps(contenders)], timeout=1800)
-    if done.status:
-        raise RuntimeError(f"in the nested host: {done.stderr.strip()[-3000:]}")
-    print(done.stderr, end="", file=sys.stderr)
     met = True
-    by_job: dict[str, Samples] = json.loads(done.stdout.splitlines()[-1])
+    by_job: dict[str, Samples] = nested.run("fio", commands(), timeout=1800, disk_mb=512)
     for job, samples in by_job.items():
         peer = min(list(samples)[1:], key=lambda name: statistics.median(samples[name]))
         medians = report(f"fio, {job}, in the nested host: time a request takes", samples, peer, "us")

@@ -11,7 +11,7 @@ import json
 import sys
 from functools import partial
 
-from benchmarks import installed
+from benchmarks import installed, nested
 from benchmarks.boot import until_init
 from benchmarks.measure import Samples, interleaved, report, verdict
 from corral.guests import default, initramfs, kernel, parameters
@@ -47,17 +47,6 @@ def measured(contenders: Commands) -> Samples:
     return interleaved({name: partial(until_init, command) for name, command in contenders.items()}, ROUNDS)
 
 
-def measured_nested(contenders: Commands) -> Samples:
-    from tests.nested.host import NestedHost
-
-    with NestedHost() as host:
-        done = host.run([sys.executable, "-m", "benchmarks.smp", json.dumps(contenders)], timeout=900)
-    if done.status:
-        raise RuntimeError(f"in the nested host: {done.stderr.strip().splitlines()[-1:]}")
-    samples: Samples = json.loads(done.stdout.splitlines()[-1])
-    return samples
-
-
 def compared(what: str, samples: Samples) -> bool:
     medians = report(f"boot with {what}, process start to init", samples, ONE, "s")
     met = verdict(f"{CPUS} vCPUs / 1", medians[MANY] / medians[ONE], 1.15)
@@ -71,7 +60,7 @@ def main() -> bool:
     else:
         alone = {name: command for name, command in kernels["the small kernel"].items() if name != PEER}
         compared("the small kernel on this machine's pagetable KVM", measured(alone))
-        met = [compared(f"{what}, nested host", measured_nested(contenders)) for what, contenders in kernels.items()]
+        met = [compared(f"{what}, nested host", nested.run("smp", contenders)) for what, contenders in kernels.items()]
     return all(met)
 
 

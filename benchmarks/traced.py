@@ -10,7 +10,7 @@ import json
 import sys
 from functools import partial
 
-from benchmarks import installed
+from benchmarks import installed, nested
 from benchmarks.boot import until_init
 from benchmarks.measure import Samples, interleaved, report, verdict
 from corral.guests import initramfs, kernel
@@ -33,17 +33,6 @@ def measured(contenders: dict[str, list[str]], rounds: int = ROUNDS) -> Samples:
     return interleaved({name: partial(until_init, command) for name, command in contenders.items()}, rounds)
 
 
-def measured_nested(contenders: dict[str, list[str]]) -> Samples:
-    from tests.nested.host import NestedHost
-
-    with NestedHost() as host:
-        done = host.run([sys.executable, "-m", "benchmarks.traced", json.dumps(contenders)], timeout=900)
-    if done.status:
-        raise RuntimeError(f"in the nested host: {done.stderr.strip().splitlines()[-1:]}")
-    samples: Samples = json.loads(done.stdout.splitlines()[-1])
-    return samples
-
-
 def compared(samples: Samples, place: str) -> bool:
     medians = report(f"traced: boot {place}, process start to init", samples, PLAIN, "s")
     return verdict("traced / untraced", medians[TRACED] / medians[PLAIN], 1.1)
@@ -54,7 +43,7 @@ def main() -> bool:
     if host_kind() is Kind.HARDWARE:
         return compared(measured(contenders), "here")
     met = compared(measured(contenders, 3), "on this machine's pagetable KVM")
-    return compared(measured_nested(contenders), "in the nested host") and met
+    return compared(nested.run("traced", contenders), "in the nested host") and met
 
 
 if __name__ == "__main__":
