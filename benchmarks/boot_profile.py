@@ -21,7 +21,7 @@ from corral.guests import initramfs, kernel, parameters
 from corral.guests.default import MEMORY
 from corral.kvm.system import host_kind
 from corral.machine import Machine
-from corral.toolkit.symbols import KERNEL_MAP, Symbols
+from corral.toolkit.symbols import KERNEL_MAP, Symbols, read
 
 HZ = 400
 LIMIT = 120.0  # seconds
@@ -94,7 +94,7 @@ def main() -> int:
     )
     reader, writer = os.pipe()
     with Machine(config) as machine, open(reader, "rb") as output:
-        sampler = Sampler(machine, Symbols(image.symbols))
+        sampler = Sampler(machine, read(image.symbols))
         runs = threading.Thread(target=machine.run, args=(Console(writer), LIMIT))
         runs.start()
         sampler.start()

@@ -25,6 +25,8 @@ from corral.vcpu import VcpuThread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Self
+
     from corral.config import DiskConfig
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.mmio import MmioTransport
@@ -238,7 +240,7 @@ class Machine:
         """Stops the guest and gives everything back."""
         self._undo.run()
 
-    def __enter__(self) -> Machine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -18,7 +18,7 @@ from corral.errors import ConfigError
 from corral.exits import Cause
 from corral.machine import Machine
 from corral.toolkit.exit_trace import DTYPE, Exit, ExitTrace
-from corral.toolkit.symbols import Symbols
+from corral.toolkit.symbols import read
 from tests.support.tiny_guests import tiny_guest
 
 POST = layout.POST_PORTS[0]
@@ -186,7 +186,7 @@ def test_symbols(tmp_path: Path) -> None:
         "ffffffff81000000 T _text\nffffffff81000000 T startup_64\nffffffff81000100 t helper\n"
         "ffffffff81000200 D data\nffffffff81000300 T last\n"
     )
-    symbols = Symbols(str(path))
+    symbols = read(str(path))
     assert symbols.text(0xFFFFFFFF81000000) == "startup_64"
     assert symbols.text(0xFFFFFFFF81000123) == "helper+0x23"
     assert symbols.text(0x01000004) == "startup_64+0x4"

@@ -297,11 +297,11 @@ def examples(name: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [(name, number) for name in ("python.md", "devices.md") for number in range(len(examples(name)))],
+    [(name, number) for name in ("python.md", "devices.md", "disasm.md") for number in range(len(examples(name)))],
 )
 def test_examples(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     text = examples(name)[number]
-    if "vm.breakpoint(" in text and not breakpoints_are_fast():
+    if re.search(r"vm\.breakpoint\(|run_until\(at=", text) and not breakpoints_are_fast():
         pytest.skip("this host's KVM delivers no breakpoints: Linux would boot by single steps, for hours")
     monkeypatch.chdir(DOCS.parents[1])
     exec(compile(text, f"{name}, example {number}", "exec"), {"tiny_guest": tiny_guest})

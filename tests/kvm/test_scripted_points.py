@@ -154,7 +154,7 @@ def test_run_until_nothing() -> None:
     with machine() as vm:
         with pytest.raises(ConfigError, match="needs a text, a place"):
             vm.run_until()
-        with pytest.raises(ConfigError, match=r"has no System\.map beside it"):
+        with pytest.raises(ConfigError, match=r"no symbol 'start_kernel'"):
             vm.run_until(at="start_kernel")
 
 
@@ -175,7 +175,7 @@ def test_linux_by_its_symbols() -> None:
 def test_symbols_of_data_and_of_several_by_a_name(tmp_path: Path) -> None:
     path = tmp_path / "System.map"
     path.write_text("ffffffff81000000 T one\nffffffff81000010 t two\nffffffff81000020 t two\nffffffff82000000 D data\n")
-    known = symbols.Symbols(str(path))
+    known = symbols.read(str(path))
     assert known.address("data") == 0xFFFFFFFF82000000
     assert known.address("two") == 0xFFFFFFFF81000010
     assert known.text(0xFFFFFFFF81000011) == "two+0x1"

@@ -58,7 +58,7 @@ def _symbols(rest: list[str]) -> int:
     if path in KNOWN:
         with Progress() as progress:
             path = kernel.get(path, progress).path
-    count = gdb_symbols.write(gdb_symbols.beside(path), rest[1])
+    count = gdb_symbols.write(path, rest[1])
     print(f"{count} symbols")
     return 0
 

@@ -97,9 +97,9 @@ def _summary() -> Summary:
 def _symbols(path: str | None) -> Symbols | None:
     if path is None:
         return None
-    from corral.toolkit.symbols import Symbols
+    from corral.toolkit import symbols
 
-    return Symbols(path)
+    return symbols.read(path)
 
 
 class _Report:

@@ -1,11 +1,11 @@
-"""A System.map as an ELF file with nothing but symbols, for gdb: kernels are kept without theirs."""
+"""A kernel's symbols as an ELF file with nothing but those, for gdb: kernels are kept without theirs."""
 
 from __future__ import annotations
 
-import os
 import struct
 
 from corral.errors import BootError, ConfigError
+from corral.toolkit.symbols import KERNEL_MAP, rows_of_kernel
 
 _NOBITS, _SYMTAB, _STRTAB = 8, 2, 3
 _EXECUTABLE_FILE, _X86_64 = 2, 62
@@ -17,13 +17,14 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _MARGIN = 1 << 20  # bytes past the last symbol of a section that still belong to it
 
 
-def write(map_path: str, target: str) -> int:
-    """Returns how many symbols there are. Raises BootError for what is no System.map, ConfigError."""
-    rows = _read(map_path)
+def write(kernel: str, target: str) -> int:
+    """Those of a kernel file; returns how many there are. Raises BootError, ConfigError."""
+    # What lies at the beginning of each CPU's area has small addresses, and names that hide others.
+    rows = [row for row in rows_of_kernel(kernel) if row[0] >= KERNEL_MAP]
     text = [address for address, kind, _ in rows if kind in "tT"]
     data = [address for address, kind, _ in rows if kind in "dDbBrR"]
     if not text or not data:
-        raise BootError(f"{map_path!r} has no functions or no data; name the kernel's System.map")
+        raise BootError(f"{kernel!r} has no symbols, and no System.map beside it; use a kernel that has either")
     names, symbols = bytearray(b"\0"), bytearray(_SYMBOL.size)
     for (address, kind, name), (after, _, _) in zip(rows, [*rows[1:], rows[-1]], strict=True):
         function = kind in "tT"
@@ -40,16 +41,6 @@ def write(map_path: str, target: str) -> int:
     except OSError as error:
         raise ConfigError(f"cannot write {target!r}: {error.strerror}; name another file") from None
     return len(rows)
-
-
-def _read(path: str) -> list[tuple[int, str, str]]:
-    try:
-        with open(path) as file:
-            rows = [line.split()[:3] for line in file]
-        # What lies at the beginning of each CPU's area has small addresses, and names that hide others.
-        return sorted((int(at, 16), kind, name) for at, kind, name in rows if int(at, 16) >= 1 << 63)
-    except (OSError, ValueError) as error:
-        raise BootError(f"{path!r} is no list of symbols: {error}; name a System.map") from None
 
 
 def _elf(text: int, text_end: int, data: int, data_end: int, symbols: bytes, names: bytes) -> bytes:
@@ -73,14 +64,3 @@ def _elf(text: int, text_end: int, data: int, data_end: int, symbols: bytes, nam
         *(_SECTION.size, len(sections), len(sections) - 1),
     )
     return header + b"".join(parts) + b"".join(_SECTION.pack(*section) for section in sections)
-
-
-def beside(kernel: str) -> str:
-    """The System.map of a kernel file. Raises ConfigError when there is none."""
-    folder, name = os.path.split(os.path.realpath(kernel))
-    for candidate in ("System.map", f"System.map-{name.removeprefix('vmlinuz-')}"):
-        if os.path.exists(found := os.path.join(folder, candidate)):
-            return found
-    raise ConfigError(
-        f"{kernel!r} has no System.map beside it; write one with nm, or use your vmlinux with its symbols"
-    )

@@ -47,6 +47,17 @@ class Space:
     def read(self, address: int, length: int) -> bytes:
         return b"".join(self._memory.read(gpa, size) for gpa, size in self.pieces(address, length))
 
+    def read_some(self, address: int, length: int) -> bytes:
+        """As much as there is without a gap, b"" when there is nothing."""
+        data = b""
+        while len(data) < length:
+            at = address + len(data)
+            try:
+                data += self.read(at, min(length - len(data), PAGE - at % PAGE))
+            except GuestMemoryError:
+                break
+        return data
+
     def write(self, address: int, data: bytes) -> None:
         done = 0
         for gpa, size in self.pieces(address, len(data)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corral.errors import ConfigError
 from corral.native import CData
+from corral.toolkit.page_walk import EFER_LMA
 from corral.vcpu import State
 
 TYPE_CHECKING = False
@@ -51,7 +52,7 @@ class Registers:
         return self._thread.vcpu
 
     def __dir__(self) -> list[str]:
-        return [*GENERAL, *CONTROL, *SEGMENTS, "msr"]
+        return [*GENERAL, *CONTROL, *SEGMENTS, "msr", "bits"]
 
     def __getattr__(self, name: str) -> Any:
         if name in GENERAL:
@@ -74,6 +75,11 @@ class Registers:
             vcpu.set_sregs(sregs)
         else:
             raise _unknown(name, self)
+
+    @property
+    def bits(self) -> int:
+        """Of the code that it executes: 16, 32 or 64."""
+        return code_bits(self.vcpu().get_sregs())
 
     @property
     def msr(self) -> Msrs:
@@ -121,6 +127,13 @@ class Msrs:
 
     def __setitem__(self, which: int | str, value: int) -> None:
         self._registers.vcpu().set_msrs({_msr(which): value})
+
+
+def code_bits(sregs: CData) -> int:
+    """16, 32 or 64, by a struct kvm_sregs."""
+    if sregs.cs.l and sregs.efer & EFER_LMA:
+        return 64
+    return 32 if sregs.cr0 & 1 and sregs.cs.db else 16
 
 
 def _msr(which: int | str) -> int:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from corral.config import MachineConfig
     from corral.toolkit.breakpoints import Point, Stop
     from corral.toolkit.debugger import Debugger
+    from corral.toolkit.disassembly import Instruction
     from corral.toolkit.symbols import Symbols
     from corral.undo import Undo
     from corral.vcpu import VcpuThread
@@ -65,6 +66,7 @@ class ScriptedMachine(Machine):
         self._begun = self._free = False  # `_free`: let run, whether or not it does
         self._debugger: Debugger | None = None
         self._symbols: Symbols | None = None
+        self._looked_for_symbols = False
         self._hit = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         undo.push(os.close, self._hit)
         undo.push(self.stop)  # before that descriptor is closed
@@ -248,6 +250,16 @@ class ScriptedMachine(Machine):
         """Memory as this vCPU's page tables have it; `mem` is that of vCPU 0."""
         return Linear(self.memory, self.regs_of(vcpu))
 
+    def disassemble(self, where: str | int | None = None, count: int | None = None, vcpu: int = 0) -> list[Instruction]:
+        """The guest's code as it is in its memory: `count` instructions from there, or the function to its end, or
+        some where no symbols tell that. Without a place: where this vCPU is. Raises ConfigError."""
+        from corral.toolkit.disassembly import Listing
+
+        regs = self.regs_of(vcpu)
+        here = regs.rip + (0 if regs.bits == 64 else regs.cs.base)
+        listing = Listing(self.mem_of(vcpu).read_some, regs.bits, self.known_symbols())
+        return listing.instructions(here if where is None else self._address(where), None, count)
+
     def inject(self, *, vector: int | None = None, line: int | None = None, nmi: bool = False, vcpu: int = 0) -> None:
         """One interrupt: a `vector` (16 to 255) or an NMI to a vCPU's local APIC, or an edge on an interrupt `line`
         (0 to 23). A guest that has not enabled its APIC takes no vector. Raises ConfigError."""
@@ -272,13 +284,18 @@ class ScriptedMachine(Machine):
 
     @property
     def symbols(self) -> Symbols:
-        """Of the kernel, by the System.map beside it. Raises ConfigError when there is none."""
-        if self._symbols is None:
+        """Of the kernel (symbols.py). Raises ConfigError when it has none."""
+        known = self.known_symbols()
+        if known is None:
+            raise ConfigError(f"{self.config.kernel!r} has no symbols, and no System.map beside it; give addresses")
+        return known
+
+    def known_symbols(self) -> Symbols | None:
+        """None when the kernel has none."""
+        if not self._looked_for_symbols:
             from corral.toolkit.symbols import of_kernel
 
-            self._symbols = of_kernel(self.config.kernel)
-            if self._symbols is None:
-                raise ConfigError(f"{self.config.kernel!r} has no System.map beside it; give addresses, not names")
+            self._symbols, self._looked_for_symbols = of_kernel(self.config.kernel), True
         return self._symbols
 
     def breakpoint(self, where: str | int, callback: Callable[[Stop], object] | None = None) -> Point:

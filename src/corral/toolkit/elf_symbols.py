@@ -1,0 +1,57 @@
+"""The symbols that an ELF file was linked with, if they were not stripped from it (System V ABI, "Symbol Table")."""
+
+from __future__ import annotations
+
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.boot.file import ImageFile
+
+Row = tuple[int, str, str]  # address, kind as nm tells it, name
+
+_SHT_SYMTAB = 2
+_SHN_UNDEF, _SHN_LORESERVE = 0, 0xFF00
+_OBJECT, _FUNCTION, _SECTION, _FILE = 1, 2, 3, 4  # types of symbols
+_EXECUTABLE = 4  # SHF_EXECINSTR
+_MOST_SECTIONS, _LARGEST = 1 << 12, 256 << 20
+
+
+def find(file: ImageFile, bits: int) -> list[Row]:
+    """By address; [] when it has none, or none that can be read."""
+    try:
+        return sorted(_rows(file, bits))
+    except struct.error:
+        return []
+
+
+def _rows(file: ImageFile, bits: int) -> list[Row]:
+    header = struct.Struct("<40xQ10xHH" if bits == 64 else "<32xI10xHH")
+    section = struct.Struct("<IIQQQQIIQQ" if bits == 64 else "<IIIIIIIIII")
+    table, size, count = header.unpack_from(file.head(header.size))
+    if size != section.size or not 0 < count <= _MOST_SECTIONS or table + size * count > file.size:
+        return []
+    sections = list(section.iter_unpack(file.read(table, size * count)))
+    for _, kind, _, _, offset, length, link, *_ in sections:
+        if kind == _SHT_SYMTAB and link < count:
+            _, _, _, _, strings, strings_length, *_ = sections[link]
+            if max(offset + length, strings + strings_length) <= file.size and length + strings_length <= _LARGEST:
+                symbols, names = file.read(offset, length), file.read(strings, strings_length)
+                code = {index for index, row in enumerate(sections) if row[2] & _EXECUTABLE}
+                return _symbols(symbols, names, bits, code)
+    return []
+
+
+def _symbols(symbols: bytes, names: bytes, bits: int, code: set[int]) -> list[Row]:
+    entry = struct.Struct("<IBBHQQ" if bits == 64 else "<IIIBBH")
+    rows = []
+    for fields in entry.iter_unpack(symbols[: len(symbols) // entry.size * entry.size]):
+        name, info, section, value = (
+            (fields[0], fields[1], fields[3], fields[4]) if bits == 64 else (fields[0], fields[3], fields[5], fields[1])
+        )
+        kind, text = info & 15, names[name : names.find(b"\0", name)].decode("latin-1")
+        if not text or section == _SHN_UNDEF or kind in (_SECTION, _FILE):
+            continue
+        letter = "a" if section >= _SHN_LORESERVE else "t" if section in code else "d"
+        rows.append((value, letter.upper() if info >> 4 else letter, text))
+    return rows
