@@ -27,7 +27,10 @@ def program() -> str:
     target = cache.folder("bench", "dataplane")
     os.makedirs(os.path.dirname(target), exist_ok=True)
     parts = sorted(ROOT.glob("csrc/blk*.c"))
-    parts += [ROOT / "csrc" / name for name in ("virtq.c", "virtio_irq.c", "vcpu_run.c", "exit_ring.c")]
+    parts += [
+        ROOT / "csrc" / name
+        for name in ("virtq.c", "virtio_irq.c", "vcpu_run.c", "exit_ring.c", "sampler.c", "guest_access.c")
+    ]
     sources = [str(path) for path in (Path(__file__).with_name("dataplane.c"), *parts)]
     flags = ["-O2", "-std=gnu11", "-pthread", "-DCORRAL_HAVE_URING", f"-I{ROOT / 'csrc'}"]
     subprocess.run(["gcc", *flags, *sources, "-o", target, "-luring"], check=True)

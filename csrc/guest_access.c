@@ -43,10 +43,10 @@ static bool allowed(uint64_t combined, struct rights r)
 
 /* Walks the tables of the guest (SDM 3A, 4.5), and sets accessed and dirty as a CPU does when `mark`. Other vCPUs
  * may change the tables meanwhile: each entry is read once. */
-static enum corral_access_result walk(struct corral_vcpu *v, uint64_t address, struct rights r, bool mark,
-                                      uint64_t *gpa, struct corral_page_fault *fault)
+static enum corral_access_result walk(const struct corral_ram *ram, const struct kvm_sregs *sregs,
+                                      uint64_t address, struct rights r, bool mark, uint64_t *gpa,
+                                      struct corral_page_fault *fault)
 {
-    const struct kvm_sregs *sregs = &v->run->s.regs.sregs;
     if (!(sregs->cr0 & CR0_PG)) {
         *gpa = (uint32_t)address;
         return CORRAL_ACCESS_OK;
@@ -60,7 +60,7 @@ static enum corral_access_result walk(struct corral_vcpu *v, uint64_t address, s
     *fault = (struct corral_page_fault){address, (r.write ? CORRAL_PF_WRITE : 0) | (r.user ? CORRAL_PF_USER : 0)};
     uint64_t table = sregs->cr3 & PTE_ADDRESS, combined = PTE_WRITE | PTE_USER;
     for (int shift = sregs->cr4 & CR4_LA57 ? 48 : 39;; shift -= 9) {
-        uint64_t *slot = corral_ram_at(v->ram, table + (address >> shift & 511) * 8, 8);
+        uint64_t *slot = corral_ram_at(ram, table + (address >> shift & 511) * 8, 8);
         if (!slot)
             return CORRAL_ACCESS_NOT_RAM;
         uint64_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);
@@ -88,7 +88,7 @@ static void *host_address(struct corral_vcpu *v, uint64_t address, size_t size, 
                           enum corral_access_result *result, struct corral_page_fault *fault)
 {
     uint64_t gpa;
-    *result = walk(v, address, r, mark, &gpa, fault);
+    *result = walk(v->ram, &v->run->s.regs.sregs, address, r, mark, &gpa, fault);
     if (*result != CORRAL_ACCESS_OK)
         return NULL;
     void *host = corral_ram_at(v->ram, gpa, size);
@@ -138,4 +138,23 @@ enum corral_access_result corral_access(struct corral_vcpu *v, uint64_t address,
         memcpy(write ? host : at, write ? at : host, part);
     }
     return CORRAL_ACCESS_OK;
+}
+
+size_t corral_peek(const struct corral_ram *ram, const struct kvm_sregs *sregs, uint64_t address, void *buffer,
+                   size_t size)
+{
+    size_t done = 0;
+    while (done < size) {
+        struct corral_page_fault unused;
+        uint64_t gpa;
+        size_t part = part_of(address + done, size - done);
+        if (walk(ram, sregs, address + done, (struct rights){0}, false, &gpa, &unused) != CORRAL_ACCESS_OK)
+            break;
+        const void *host = corral_ram_at(ram, gpa, part);
+        if (!host)
+            break;
+        memcpy((uint8_t *)buffer + done, host, part);
+        done += part;
+    }
+    return done;
 }

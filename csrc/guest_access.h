@@ -35,4 +35,9 @@ enum corral_access_result corral_access_check(struct corral_vcpu *v, uint64_t ad
 void *corral_access_in_place(struct corral_vcpu *v, uint64_t address, size_t size, bool write,
                              enum corral_access_result *result, struct corral_page_fault *fault);
 
+/* For whoever only looks: copies what is mapped, whatever its rights, and changes nothing. Returns how many bytes
+ * there are without a gap. */
+size_t corral_peek(const struct corral_ram *ram, const struct kvm_sregs *sregs, uint64_t address, void *buffer,
+                   size_t size);
+
 #endif

@@ -17,6 +17,7 @@
 struct corral_vcpu;
 struct corral_assist;
 struct corral_watches;
+struct corral_sampler;
 
 /* Completes one exit. 1: finished, enter the guest again; 0: Python shall have it; < 0: -errno. */
 typedef int (*corral_finisher)(struct corral_vcpu *v);
@@ -37,6 +38,8 @@ struct corral_vcpu {
     struct corral_assist *assist;
     struct corral_exit_ring *exit_ring; /* NULL: nobody looks. Changed only while the vCPU does not run */
     struct corral_watches *watches;     /* NULL: nothing is watched. Likewise */
+    struct corral_sampler *sampler;     /* NULL: nobody profiles. Likewise */
+    bool kicked;                        /* by corral_vcpu_kick, and not returned for that yet; atomic */
     pid_t tid;                          /* of the thread inside corral_vcpu_run, 0 when there is none; atomic */
 
     /* By exit reason; reasons past the end count as the last and always go to Python. */
@@ -55,6 +58,9 @@ int corral_vcpu_run(struct corral_vcpu *v);
 
 /* Makes corral_vcpu_run return -EINTR soon: from any thread, in any state of the vCPU, also before it runs. */
 void corral_vcpu_kick(struct corral_vcpu *v);
+
+/* Has the vCPU leave the guest and enter it again; where a sampler is attached it takes a sample between. */
+void corral_vcpu_nudge(struct corral_vcpu *v);
 
 /* Claims a port range for C. -ENOSPC, -EINVAL (empty), -EEXIST (overlaps). Only while the vCPU does not run. */
 int corral_vcpu_claim_pio(struct corral_vcpu *v, uint16_t first, uint16_t last, corral_pio_op op, void *device);

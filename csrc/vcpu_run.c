@@ -1,5 +1,6 @@
 /* The way of an exit: KVM_RUN, count, finish what is hot, give Python the rest. */
 #define _GNU_SOURCE
+#include "sampler.h"
 #include "vcpu.h"
 
 #include <cpuid.h>
@@ -13,6 +14,14 @@
 
 #define KICK_SIGNAL (SIGRTMIN + 1)
 
+/* After EINTR: whether it was for a sample alone. A kick writes `kicked` before immediate_exit; one that comes
+ * behind these lines makes the next KVM_RUN return at once. */
+static bool was_nudged(struct corral_vcpu *v)
+{
+    __atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    return !__atomic_exchange_n(&v->kicked, false, __ATOMIC_SEQ_CST) && v->sampler;
+}
+
 int corral_vcpu_run(struct corral_vcpu *v)
 {
     /* Before KVM_RUN looks at immediate_exit, as corral_vcpu_kick writes that before it looks at tid: one of the
@@ -25,8 +34,10 @@ int corral_vcpu_run(struct corral_vcpu *v)
             corral_exit_ring_enter(v);
         if (ioctl(v->fd, KVM_RUN, 0) < 0) {
             result = -errno;
-            if (result == -EINTR)
-                __atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_RELAXED);
+            if (result == -EINTR && was_nudged(v)) {
+                corral_sampler_take(v);
+                result = -EAGAIN;
+            }
             if (result == -EAGAIN) /* a waiting AP was woken by INIT: nothing to tell, run it again */
                 continue;
             break;
@@ -48,6 +59,12 @@ int corral_vcpu_run(struct corral_vcpu *v)
 }
 
 void corral_vcpu_kick(struct corral_vcpu *v)
+{
+    __atomic_store_n(&v->kicked, true, __ATOMIC_SEQ_CST);
+    corral_vcpu_nudge(v);
+}
+
+void corral_vcpu_nudge(struct corral_vcpu *v)
 {
     /* immediate_exit first: a signal that lands before KVM_RUN is then not lost (api.rst, 5: immediate_exit). */
     __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);

@@ -7,6 +7,7 @@ struct corral_ram {
 struct corral_vcpu;
 struct corral_exit_ring;
 struct corral_watches;
+struct corral_sampler;
 typedef int (*corral_finisher)(struct corral_vcpu *v);
 typedef _Bool (*corral_pio_op)(void *device, _Bool write, uint16_t offset, uint8_t size, uint32_t *value);
 
@@ -17,6 +18,7 @@ struct corral_vcpu {
     struct corral_assist *assist;
     struct corral_exit_ring *exit_ring;
     struct corral_watches *watches;
+    struct corral_sampler *sampler;
     corral_finisher finish[64];
     uint64_t exits[64];
     uint64_t finished[64];

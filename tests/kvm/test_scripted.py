@@ -297,7 +297,11 @@ def examples(name: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [(name, number) for name in ("python.md", "devices.md", "disasm.md") for number in range(len(examples(name)))],
+    [
+        (name, number)
+        for name in ("python.md", "devices.md", "disasm.md", "profile.md")
+        for number in range(len(examples(name)))
+    ],
 )
 def test_examples(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     text = examples(name)[number]

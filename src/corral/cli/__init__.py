@@ -14,6 +14,7 @@ COMMANDS = {
     "doctor": "what this host's KVM is and can, and what is missing",
     "image": "make disk images from folders and archives, and look into them",
     "kernel": "build, find and list the kernels that Corral boots by itself",
+    "profile": "boot a guest and sample where it spends its time; flame graphs",
     "topology": "draw this host's NUMA nodes, cores and caches, and which guests run where",
     "trace": "boot a guest and record its exits: which ports, which code, how much time",
 }

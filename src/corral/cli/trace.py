@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import select
 import sys
 import time
-from os import EFD_CLOEXEC, close, eventfd, eventfd_write
 
 from corral.cli import boot
 from corral.cli.options import Command, Option, parse
 from corral.errors import ConfigError
-from corral.threads import allocate_lock, start_new_thread
 from corral.toolkit.exit_trace import ExitTrace
+from corral.toolkit.periodic import Periodic
 from corral.toolkit.trace_files import open_writer, read_csv, title
 
 TYPE_CHECKING = False
@@ -34,7 +32,9 @@ Without --out and --summary it prints them as they come, on standard error.
     options=(
         Option("exit", "REASON", "only these exits: IO, MMIO, HLT, INTERNAL_ERROR ...; may be repeated", short="e"),
         Option("for", "S", "only the first S seconds; the guest goes on"),
-        Option("out", "FILE", "a .csv, a .json for Perfetto and chrome://tracing, or a .parquet file"),
+        Option(
+            "out", "FILE", "a .csv, a .json for Perfetto and chrome://tracing, a .parquet; a flame graph: .svg, .folded"
+        ),
         Option("summary", "", "at the end: which exits, which code, how much time"),
         Option("cpl", "", "the privilege level too; it costs as much as all the rest"),
         Option("symbols", "FILE", "a System.map (default: the one beside the kernel, if there is one)"),
@@ -148,37 +148,22 @@ class _Recorder:
     def __init__(self, trace: ExitTrace, report: _Report, seconds: float | None) -> None:
         self._trace, self._report = trace, report
         self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._failure: BaseException | None = None
-        self._over = eventfd(0, EFD_CLOEXEC)
-        self._reading = allocate_lock()  # the thread's, until it ends
+        self._periodic = Periodic(_INTERVAL, self._step)
 
     def __enter__(self) -> None:
-        self._reading.acquire()
-        start_new_thread(self._main, ())
+        self._periodic.start()
 
     def __exit__(self, *exception: object) -> None:
-        eventfd_write(self._over, 1)
-        self._reading.acquire()
-        close(self._over)
         with self._trace:
-            if self._failure:
-                raise self._failure
+            self._periodic.end()
             self._trace.flush()
             self._read()
             self._report.end(self._trace.lost)
 
-    def _main(self) -> None:
-        try:
-            poll = select.poll()
-            poll.register(self._over, select.POLLIN)
-            while not poll.poll(_INTERVAL * 1000):
-                if self._deadline is not None and time.monotonic() >= self._deadline:
-                    self._trace.select(())
-                self._read()
-        except BaseException as error:
-            self._failure = error
-        finally:
-            self._reading.release()
+    def _step(self) -> None:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self._trace.select(())
+        self._read()
 
     def _read(self) -> None:
         for exit in self._trace:

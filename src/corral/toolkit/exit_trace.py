@@ -17,13 +17,13 @@ from corral.errors import ConfigError, HostError
 from corral.exits import exit_reasons
 from corral.native import CData, ffi, lib
 from corral.record import record
+from corral.toolkit.outside import Outside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from corral.machine import Machine
-    from corral.vcpu import VcpuThread
 
 RING_SIZE = 1 << 16  # records a vCPU, of 56 bytes
 _BATCH = 4096
@@ -96,7 +96,7 @@ class ExitTrace:
     def close(self) -> None:
         """Takes the rings away; the vCPUs are stopped or paused meanwhile. What is left in them is gone."""
         for thread, ring in zip(self._machine.threads, self._rings, strict=False):
-            with _out_of_the_guest(thread):
+            with Outside(thread):
                 thread.vcpu.native.exit_ring = ffi.NULL
                 thread.vcpu.run_page.kvm_valid_regs = 0
             lib.corral_exit_ring_destroy(ring)
@@ -146,16 +146,3 @@ class ExitTrace:
                     *(None if r.cpl == lib.CORRAL_CPL_UNKNOWN else r.cpl, r.guest_ns, r.host_ns),
                     *(r.address, r.value, r.size, r.count, bool(r.write)),
                 )
-
-
-class _out_of_the_guest:
-    def __init__(self, thread: VcpuThread) -> None:
-        self._thread = thread
-
-    def __enter__(self) -> None:
-        self._resume = self._thread.state.value == "running"
-        self._thread.pause()
-
-    def __exit__(self, *exception: object) -> None:
-        if self._resume:
-            self._thread.resume()

@@ -23,13 +23,21 @@ FIELDS = tuple(Exit.__annotations__)
 
 
 def open_writer(path: str) -> Writer:
-    """By the name's ending: .csv, .json or .parquet. Raises ConfigError, HostError."""
+    """By the name's ending: .csv, .json, .parquet, .svg or .folded. Raises ConfigError, HostError."""
     ending = path.rpartition(".")[2]
-    writers: dict[str, Callable[[TextIO], Writer]] = {"csv": CsvWriter, "json": JsonWriter}
+    writers: dict[str, Callable[[TextIO], Writer]] = {
+        "csv": CsvWriter,
+        "json": JsonWriter,
+        "svg": lambda file: FlameWriter(file, "svg"),
+        "folded": lambda file: FlameWriter(file, "folded"),
+    }
     if ending == "parquet":
         return ParquetWriter(path)
     if ending not in writers:
-        raise ConfigError(f"{path!r}: a trace is a .csv, .json (for Perfetto and chrome://tracing) or .parquet file")
+        raise ConfigError(
+            f"{path!r}: a trace is a .csv, .json (for Perfetto and chrome://tracing) or .parquet file; "
+            "a flame graph of it .svg or .folded"
+        )
     try:
         file = open(path, "w", newline="")  # noqa: SIM115  (the writer's, which closes it)
     except OSError as error:
@@ -81,6 +89,28 @@ class JsonWriter:
 
     def _us(self, ns: int) -> float:
         return (ns - (self._start or 0)) / 1e3
+
+
+class FlameWriter:
+    """A flame graph: which functions left the guest, by which exits, how often."""
+
+    def __init__(self, file: TextIO, form: str) -> None:
+        self._file, self._form = file, form
+        self._stacks: dict[tuple[str, ...], int] = {}
+
+    def write(self, exit: Exit, symbol: str) -> None:
+        stack = (symbol.partition("+")[0] or f"{exit.rip:#x}", title(exit))
+        self._stacks[stack] = self._stacks.get(stack, 0) + 1
+
+    def close(self) -> None:
+        from corral.toolkit import flame
+
+        with self._file as file:
+            if self._form == "svg":
+                count = sum(self._stacks.values())
+                file.write(flame.svg(self._stacks, f"corral trace: {count} exits", "exits"))
+            else:
+                file.write(flame.folded(self._stacks))
 
 
 class ParquetWriter:
