@@ -52,6 +52,17 @@ def recognises(head: bytes) -> bool:
     return header.boot_flag == BOOT_FLAG and header.header == HEADER_MAGIC
 
 
+def has_payload(head: bytes) -> bool:
+    """Whether a file with such a header has a kernel packed in it, or is an old Linux: else it is another program."""
+    header = SetupHeader(head)
+    if not header.kernel_version or not header.loadflags & LOADED_HIGH:
+        return True
+    if header.version < VERSION_PAYLOAD:
+        version = head[_VERSION_STRING_BASE + header.kernel_version :].partition(b"\0")[0]
+        return header.code32_start != 0 or b"(" in version  # Linux tells who built it
+    return header.payload_length != 0
+
+
 class BzImage(Kernel):
     """Valid as far as its header goes; the payload is looked at when it is loaded."""
 

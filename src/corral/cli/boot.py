@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from typing import Any
 
     from corral.machine import Machine, Outcome
     from corral.numa.plan import Plan
@@ -24,13 +25,18 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="boot",
     summary="""\
-Boots KERNEL (a vmlinux, a bzImage or a PVH executable), or without one the Linux that suits this host best,
-on this terminal. Ctrl-A X ends the guest, Ctrl-A H helps. At the end of its standard input the guest's shell
+Boots KERNEL (a vmlinux, a bzImage, a PVH executable or a Multiboot kernel), or without one the Linux that suits this
+host best, on this terminal. Ctrl-A X ends the guest, Ctrl-A H helps. At the end of its standard input the guest's shell
 ends, and with it the guest.""",
     operands=("KERNEL",),
     rest="COMMAND...",
     options=(
         Option("initrd", "FILE", "initramfs; 'none' for none; without this option Corral's own"),
+        Option("module", "FILE[=WORDS]", "a file for a PVH or Multiboot kernel; may be repeated"),
+        Option("protocol", "NAME", "how it is entered: linux, pvh, multiboot or multiboot2 (default: what suits it)"),
+        Option(
+            "flat", "MODE@ADDRESS", "KERNEL is raw code: real@0x7c00, protected@0x100000, long@0x200000[,entry=...]"
+        ),
         Option("append", "STR", "kernel parameters, after Corral's own: the last one counts"),
         Option("memory", "SIZE", "guest memory, like 512M or 6G (default: 512M, less on a pagetable KVM)"),
         Option("cpus", "N|SHAPE", "virtual CPUs, 1 to 64, or sockets=S,cores=C,threads=T (default: 1)"),
@@ -43,8 +49,10 @@ ends, and with it the guest.""",
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
+        Option("debug-exit", "PORT", "a write of V to it ends the guest with exit status (V << 1) | 1; QEMU's is 0xf4"),
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
         Option("gdb", "WHERE", ":PORT (of the loopback interface) or unix:PATH; the guest waits there for gdb"),
+        Option("screen", "", "at the end, what the guest wrote to a PC's text screen, on standard error"),
         Option("stats", "", "at the end, what disks and console did, on standard error"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
@@ -151,6 +159,10 @@ def _boot(
                         outcome = machine.run(console, timeout)
                 else:
                     outcome = machine.run(console, timeout)
+            if "screen" in arguments.values:
+                from corral.toolkit import text_screen
+
+                print(text_screen.text(machine.memory), file=sys.stderr)
             if "stats" in arguments.values:
                 from corral.toolkit import counters
 
@@ -183,7 +195,7 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
     memory = parse_size(values["memory"]) if "memory" in values else MEMORY[host_kind()]
     disks = tuple(parse_disk(text) for text in arguments.every.get("disk", []))
     cpus, _ = _cpus(arguments)
-    config = MachineConfig(kernel="", memory=memory, cpus=cpus, disks=disks)
+    config = MachineConfig(kernel="", memory=memory, cpus=cpus, disks=disks, **_payload(arguments))
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     amounts = f"--memory {memory / (1 << 30):g} GiB: this host has {host / (1 << 30):.1f} GiB"
     if memory > ABSURD * host:
@@ -191,6 +203,28 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
     if memory > host:
         notices.append(f"{amounts}; a guest that uses all of it is killed")
     return config
+
+
+def _payload(arguments: Arguments) -> dict[str, Any]:
+    """How the kernel is taken, and what it gets that Linux does not: fields of MachineConfig."""
+    values = arguments.values
+    if not {"module", "protocol", "flat", "debug-exit"} & values.keys():
+        return {}
+    from corral.boot import PROTOCOLS, payload
+
+    if not arguments.operands and {"module", "protocol", "flat"} & values.keys():
+        raise ConfigError("--module, --protocol and --flat are about a KERNEL of yours; name it")
+    if values.get("protocol", "linux") not in PROTOCOLS:
+        raise ConfigError(f"--protocol {values['protocol']!r} is none of {', '.join(PROTOCOLS)}")
+    if "flat" in values and "protocol" in values:
+        raise ConfigError("--flat and --protocol exclude each other: raw code is entered by no protocol")
+    port = values.get("debug-exit")
+    return {
+        "protocol": values.get("protocol"),
+        "flat": payload.parse_flat(values["flat"]) if "flat" in values else None,
+        "modules": tuple(payload.parse_module(text) for text in arguments.every.get("module", [])),
+        "debug_exit": None if port is None else payload.parse_address(port, "--debug-exit"),
+    }
 
 
 def _cpus(arguments: Arguments) -> tuple[int, Shape | None]:
@@ -248,7 +282,7 @@ def _with_kernel(
         cmdline.append(parameters.for_kind(kind, choice.stock, acpi))
     else:
         kernel = arguments.operands[0]
-        if _is_linux(kernel):
+        if _is_linux(kernel, machine):
             small = _is_ours(kernel)
             if kind is Kind.PAGETABLE and not small:
                 notices.append(SLOW)
@@ -281,6 +315,10 @@ def _with_kernel(
         disks=machine.disks,
         acpi=bool(acpi),
         plan=plan,
+        protocol=machine.protocol,
+        flat=machine.flat,
+        modules=machine.modules,
+        debug_exit=machine.debug_exit,
     )
 
 
@@ -309,10 +347,12 @@ def _root(arguments: Arguments, machine: MachineConfig) -> int | None:
     return index
 
 
-def _is_linux(kernel: str) -> bool:
+def _is_linux(kernel: str, machine: MachineConfig) -> bool:
     from corral import boot
 
-    with boot.open_kernel(kernel) as file:
+    if machine.flat is not None:
+        return False
+    with boot.open_kernel(kernel, machine.protocol) as file:
         return file.kind in ("bzImage", "vmlinux")
 
 
