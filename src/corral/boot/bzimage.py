@@ -151,13 +151,13 @@ class BzImage(Kernel):
         Raises BootError, and HostError when the library for its compression is missing.
         """
         try:
-            for piece in self._vmlinux():
+            for piece in self.vmlinux_pieces():
                 target.write(piece)
         except Flaw as flaw:
             raise self.file.error(str(flaw)) from None
 
-    def _vmlinux(self) -> Iterator[bytes]:
-        """The payload, unpacked, in pieces that add up to what it claims."""
+    def vmlinux_pieces(self) -> Iterator[bytes]:
+        """The payload, unpacked, in pieces that add up to what it claims. Raises Flaw."""
         packed_size = self._payload_size - (_SIZE_WORD if self.compression.appended_size else 0)
         source = decompress.Source(self.file.read, self._payload, packed_size)
         left = self._unpacked_size
@@ -171,7 +171,7 @@ class BzImage(Kernel):
 
     def _unpack(self, memory: GuestMemory) -> elf.Elf:
         """Unpack vmlinux to where its segments belong, which its first pieces tell."""
-        pieces = self._vmlinux()
+        pieces = self.vmlinux_pieces()
         head = bytearray()
         while len(head) < elf.HEAD and (piece := next(pieces, b"")):
             head += piece

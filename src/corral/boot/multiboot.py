@@ -55,6 +55,9 @@ class Info(Record):
     boot_loader_name = u32(64)
 
 
+# Offsets in the BIOS's data: the first serial port, the segment of its extended data, KiB of RAM from 0.
+_COM1, _EBDA_SEGMENT, _BASE_MEMORY = 0x00, 0x0E, 0x13
+
 _MAP = layout.MULTIBOOT_INFO + 128
 _NAME = _MAP + 8 * _RANGE.size
 _MODULES = layout.MULTIBOOT_INFO + 512
@@ -139,6 +142,10 @@ class MultibootKernel(Kernel):
     def _place_image(self, memory: GuestMemory) -> list[tuple[int, int]]:
         """Returns what of the memory is taken."""
         vmlinux.load_segments(self.file, self.image, memory)
+        # Such kernels come from the time of the BIOS, and Xen puts its start below what these say.
+        memory.write(layout.BIOS_DATA + _COM1, layout.COM1_PORTS[0].to_bytes(2, "little"))
+        memory.write(layout.BIOS_DATA + _EBDA_SEGMENT, (layout.EBDA >> 4).to_bytes(2, "little"))
+        memory.write(layout.BIOS_DATA + _BASE_MEMORY, (layout.EBDA >> 10).to_bytes(2, "little"))
         return [(segment.physical, segment.end) for segment in self.image.segments]
 
 

@@ -10,7 +10,7 @@ from corral.cli import terminal
 from corral.cli.options import Arguments, Command, Option, parse
 from corral.config import MachineConfig, parse_disk, parse_size
 from corral.errors import ConfigError, GuestError, GuestTimeout
-from corral.kvm.system import Kind, host_kind
+from corral.kvm.system import host_kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
+    from corral.boot.preflight import Report
     from corral.machine import Machine, Outcome
     from corral.numa.plan import Plan
     from corral.numa.request import Request, Shape
@@ -86,7 +87,6 @@ exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down 
 
 LONGEST_TIMEOUT = 10**9
 ABSURD = 16  # times the host's memory: its page structures alone would fill a quarter of that
-SLOW = "this KVM interprets kernel code: a distribution's kernel boots in 15 minutes here, Corral's in seconds"
 NO_READER = 141  # as a shell tells of SIGPIPE
 QUIT = 130  # as a shell tells of Ctrl-C
 
@@ -269,7 +269,7 @@ def _with_kernel(
     kind = host_kind()
     initrd = arguments.values.get("initrd")
     cmdline: list[str] = []
-    root = _root(arguments, machine)
+    root, partition = _root(arguments, machine), 0
     if not arguments.operands:
         from corral.guests.default import choose
 
@@ -284,16 +284,19 @@ def _with_kernel(
         kernel = arguments.operands[0]
         if _is_linux(kernel, machine):
             small = _is_ours(kernel)
-            if kind is Kind.PAGETABLE and not small:
-                notices.append(SLOW)
-            acpi = parameters.has_acpi(kind, stock=not small) if acpi is None else acpi
+            if small:
+                acpi = parameters.has_acpi(kind, stock=False) if acpi is None else acpi
+            else:
+                report = _preflight(arguments, machine, acpi, root)
+                notices += [finding.text for finding in report.findings]
+                acpi, initrd, partition = report.acpi, report.initrd, report.partition
             cmdline.append(parameters.for_kind(kind, not small, acpi))
         else:
             initrd = initrd or "none"
     if machine.disks and not acpi:
         cmdline.append(parameters.for_disks(len(machine.disks)))
     if root is not None:
-        cmdline.append(parameters.for_root(root))
+        cmdline.append(parameters.for_root(root, partition))
         initrd = initrd or "none"
     if arguments.rest:
         cmdline.append(parameters.for_command(arguments.rest))
@@ -320,6 +323,17 @@ def _with_kernel(
         modules=machine.modules,
         debug_exit=machine.debug_exit,
     )
+
+
+def _preflight(arguments: Arguments, machine: MachineConfig, acpi: bool | None, root: int | None) -> Report:
+    """What suits the user's own Linux, and what it lacks."""
+    from corral import boot
+    from corral.boot import preflight
+
+    disks = tuple(disk.path for disk in machine.disks)
+    plan = preflight.Plan(host_kind(), disks, root, arguments.values.get("initrd"), acpi, machine.cpus)
+    with boot.open_kernel(arguments.operands[0], machine.protocol) as kernel:
+        return preflight.look(kernel, plan)
 
 
 def _acpi(arguments: Arguments) -> bool | None:

@@ -12,6 +12,7 @@ GIB = 1 << 30
 PAGE_SIZE = 4 * KIB
 
 # Below 1 MiB: what a guest needs at its entry.
+BIOS_DATA = 0x400  # what a PC's BIOS leaves: kernels that know nothing else look there
 BOOT_GDT = 0x500  # flat segments for the 32-bit and 64-bit entries
 BOOT_GDT_END = 0x600
 PVH_START_INFO = 0x6000  # struct hvm_start_info, its module list and its memory map: one page
