@@ -7,6 +7,7 @@ read. Most of what can go wrong so is in its configuration.
 from __future__ import annotations
 
 import os
+import sys
 
 from corral.boot import initramfs_content, kernel_config
 from corral.boot.file import ImageFile, printable
@@ -38,11 +39,16 @@ _SYSTEMS = {
 _TABLES = {"MBR": "MSDOS_PARTITION", "GPT": "EFI_PARTITION"}
 _UNPACKERS = {"gzip": "GZIP", "bzip2": "BZIP2", "xz": "XZ", "zstd": "ZSTD", "lz4": "LZ4", "lzo": "LZO", "lzma": "LZMA"}
 
+# Modules any of which unpacks a kernel, where the standard library may not; and the package to install.
+_LIBRARIES = {"lz4": ("lz4", "lz4"), "lzo": ("lzo", "python-lzo"), "zstd": ("zstandard", "zstandard")}
+if sys.version_info >= (3, 14):
+    del _LIBRARIES["zstd"]
+
 
 @record(frozen=True)
 class Plan:
     """What a user wants of a machine. `root` is the number of a disk, `initrd` a path, "none", or None for whatever is
-    right; `acpi` None likewise."""
+    right; `acpi` None likewise. `small`: it is Corral's small kernel."""
 
     kind: Kind
     disks: tuple[str, ...] = ()
@@ -50,6 +56,7 @@ class Plan:
     initrd: str | None = None
     acpi: bool | None = None
     cpus: int = 1
+    small: bool = False
 
 
 @record(frozen=True)
@@ -84,7 +91,7 @@ def look(kernel: Kernel, plan: Plan) -> Report:
     root = _root(plan)
     acpi = _acpi(plan, config)
     initrd = plan.initrd or _initrd_beside(kernel.path, facts.release, plan, config)
-    findings: list[Finding] = []
+    findings = _unpacking(facts)
     if config is not None:
         findings += _console(config)
         findings += _processors(plan, config, acpi)
@@ -96,7 +103,7 @@ def look(kernel: Kernel, plan: Plan) -> Report:
             findings += _file_system(config, root, content)
     if root is not None and plan.root is not None:
         findings += _root_found(plan.disks[plan.root], root, initrd)
-    if plan.kind is Kind.PAGETABLE:
+    if plan.kind is Kind.PAGETABLE and not plan.small:
         findings.append(Finding(False, SLOW))
     return Report(facts, config, acpi, initrd, root, tuple(findings))
 
@@ -144,6 +151,16 @@ def _content(initrd: str | None) -> Content | None:
             return initramfs_content.read(file)
     except CorralError:  # whoever loads it says so
         return None
+
+
+def _unpacking(facts: KernelFacts) -> list[Finding]:
+    """Loading it would fail, with the same words, but at the end of all else."""
+    from importlib.util import find_spec
+
+    library = _LIBRARIES.get(facts.compression or "")
+    if library is None or any(find_spec(name) for name in library[:-1]):
+        return []
+    return [Finding(True, f"this kernel is compressed with {facts.compression}; pip install {library[-1]}")]
 
 
 def _console(config: KernelConfig) -> list[Finding]:

@@ -8,7 +8,7 @@ import sys
 from corral.chassis import Chassis
 from corral.cli import terminal
 from corral.cli.options import Arguments, Command, Option, parse
-from corral.config import MachineConfig, parse_disk, parse_size
+from corral.config import DiskConfig, MachineConfig, parse_disk, parse_size
 from corral.errors import ConfigError, GuestError, GuestTimeout
 from corral.kvm.system import host_kind
 
@@ -34,10 +34,8 @@ ends, and with it the guest.""",
     options=(
         Option("initrd", "FILE", "initramfs; 'none' for none; without this option Corral's own"),
         Option("module", "FILE[=WORDS]", "a file for a PVH or Multiboot kernel; may be repeated"),
-        Option("protocol", "NAME", "how it is entered: linux, pvh, multiboot or multiboot2 (default: what suits it)"),
-        Option(
-            "flat", "MODE@ADDRESS", "KERNEL is raw code: real@0x7c00, protected@0x100000, long@0x200000[,entry=...]"
-        ),
+        Option("protocol", "NAME", "how it is entered: linux, pvh, multiboot, multiboot2 (default: what suits)"),
+        Option("flat", "MODE@ADDRESS", "KERNEL is raw code, like real@0x7c00 or long@0x200000[,entry=0x200040]"),
         Option("append", "STR", "kernel parameters, after Corral's own: the last one counts"),
         Option("memory", "SIZE", "guest memory, like 512M or 6G (default: 512M, less on a pagetable KVM)"),
         Option("cpus", "N|SHAPE", "virtual CPUs, 1 to 64, or sockets=S,cores=C,threads=T (default: 1)"),
@@ -48,9 +46,12 @@ ends, and with it the guest.""",
         Option("plan", "", "print where vCPUs and memory would be, and end"),
         Option("plan-json", "", "the same for programs"),
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
+        Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
+        Option("hostname", "NAME", "for cloud-init: the guest's name"),
+        Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
-        Option("debug-exit", "PORT", "a write of V to it ends the guest with exit status (V << 1) | 1; QEMU's is 0xf4"),
+        Option("debug-exit", "PORT", "writing V there ends the guest, exit status (V << 1) | 1; QEMU's: 0xf4"),
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
         Option("gdb", "WHERE", ":PORT (of the loopback interface) or unix:PATH; the guest waits there for gdb"),
         Option("screen", "", "at the end, what the guest wrote to a PC's text screen, on standard error"),
@@ -193,7 +194,7 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
     from corral.guests.default import MEMORY
 
     memory = parse_size(values["memory"]) if "memory" in values else MEMORY[host_kind()]
-    disks = tuple(parse_disk(text) for text in arguments.every.get("disk", []))
+    disks = tuple(parse_disk(text) for text in arguments.every.get("disk", [])) + _seed(arguments)
     cpus, _ = _cpus(arguments)
     config = MachineConfig(kernel="", memory=memory, cpus=cpus, disks=disks, **_payload(arguments))
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -225,6 +226,16 @@ def _payload(arguments: Arguments) -> dict[str, Any]:
         "modules": tuple(payload.parse_module(text) for text in arguments.every.get("module", [])),
         "debug_exit": None if port is None else payload.parse_address(port, "--debug-exit"),
     }
+
+
+def _seed(arguments: Arguments) -> tuple[DiskConfig, ...]:
+    """The disk that answers cloud-init's questions, when there is something to answer."""
+    user_data, hostname, key = (arguments.values.get(name) for name in ("cloud-init", "hostname", "ssh-key"))
+    if user_data is None and hostname is None and key is None:
+        return ()
+    from corral.guests import cloud_init
+
+    return (DiskConfig(cloud_init.disk(user_data, hostname, key), read_only=True, serial="cidata"),)
 
 
 def _cpus(arguments: Arguments) -> tuple[int, Shape | None]:
@@ -283,7 +294,7 @@ def _with_kernel(
     else:
         kernel = arguments.operands[0]
         if _is_linux(kernel, machine):
-            small = _is_ours(kernel)
+            small = is_ours(kernel)
             if small:
                 acpi = parameters.has_acpi(kind, stock=False) if acpi is None else acpi
             else:
@@ -349,13 +360,14 @@ _ACPI = {"auto": None, "on": True, "off": False}
 
 def _root(arguments: Arguments, machine: MachineConfig) -> int | None:
     """The number of the disk with the root file system. A command needs Corral's init, so it has no such disk."""
-    wanted = arguments.values.get("root", "none" if arguments.rest or not machine.disks else "0")
+    disks = machine.disks[: len(arguments.every.get("disk", []))]  # without cloud-init's
+    wanted = arguments.values.get("root", "none" if arguments.rest or not disks else "0")
     if wanted == "none":
         return None
-    names = [disk.id for disk in machine.disks]
+    names = [disk.id for disk in disks]
     index = names.index(wanted) if wanted in names else number(wanted, "--root")
-    if index >= len(machine.disks):
-        raise ConfigError(f"--root {index}: there are {len(machine.disks)} disks, and the first is number 0")
+    if index >= len(disks):
+        raise ConfigError(f"--root {index}: there are {len(disks)} disks, and the first is number 0")
     if arguments.rest:
         raise ConfigError("a command runs in Corral's own initramfs, not in a disk's system; leave --root or it out")
     return index
@@ -370,7 +382,7 @@ def _is_linux(kernel: str, machine: MachineConfig) -> bool:
         return file.kind in ("bzImage", "vmlinux")
 
 
-def _is_ours(kernel: str) -> bool:
+def is_ours(kernel: str) -> bool:
     """Whether it is a kernel that Corral built."""
     from corral.guests import cache
 

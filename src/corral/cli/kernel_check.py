@@ -7,7 +7,7 @@ import sys
 from corral import boot
 from corral.boot import preflight
 from corral.boot.file import printable
-from corral.cli.boot import number
+from corral.cli.boot import is_ours, number
 from corral.config import parse_disk
 from corral.errors import ConfigError
 from corral.kvm.system import host_kind
@@ -30,7 +30,7 @@ def run(arguments: Arguments, path: str) -> int:
     disks = tuple(parse_disk(text).path for text in arguments.every.get("disk", []))
     root = 0 if disks else None
     cpus = number(values.get("cpus", "1"), "--cpus")
-    plan = preflight.Plan(host_kind(), disks, root, values.get("initrd"), _ACPI[acpi], cpus)
+    plan = preflight.Plan(host_kind(), disks, root, values.get("initrd"), _ACPI[acpi], cpus, is_ours(path))
     with boot.open_kernel(path) as kernel:
         if kernel.kind not in ("bzImage", "vmlinux"):
             print(f"kernel         {kernel.describe()}; it is no Linux, so there is nothing more to say")
