@@ -65,7 +65,7 @@ def _read(file: ImageFile) -> Content | None:
             if inner.peek(6) not in _CPIO:
                 return None
             _walk(inner, names)
-        return Content(frozenset(names), form.name)
+        return Content(frozenset(names), form.name) if names else None
     return Content(frozenset(names), "") if names else None
 
 

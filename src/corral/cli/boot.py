@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="boot",
     summary="""\
-Boots KERNEL (a vmlinux, a bzImage, a PVH executable or a Multiboot kernel), or without one the Linux that suits this
-host best, on this terminal. Ctrl-A X ends the guest, Ctrl-A H helps. At the end of its standard input the guest's shell
-ends, and with it the guest.""",
+Boots KERNEL (a vmlinux, a bzImage, a PVH executable, a Multiboot kernel), or without one the Linux that suits
+this host best, on this terminal. Ctrl-A X ends the guest, Ctrl-A H helps. At the end of its standard input the
+guest's shell ends, and with it the guest.""",
     operands=("KERNEL",),
     rest="COMMAND...",
     options=(
@@ -66,6 +66,8 @@ examples:
   echo 'cat /proc/cpuinfo' | corral boot     a script
   corral boot ./vmlinux --append debug       your kernel
   corral boot ./vmlinuz --initrd my.cpio --memory 2G --console file:boot.log --timeout 60
+  corral boot ./kernel.elf --module initrd.tar=words --debug-exit 0xf4 --screen    a kernel of your own making
+  corral boot ./vmlinuz --disk cloud.img --cloud-init user-data --hostname web-1 --ssh-key ~/.ssh/id_rsa.pub
   corral boot --disk rootfs.img              the system that is on the image
   corral boot --disk base.img,snapshot=on    the same, and the image stays as it is
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
