@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -49,6 +50,30 @@ def test_an_initrd_is_the_first_module(version: int, tmp_path: Path, modules: li
     kernel = str(tiny_guest("multiboot", VERSION=version))
     done = boot(kernel, "--initrd", f"{tmp_path}/initrd", "--memory", "6G", *modules[:2])
     assert done.stdout.startswith("\nCorral\nINITRD \nFIRST with words=and more\n"), done.stderr
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no QEMU")
+def test_multiboot_as_qemu_does_it(modules: list[str]) -> None:
+    """The same guest finds the same modules, words and memory; QEMU puts file names before words."""
+    kernel = str(tiny_guest("multiboot", VERSION=1))
+    path, _, words = modules[1].partition("=")
+    ours = boot(kernel, "--memory", "64M", "--module", f"{path}={path} {words}")
+    command = ["qemu-system-x86_64", "-kernel", kernel, "-m", "64", "-initrd", f"{path} {words}"]
+    theirs = qemu(command)
+    assert ours.stdout.splitlines()[2:] == theirs.stdout.splitlines()[2:]
+    assert len(ours.stdout.splitlines()) == 4
+
+
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="no QEMU")
+def test_debug_exit_as_qemu_does_it() -> None:
+    kernel = str(tiny_guest("debug_exit", PORT=0x501, VALUE=0x31, WIDTH=1))
+    command = ["qemu-system-x86_64", "-kernel", kernel, "-device", "isa-debug-exit,iobase=0x501,iosize=4"]
+    assert boot(kernel, "--debug-exit", "0x501").returncode == qemu(command).returncode == 0x63
+
+
+def qemu(command: list[str]) -> subprocess.CompletedProcess[str]:
+    words = ["-display", "none", "-serial", "stdio", "-no-reboot", "-nic", "none"]
+    return subprocess.run([*command, *words], capture_output=True, text=True, timeout=LONG, check=False, stdin=0)
 
 
 def test_pvh_with_modules(tmp_path: Path, modules: list[str]) -> None:

@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from corral.errors import BootError, ConfigError
 from corral.guests import cloud_init
@@ -112,3 +114,16 @@ def test_keys_with_options_and_of_hardware(tmp_path: Path) -> None:
 def test_bad_names(name: str) -> None:
     with pytest.raises(ConfigError, match="is no host name"):
         cloud_init.disk(None, name)
+
+
+@given(st.binary(min_size=1, max_size=200), st.sampled_from([b"", b"#cloud-config", b"ssh-rsa AAAA", b"#!"]))
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_bytes_are_taken_or_refused_in_one_line(tmp_path: Path, data: bytes, before: bytes) -> None:
+    path = save(tmp_path, before + data)
+    for words in ((path, None, None), (None, None, path)):
+        message = ""
+        try:
+            cloud_init.disk(*words)
+        except BootError as error:
+            message = str(error)
+        assert message.isprintable()
