@@ -32,7 +32,7 @@ def load(
         with ImageFile(module.path, "module") as file:
             beside = [*taken, *((start, start + size) for start, size, _ in placed)]
             try:
-                address = _find_place(memory, file.size, beside)
+                address = find_place(memory, file.size, beside)
             except Flaw as flaw:
                 raise file.error(str(flaw)) from None
             file.read_into(0, memory.view(address, file.size))
@@ -41,7 +41,8 @@ def load(
     return placed
 
 
-def _find_place(memory: GuestMemory, size: int, taken: list[tuple[int, int]]) -> int:
+def find_place(memory: GuestMemory, size: int, taken: list[tuple[int, int]]) -> int:
+    """The lowest page above 1 MiB with `size` bytes of RAM beside the `taken` ranges. Raises Flaw."""
     largest = 0
     for low, high in reversed(list(free_windows(memory, taken, layout.HIGH_MEMORY, layout.RAM_HOLE))):
         address = -(-low // layout.PAGE_SIZE) * layout.PAGE_SIZE

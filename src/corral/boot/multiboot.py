@@ -13,11 +13,14 @@ from corral.boot import linux, vmlinux
 from corral.boot.elf import Elf, Segment, check_segments
 from corral.boot.file import Flaw
 from corral.boot.kernel import Entry, Kernel, KernelFacts, Mode, Module
+from corral.boot.modules import find_place
+from corral.boot.modules import load as load_modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
+    from corral.boot.elf_sections import Sections
     from corral.boot.file import ImageFile
     from corral.memory import GuestMemory
 
@@ -32,7 +35,8 @@ _ADDRESSES = struct.Struct("<IIIII")  # of the header, of its load, its end, the
 _ALIGNED, _MEMORY, _VIDEO, _HAS_ADDRESSES = 1 << 0, 1 << 1, 1 << 2, 1 << 16
 _REQUIREMENTS = 0xFFFF
 # Flags of the information structure: which of its fields count.
-_INFO_MEMORY, _INFO_CMDLINE, _INFO_MODULES, _INFO_MAP, _INFO_LOADER = 1 << 0, 1 << 2, 1 << 3, 1 << 6, 1 << 9
+_INFO_MEMORY, _INFO_CMDLINE, _INFO_MODULES, _INFO_SECTIONS = 1 << 0, 1 << 2, 1 << 3, 1 << 5
+_INFO_MAP, _INFO_LOADER = 1 << 6, 1 << 9
 
 _MODULE = struct.Struct("<IIII")  # start, end, words, reserved
 _RANGE = struct.Struct("<IQQI")  # size of the rest, start, length, type
@@ -50,6 +54,10 @@ class Info(Record):
     cmdline = u32(16)
     mods_count = u32(20)
     mods_addr = u32(24)
+    sections_count = u32(28)
+    sections_size = u32(32)  # of one
+    sections_addr = u32(36)
+    sections_names = u32(40)
     mmap_length = u32(44)
     mmap_addr = u32(48)
     boot_loader_name = u32(64)
@@ -75,7 +83,7 @@ def recognise(file: ImageFile, head: bytes, protocol: str | None, executable: El
             offset, flags = found
             own = _own_addresses(head, offset, flags, file.size) if flags & _HAS_ADDRESSES else None
             if own is not None or executable is not None:
-                return Multiboot(file, own or executable, flags)  # type: ignore[arg-type]
+                return Multiboot(file, own or executable, own is None, flags)  # type: ignore[arg-type]
     if protocol != "multiboot":
         from corral.boot import multiboot2
 
@@ -125,9 +133,10 @@ class MultibootKernel(Kernel):
 
     takes_modules = True
 
-    def __init__(self, file: ImageFile, image: Elf) -> None:
+    def __init__(self, file: ImageFile, image: Elf, is_elf: bool) -> None:
+        """`is_elf`: the file is an ELF executable, and its own header says where it belongs."""
         super().__init__(file)
-        self.image = image
+        self.image, self._is_elf = image, is_elf
 
     def describe(self) -> KernelFacts:
         return KernelFacts(
@@ -148,14 +157,21 @@ class MultibootKernel(Kernel):
         memory.write(layout.BIOS_DATA + _BASE_MEMORY, (layout.EBDA >> 10).to_bytes(2, "little"))
         return [(segment.physical, segment.end) for segment in self.image.segments]
 
+    def _place_sections(self, memory: GuestMemory, taken: list[tuple[int, int]]) -> Sections | None:
+        if not self._is_elf:
+            return None
+        from corral.boot import elf_sections
+
+        return elf_sections.load(self.file, self.image.bits, memory, taken)
+
 
 class Multiboot(MultibootKernel):
     """Version 1. A video mode that the header wishes for is not there; such a kernel looks, and finds none."""
 
     kind = "multiboot"
 
-    def __init__(self, file: ImageFile, image: Elf, flags: int) -> None:
-        super().__init__(file, image)
+    def __init__(self, file: ImageFile, image: Elf, is_elf: bool, flags: int) -> None:
+        super().__init__(file, image, is_elf)
         unknown = flags & _REQUIREMENTS & ~(_ALIGNED | _MEMORY | _VIDEO)
         if unknown:
             raise Flaw(f"requires features of Multiboot that nobody has heard of (flags {unknown:#x}); build it again")
@@ -169,15 +185,20 @@ class Multiboot(MultibootKernel):
         info.mem_lower, info.mem_upper = basic_memory(memory)
         info.cmdline = layout.COMMAND_LINE
         if modules := self._all_modules(initrd):
-            from corral.boot import modules as placing
-
             if _MODULES + len(modules) * _MODULE.size > layout.MULTIBOOT_INFO_END:
                 raise Flaw(f"would get {len(modules)} modules, more than fit into a page; give it fewer")
             words = layout.COMMAND_LINE + len(cmdline) + 1
-            placed = placing.load(memory, modules, taken, words, layout.COMMAND_LINE_END)
+            placed = load_modules(memory, modules, taken, words, layout.COMMAND_LINE_END)
             table = (_MODULE.pack(address, address + size, text, 0) for address, size, text in placed)
             memory.write(_MODULES, b"".join(table))
             info.mods_count, info.mods_addr = len(placed), _MODULES
+            taken += ((address, address + size) for address, size, _ in placed)
+        if sections := self._place_sections(memory, taken):
+            address = find_place(memory, len(sections.table), taken)
+            memory.write(address, sections.table)
+            info.flags |= _INFO_SECTIONS
+            info.sections_count, info.sections_size = sections.count, sections.entry_size
+            info.sections_addr, info.sections_names = address, sections.names
         ranges = e820.memory_map(memory.regions)
         info.mmap_addr, info.mmap_length = _MAP, len(ranges) * _RANGE.size
         memory.write(_MAP, b"".join(_RANGE.pack(_RANGE.size - 4, *entry) for entry in ranges))

@@ -10,6 +10,7 @@ import struct
 from corral.arch.x86_64 import e820, layout
 from corral.boot.file import Flaw
 from corral.boot.kernel import Entry, Mode
+from corral.boot.modules import load as load_modules
 from corral.boot.multiboot import LOADER_NAME, MultibootKernel, basic_memory, by_addresses
 from corral.record import record
 
@@ -35,8 +36,8 @@ _EFI_I386_ENTRY, _EFI_ENTRY, _RELOCATABLE = 8, 9, 10
 _IGNORED = (_CONSOLE, _ALIGNED, _EFI_SERVICES, _EFI_I386_ENTRY, _EFI_ENTRY, _RELOCATABLE)
 _FROM_START = 0xFFFFFFFF  # as a load address: the file's own start
 # Tags of the information structure.
-_CMDLINE, _LOADER, _MODULE, _BASIC, _MAP, _OLD_RSDP, _NEW_RSDP = 1, 2, 3, 4, 6, 14, 15
-_GIVEN = (_CMDLINE, _LOADER, _MODULE, _BASIC, _MAP)
+_CMDLINE, _LOADER, _MODULE, _BASIC, _MAP, _SECTIONS, _OLD_RSDP, _NEW_RSDP = 1, 2, 3, 4, 6, 9, 14, 15
+_GIVEN = (_CMDLINE, _LOADER, _MODULE, _BASIC, _MAP, _SECTIONS)
 _RSDP_SIZE = 36  # of ACPI 2.0 and later; the first 20 bytes are ACPI 1.0's
 _OLD_RSDP_SIZE = 20
 
@@ -71,7 +72,7 @@ def recognise(file: ImageFile, head: bytes, executable: Elf | None) -> Multiboot
     entry = image.entry if header.entry is None else header.entry
     if not any(segment.physical <= entry < segment.end for segment in image.segments):
         raise Flaw(f"has its Multiboot2 entry {entry:#x} in no segment; build it again")
-    return Multiboot2(file, image, entry, header.wants_acpi)
+    return Multiboot2(file, image, header.addresses is None, entry, header.wants_acpi)
 
 
 def _find(head: bytes) -> Header | None:
@@ -127,8 +128,8 @@ class Multiboot2(MultibootKernel):
 
     kind = "multiboot2"
 
-    def __init__(self, file: ImageFile, image: Elf, entry: int, wants_acpi: bool) -> None:
-        super().__init__(file, image)
+    def __init__(self, file: ImageFile, image: Elf, is_elf: bool, entry: int, wants_acpi: bool) -> None:
+        super().__init__(file, image, is_elf)
         self.entry, self._wants_acpi = entry, wants_acpi
 
     def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None, rsdp: int) -> Entry:
@@ -137,17 +138,19 @@ class Multiboot2(MultibootKernel):
         taken = self._place_image(memory)
         tags = [_tag(_CMDLINE, cmdline + b"\0"), _tag(_LOADER, LOADER_NAME)]
         if modules := self._all_modules(initrd):
-            from corral.boot import modules as placing
-
             # In the upper half, where the structure does not reach: it has the words once more.
             half = (layout.COMMAND_LINE + layout.COMMAND_LINE_END) // 2
-            for address, size, words in placing.load(memory, modules, taken, half, layout.COMMAND_LINE_END):
+            for address, size, words in load_modules(memory, modules, taken, half, layout.COMMAND_LINE_END):
                 text = bytes(memory.view(words, layout.COMMAND_LINE_END - words)).partition(b"\0")[0]
+                taken.append((address, address + size))
                 tags.append(_tag(_MODULE, struct.pack("<II", address, address + size) + text + b"\0"))
         tags.append(_tag(_BASIC, struct.pack("<II", *basic_memory(memory))))
         ranges = e820.memory_map(memory.regions)
         entries = b"".join(struct.pack("<QQII", *entry, 0) for entry in ranges)
         tags.append(_tag(_MAP, struct.pack("<II", 24, 0) + entries))
+        if sections := self._place_sections(memory, taken):
+            numbers = struct.pack("<III", sections.count, sections.entry_size, sections.names)
+            tags.append(_tag(_SECTIONS, numbers + sections.table))
         if rsdp:
             root = memory.read(rsdp, _RSDP_SIZE)
             tags += [_tag(_OLD_RSDP, root[:_OLD_RSDP_SIZE]), _tag(_NEW_RSDP, root)]

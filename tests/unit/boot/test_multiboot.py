@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from corral import boot
 from corral.arch.x86_64 import layout
@@ -211,3 +215,55 @@ def test_a_program_without_a_payload(save: Save, memory: GuestMemory) -> None:
 def test_bad_programs(save: Save, memory: GuestMemory, changes: dict[str, int], message: str) -> None:
     with pytest.raises(BootError, match=message):
         load(save(kernels.unpacked_program(**changes)), memory)
+
+
+@pytest.fixture(scope="module")
+def with_symbols(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both headers, and a symbol table, as compilers make them."""
+    folder = tmp_path_factory.mktemp("symbols")
+    header = ".long 0x1badb002, 3, -(0x1badb002 + 3); .align 8; .long 0xe85250d6, 0, 24, -(0xe85250d6 + 24), 0, 8"
+    (folder / "kernel.S").write_text(f"{header}\n.globl _start, a_symbol\n_start: hlt\na_symbol: hlt\n")
+    flags = ["-m32", "-nostdlib", "-static", "-Wl,-Ttext=0x100000,--build-id=none,-n"]
+    subprocess.run(["gcc", *flags, "-o", str(folder / "kernel"), str(folder / "kernel.S")], check=True, timeout=30)
+    return folder / "kernel"
+
+
+@pytest.mark.parametrize("protocol", ["multiboot", "multiboot2"])
+def test_a_kernel_finds_its_symbols(with_symbols: Path, save: Save, memory: GuestMemory, protocol: str) -> None:
+    info = load(with_symbols, memory, Module(str(save(b"m" * 5000))), protocol=protocol).boot_info
+    if protocol == "multiboot":
+        assert word(memory, info) & 1 << 5
+        count, size, address, names = struct.unpack("<IIII", memory.read(info + 28, 16))
+        table = memory.read(address, count * size)
+    else:
+        tag = dict(tags_of(memory, info))[9]
+        (count, size, names), table = struct.unpack("<III", tag[:12]), tag[12:]
+    sections = list(struct.iter_unpack("<10I", table))
+    assert (size, len(sections)) == (40, count)
+    (symbols,) = (section for section in sections if section[1] == 2)
+    strings = sections[symbols[6]]
+    assert b"\0a_symbol\0" in memory.read(strings[3], strings[5])
+    assert b"\0.symtab\0" in memory.read(sections[names][3], sections[names][5])
+    values = [struct.unpack("<II", memory.read(symbols[3] + at, 8)) for at in range(0, symbols[5], 16)]
+    start = next(value for name, value in values if memory.read(strings[3] + name, 9) == b"a_symbol\0")
+    assert memory.read(start, 1) == b"\xf4"
+    places = sorted((section[3], section[3] + section[5]) for section in sections if section[5] and section[3])
+    assert all(low[1] <= high[0] for low, high in pairwise(places)), "nothing lies over anything"
+
+
+@given(st.lists(st.tuples(st.integers(0, 2000), st.sampled_from([0, 1, 0x7F, 0xFF])), min_size=1, max_size=5))
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_bad_sections_are_not_told_of(with_symbols: Path, tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    data = bytearray(with_symbols.read_bytes())
+    start = int.from_bytes(data[32:36], "little")
+    for at, value in changes:  # the table, or where the header says that it is
+        data[(start + at) % len(data) if at % 3 else 32 + at % 20] = value
+    (tmp_path / "kernel").write_bytes(data)
+    memory, message = GuestMemory(8 * MIB), ""
+    try:
+        load(tmp_path / "kernel", memory)
+    except BootError as error:
+        message = str(error)
+    finally:
+        memory.close()
+    assert message.isprintable()
