@@ -119,7 +119,7 @@ class Kernel(ABC):
         """
         self.file.require_unchanged()
         if self.modules and not self.takes_modules:
-            raise self.file.error(f"is a {self.kind}, which takes no modules; leave --module out")
+            raise self.file.error(f"takes no modules, being entered as {self.kind}; leave --module out")
         try:
             return self._load(memory, cmdline, initrd, rsdp)
         except Flaw as flaw:
