@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from corral.boot.kernel import FlatEntry, Module
     from corral.numa.plan import Plan
 
 MOST_CPUS = 64
@@ -58,6 +59,8 @@ class MachineConfig:
 
     `acpi`: the guest has ACPI tables, and a way to power off. It has an MP table in any case. `plan`: where vCPUs and
     memory are to be, and what the guest sees of that (corral.numa); None: the host's scheduler has it its way.
+    `protocol` is by which the kernel is entered (corral.boot.PROTOCOLS), None: what suits it; `flat`: it is raw code.
+    `modules` are files for it beside its initrd. `debug_exit` is a port by which the guest ends itself with a status.
     Raises ConfigError for what no machine can have. Files are opened, and found wanting, when the machine is built.
     """
 
@@ -69,6 +72,10 @@ class MachineConfig:
     disks: tuple[DiskConfig, ...] = ()
     acpi: bool = False
     plan: Plan | None = None
+    protocol: str | None = None
+    flat: FlatEntry | None = None
+    modules: tuple[Module, ...] = ()
+    debug_exit: int | None = None
 
     def __post_init__(self) -> None:
         check_size(self.memory)
@@ -79,6 +86,8 @@ class MachineConfig:
         names = [disk.id for disk in self.disks if disk.id]
         if len(set(names)) < len(names):
             raise ConfigError("two disks have the same id; give each its own")
+        if self.debug_exit is not None:
+            _check_debug_exit(self.debug_exit)
         if self.plan is not None:
             if len(self.plan.cpus) != self.cpus:
                 raise ConfigError(f"the plan has {len(self.plan.cpus)} vCPUs, and the machine {self.cpus}")
@@ -87,6 +96,18 @@ class MachineConfig:
                 raise ConfigError(f"the plan has {memory >> 20} MiB of memory, and the machine {self.memory >> 20} MiB")
         if "\0" in self.cmdline:
             raise ConfigError("the kernel command line has a NUL byte in it")
+
+
+def _check_debug_exit(first: int) -> None:
+    from corral.arch.x86_64 import layout
+    from corral.devices.debug_exit import PORTS
+
+    last = first + PORTS - 1
+    if not 0 < first <= last <= 0xFFFF:
+        raise ConfigError(f"--debug-exit {first:#x}: there are the ports 1 to 0xffff; QEMU's is 0xf4")
+    for low, high in layout.PORTS_IN_USE:
+        if first <= high and low <= last:
+            raise ConfigError(f"--debug-exit {first:#x}: ports {low:#x} to {high:#x} are a device's; QEMU's is 0xf4")
 
 
 def parse_disk(text: str) -> DiskConfig:

@@ -22,6 +22,7 @@ class Cause(Enum):
     RESET = "the guest reset the machine"
     POWER_OFF = "the guest powered off"
     HALT = "the guest halted for good"
+    DEBUG_EXIT = "the guest wrote to its debug-exit port"
     TRIPLE_FAULT = "triple fault"
     EMULATION = "an instruction that this KVM cannot execute"
     INTERNAL_ERROR = "KVM internal error"
@@ -31,7 +32,7 @@ class Cause(Enum):
     @property
     def clean(self) -> bool:
         """Whether the guest ended by its own will."""
-        return self in (Cause.RESET, Cause.POWER_OFF, Cause.HALT)
+        return self in (Cause.RESET, Cause.POWER_OFF, Cause.HALT, Cause.DEBUG_EXIT)
 
 
 class GuestEnded(Exception):

@@ -69,7 +69,7 @@ class Machine:
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         """Each step needs those before it; `undo` undoes them last to first."""
         self.system, self.vm, self.memory = self.chassis.system, self.chassis.vm, self.chassis.memory
-        kernel = boot.open_kernel(config.kernel)
+        kernel = boot.open_payload(config)
         undo.push(kernel.close)
 
         plan = config.plan
@@ -130,6 +130,11 @@ class Machine:
             self.ports.claim(first, last, i8042, first - 0x60)
         self.ports.claim(*layout.RTC_PORTS, Cmos())
         self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
+        if self.config.debug_exit is not None:
+            from corral.devices.debug_exit import PORTS, DebugExit
+
+            first = self.config.debug_exit
+            self.ports.claim(first, first + PORTS - 1, DebugExit(self.status_port))
         if self.config.acpi:
             from corral.devices.acpi_power import AcpiPower
 

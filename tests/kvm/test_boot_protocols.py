@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from corral import boot
 from corral.boot import Mode
+from corral.boot.kernel import FlatEntry
 from corral.config import MachineConfig
 from corral.console import Console, Over
 from corral.exits import Cause
@@ -22,9 +22,11 @@ INITRD = kernels.cpio()
 EXPECTED = CMDLINE.encode() + INITRD[:6]
 
 
-def run(kernel: Path, initrd: Path | None, memory: int = 64 * MIB, cmdline: str = CMDLINE) -> bytes:
+def run(
+    kernel: Path, initrd: Path | None, memory: int = 64 * MIB, cmdline: str = CMDLINE, flat: FlatEntry | None = None
+) -> bytes:
     """What the guest prints before it resets the machine."""
-    config = MachineConfig(str(kernel), str(initrd) if initrd else None, cmdline, memory)
+    config = MachineConfig(str(kernel), str(initrd) if initrd else None, cmdline, memory, flat=flat)
     reader, writer = os.pipe()
     try:
         with Machine(config) as machine:
@@ -99,9 +101,8 @@ SHOUT = bytes.fromhex("baf803b021eeb0fee664f4")
         (Mode.LONG, 0x200000, 0x200003),
     ],
 )
-def test_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, address: int, entry: int) -> None:
+def test_flat(tmp_path: Path, mode: Mode, address: int, entry: int) -> None:
     prefix = b"" if mode is Mode.REAL else b"\x66"
     path = tmp_path / "flat"
     path.write_bytes(b"\xf4" * (entry - address) + prefix + SHOUT)
-    monkeypatch.setattr(boot, "open_kernel", lambda path: boot.open_flat(path, address, mode, entry))
-    assert run(path, None, cmdline="") == b"!"
+    assert run(path, None, cmdline="", flat=FlatEntry(mode, address, entry)) == b"!"

@@ -206,6 +206,10 @@ def test_closed_standard_descriptors_are_not_taken_for_the_console() -> None:
 
 HEAVY = {"argparse", "dataclasses", "inspect", "typing", "pathlib", "re", "subprocess", "tempfile", "json", "shutil"}
 RARE = {"capstone", "termios", "corral.toolkit", "corral.boot.decompress", "corral.cli.doctor", "corral.guests.kernel"}
+RARE |= {
+    f"corral.boot.{name}" for name in ("preflight", "kernel_config", "multiboot", "modules", "payload", "unpacked")
+}
+RARE |= {"corral.guests.cloud_init", "corral.images.iso9660", "corral.devices.debug_exit", "json", "importlib.util"}
 
 
 def test_what_a_boot_imports() -> None:

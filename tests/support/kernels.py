@@ -247,3 +247,36 @@ def cpio(files: Iterable[tuple[str, bytes]] = (("init", b"#!/bin/sh\n"),), trail
         out += bytes(-len(out) % 4) + content
         out += bytes(-len(out) % 4)
     return bytes(out)
+
+
+def multiboot(addresses: tuple[int, ...] = (), flags: int = 3, code: bytes = b"\xf4", before: int = 0) -> bytes:
+    """A file with a Multiboot header behind `before` bytes; `addresses`: of the header, of its load, its end, the end
+    of .bss, the entry."""
+    magic = 0x1BADB002
+    flags |= 1 << 16 if addresses else 0
+    header = struct.pack("<III", magic, flags, -(magic + flags) & 0xFFFFFFFF)
+    return b"\x90" * before + header + struct.pack(f"<{len(addresses)}I", *addresses) + code
+
+
+def multiboot2(tags: Iterable[bytes] = (), code: bytes = b"\xf4", length: int | None = None) -> bytes:
+    """A file with a Multiboot 2 header of these tags, and one at their end."""
+    body = b"".join([*tags, multiboot2_tag(0)])
+    magic, length = 0xE85250D6, 16 + len(body) if length is None else length
+    return struct.pack("<IIII", magic, 0, length, -(magic + length) & 0xFFFFFFFF) + body + code
+
+
+def multiboot2_tag(kind: int, *numbers: int, flags: int = 0, size: int | None = None) -> bytes:
+    tag = struct.pack(f"<HHI{len(numbers)}I", kind, flags, 8 + 4 * len(numbers) if size is None else size, *numbers)
+    return tag + bytes(-len(tag) % 8)
+
+
+def multiboot_elf(header: bytes, **changes: object) -> bytes:
+    """A 32-bit executable for 1 MiB that begins with a Multiboot header; that of version 2 is at a multiple of 8."""
+    header = (bytes(4) if header.startswith(b"\xd6\x50\x52\xe8") else b"") + header
+    fields: dict[str, object] = {"entry": MIB, "bits": 32, "machine": EM_386}
+    return vmlinux(segments=(Segment(data=header, physical=MIB, virtual=MIB),), **(fields | changes))
+
+
+def unpacked_program(code: bytes = bytes(4096), **changes: int) -> bytes:
+    """A file with Linux's header and no payload, as memtest86+ is."""
+    return bzimage(code, **({"payload_offset": 0, "payload_length": 0, "pref_address": MIB} | changes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from pathlib import Path
 
@@ -25,6 +26,18 @@ def make(image: Path, size: str = "16M") -> Path:
     options = ["-E", "lazy_itable_init=0,root_owner=0:0", "-q", "-d", str(folder)]
     subprocess.run(["mke2fs", "-t", "ext4", *options, str(image), size], check=True, capture_output=True)
     return image
+
+
+def partitioned(target: Path, image: Path) -> Path:
+    """A disk with an MBR, and the image on the second of its partitions."""
+    start, sectors = 4096, image.stat().st_size // 512
+    entries = [(0xEF, 2048, start - 2048), (0x83, start, sectors)]
+    table = b"".join(struct.pack("<B3xB3xII", 0, *entry) for entry in entries)
+    with open(target, "wb") as file:
+        file.write((bytes(446) + table).ljust(510, b"\0") + b"\x55\xaa")
+        file.seek(start * 512)
+        file.write(image.read_bytes())
+    return target
 
 
 def content(image: Path, path: str) -> bytes:

@@ -15,6 +15,13 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corral" / "asm"
 
 
+def raw(executable: Path) -> Path:
+    """The same as a file without a format: from its lowest byte to its last, .bss left out."""
+    target = executable.with_name(f"{executable.name}.raw")
+    subprocess.run(["objcopy", "-O", "binary", str(executable), str(target)], check=True)
+    return target
+
+
 def tiny_guest(name: str, **defines: int) -> Path:
     """The executable of guests/asm/<name>.S, with -D<key>=<value> for each define."""
     source = ASM / f"{name}.S"

@@ -85,3 +85,16 @@ def test_machines_with_too_many_disks_or_two_of_a_name() -> None:
         MachineConfig("k", disks=(DiskConfig("a"),) * 17)
     with pytest.raises(ConfigError, match="same id"):
         MachineConfig("k", disks=(DiskConfig("a", id="x"), DiskConfig("b", id="x")))
+
+
+@pytest.mark.parametrize("port", [0x1, 0xF4, 0x501, 0xFFFC])
+def test_debug_exit_ports(port: int) -> None:
+    assert MachineConfig("k", debug_exit=port).debug_exit == port
+
+
+@pytest.mark.parametrize(
+    "port", [-1, 0, 0x1E, 0x40, 0x5D, 0x64, 0x70, 0x7D, 0x3F5, 0x3FF, 0xCA1, 0xCF8, 0xFFFD, 1 << 16]
+)
+def test_ports_that_debug_exit_cannot_have(port: int) -> None:
+    with pytest.raises(ConfigError, match="QEMU's is 0xf4"):
+        MachineConfig("k", debug_exit=port)

@@ -7,6 +7,7 @@ import calendar
 import pytest
 
 from corral.devices.cmos import Cmos
+from corral.devices.debug_exit import DebugExit
 from corral.devices.i8042 import I8042
 from corral.devices.status_port import StatusPort
 from corral.exits import Cause, GuestEnded
@@ -71,3 +72,14 @@ def test_the_status_port_keeps_the_last_byte() -> None:
     port.write(0, 1, 3)
     port.write(0, 4, 0x107)
     assert port.status == 7
+
+
+@pytest.mark.parametrize(("value", "status"), [(0, 1), (1, 3), (0x31, 0x63), (0x80, 1), (0xFFFFFFFF, 0xFF)])
+def test_debug_exit_ends_the_guest_with_an_odd_status(value: int, status: int) -> None:
+    told = StatusPort()
+    with pytest.raises(GuestEnded) as ended:
+        DebugExit(told).write(0, 4, value)
+    assert ended.value.cause is Cause.DEBUG_EXIT
+    assert ended.value.cause.clean
+    assert told.status == status
+    assert DebugExit(told).read(0, 4) == 0

@@ -1,7 +1,7 @@
 """Booting: from a file that a person names to guest memory and the state in which the first vCPU enters it.
 
-Pure Python, no KVM. open_kernel() tells Linux bzImages, ELF kernels and PVH guests apart by their content;
-open_flat() takes raw code for an address. Both return a Kernel: load() it, get an Entry.
+Pure Python, no KVM. open_kernel() tells Linux bzImages, ELF kernels, PVH guests and Multiboot kernels apart by their
+content; open_flat() takes raw code for an address. Both return a Kernel: load() it, get an Entry.
 """
 
 from __future__ import annotations
@@ -13,18 +13,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Entry", "Kernel", "KernelFacts", "Mode", "open_flat", "open_kernel"]
+    from corral.boot.elf import Elf
+    from corral.config import MachineConfig
+
+__all__ = ["Entry", "Kernel", "KernelFacts", "Mode", "open_flat", "open_kernel", "open_payload"]
+
+PROTOCOLS = ("linux", "pvh", "multiboot", "multiboot2")
+# Of the headers of Multiboot 1 and 2. To look for four bytes costs less than to import what knows the rest.
+_MULTIBOOT_MAGICS = (b"\x02\xb0\xad\x1b", b"\xd6\x50\x52\xe8")
+
+
+def open_payload(config: MachineConfig) -> Kernel:
+    """The kernel of a machine, with the modules that it gets. Raises BootError as open_kernel() does."""
+    if config.flat is not None:
+        kernel = open_flat(config.kernel, config.flat.address, config.flat.mode, config.flat.entry)
+    else:
+        kernel = open_kernel(config.kernel, config.protocol)
+    kernel.modules = config.modules
+    return kernel
 
 
 def open_kernel(path: str | os.PathLike[str], protocol: str | None = None) -> Kernel:
-    """Open and validate the kernel at `path`: a bzImage, a vmlinux, or an ELF file with a PVH entry.
+    """Open and validate the kernel at `path`: a bzImage, a vmlinux, an ELF file with a PVH entry, or what has a
+    Multiboot header.
 
-    `protocol` is "linux" or "pvh" where a kernel offers both; None takes Linux's for Linux, PVH for what only
-    has that. Raises BootError (one line: the file, what is wrong, what to do), within milliseconds whatever
-    the file is.
+    `protocol` is one of PROTOCOLS where a kernel offers several; None takes Linux's for Linux, and of what is no
+    Linux the first in that order. Raises BootError (one line: the file, what is wrong, what to do), within
+    milliseconds whatever the file is.
     """
-    if protocol not in (None, "linux", "pvh"):
-        raise ValueError(f"protocol {protocol!r} is not 'linux' or 'pvh'")
+    if protocol not in (None, *PROTOCOLS):
+        raise ValueError(f"protocol {protocol!r} is none of {', '.join(PROTOCOLS)}")
     file = ImageFile(path, "kernel")
     try:
         return _recognise(file, protocol)
@@ -46,25 +64,62 @@ def _recognise(file: ImageFile, protocol: str | None) -> Kernel:
     # Each format is a module of its own, imported when a file is of that format: start-up counts.
     head = file.head(4096)
     if head.startswith(b"\x7fELF"):
-        from corral.boot import elf
-
-        executable = elf.parse(file.head(elf.HEAD), file.size, file.read)
-        wants_pvh = protocol == "pvh" or (protocol is None and not executable.is_linux)
-        if executable.pvh_entry is not None and wants_pvh:
-            from corral.boot.pvh import Pvh
-
-            return Pvh(file, executable)
-        if protocol == "pvh":
-            raise Flaw("has no PVH entry; build it with CONFIG_PVH, or boot it by the Linux protocol")
-        from corral.boot.vmlinux import Vmlinux
-
-        return Vmlinux(file, executable)
+        return _recognise_elf(file, protocol)
     from corral.boot import bzimage
 
     if bzimage.recognises(head):
-        if protocol == "pvh":
-            raise Flaw("is a bzImage, which has no PVH entry; use the vmlinux, or boot it by the Linux protocol")
-        return bzimage.BzImage(file, head)
+        if protocol not in (None, "linux"):
+            name = protocol.replace("pvh", "PVH")
+            raise Flaw(f"is a bzImage, which has no {name} entry; use the vmlinux, or boot it by the Linux protocol")
+        if bzimage.has_payload(head):
+            return bzimage.BzImage(file, head)
+        from corral.boot.unpacked import Unpacked
+
+        return Unpacked(file, head)
+    multiboot = _multiboot(file, protocol, None)
+    if multiboot is not None:
+        return multiboot
     from corral.boot.strangers import instead_of_kernel
 
     raise Flaw(instead_of_kernel(file))
+
+
+def _recognise_elf(file: ImageFile, protocol: str | None) -> Kernel:
+    from corral.boot import elf
+
+    try:
+        executable = elf.parse(file.head(elf.HEAD), file.size, file.read)
+    except Flaw:
+        # Multiboot's own addresses count, whatever an ELF header around them says.
+        if multiboot := _multiboot(file, protocol, None):
+            return multiboot
+        raise
+    wants_pvh = protocol == "pvh" or (protocol is None and not executable.is_linux)
+    if executable.pvh_entry is not None and wants_pvh:
+        from corral.boot.pvh import Pvh
+
+        return Pvh(file, executable)
+    if protocol == "pvh":
+        raise Flaw("has no PVH entry; build it with CONFIG_PVH, or boot it by the Linux protocol")
+    if multiboot := _multiboot(file, protocol, executable):
+        return multiboot
+    if executable.bits == 32:
+        raise Flaw("is a 32-bit kernel without a PVH entry or a Multiboot header; use an x86-64 one, or build it so")
+    from corral.boot.vmlinux import Vmlinux
+
+    return Vmlinux(file, executable)
+
+
+def _multiboot(file: ImageFile, protocol: str | None, executable: Elf | None) -> Kernel | None:
+    """The file as a Multiboot kernel, None when it is none; `executable`: it is an ELF file."""
+    if protocol not in (None, "multiboot", "multiboot2"):
+        return None
+    head = file.head(32 << 10)
+    if any(magic in head for magic in _MULTIBOOT_MAGICS):
+        from corral.boot import multiboot
+
+        if kernel := multiboot.recognise(file, head, protocol, executable):
+            return kernel
+    if protocol is not None:
+        raise Flaw(f"has no {protocol.capitalize()} header; boot it by another --protocol")
+    return None

@@ -52,6 +52,17 @@ def recognises(head: bytes) -> bool:
     return header.boot_flag == BOOT_FLAG and header.header == HEADER_MAGIC
 
 
+def has_payload(head: bytes) -> bool:
+    """Whether a file with such a header has a kernel packed in it, or is an old Linux: else it is another program."""
+    header = SetupHeader(head)
+    if not header.kernel_version or not header.loadflags & LOADED_HIGH:
+        return True
+    if header.version < VERSION_PAYLOAD:
+        version = head[_VERSION_STRING_BASE + header.kernel_version :].partition(b"\0")[0]
+        return header.code32_start != 0 or b"(" in version  # Linux tells who built it
+    return header.payload_length != 0
+
+
 class BzImage(Kernel):
     """Valid as far as its header goes; the payload is looked at when it is loaded."""
 
@@ -140,13 +151,13 @@ class BzImage(Kernel):
         Raises BootError, and HostError when the library for its compression is missing.
         """
         try:
-            for piece in self._vmlinux():
+            for piece in self.vmlinux_pieces():
                 target.write(piece)
         except Flaw as flaw:
             raise self.file.error(str(flaw)) from None
 
-    def _vmlinux(self) -> Iterator[bytes]:
-        """The payload, unpacked, in pieces that add up to what it claims."""
+    def vmlinux_pieces(self) -> Iterator[bytes]:
+        """The payload, unpacked, in pieces that add up to what it claims. Raises Flaw."""
         packed_size = self._payload_size - (_SIZE_WORD if self.compression.appended_size else 0)
         source = decompress.Source(self.file.read, self._payload, packed_size)
         left = self._unpacked_size
@@ -160,7 +171,7 @@ class BzImage(Kernel):
 
     def _unpack(self, memory: GuestMemory) -> elf.Elf:
         """Unpack vmlinux to where its segments belong, which its first pieces tell."""
-        pieces = self._vmlinux()
+        pieces = self.vmlinux_pieces()
         head = bytearray()
         while len(head) < elf.HEAD and (piece := next(pieces, b"")):
             head += piece

@@ -104,7 +104,7 @@ def parse(head: bytes, size: int, read: Callable[[int, int], bytes] | None) -> E
     `read(offset, length)` fetches the notes; None where the file is a stream: then there is no PVH entry.
     Raises Flaw.
     """
-    bits, machine = _identify(head)
+    bits = _identify(head)
     entry, headers = _read_headers(head, size, bits)
     types = {type_ for type_, _ in headers}
     segments = [segment for type_, segment in headers if type_ == _PT_LOAD and segment.memory_size]
@@ -114,11 +114,9 @@ def parse(head: bytes, size: int, read: Callable[[int, int], bytes] | None) -> E
     # What is linked statically has no interpreter, but has thread-local storage, which no kernel has.
     if _PT_INTERP in types or (_PT_TLS in types and pvh_entry is None):
         raise Flaw("is a program for user space, not a kernel; name a vmlinux or a bzImage")
-    _check(segments, size)
+    check_segments(segments, size)
     if pvh_entry is not None:
         _require_entry(segments, pvh_entry, "PVH entry point")
-    elif machine == EM_386:
-        raise Flaw("is a 32-bit kernel without a PVH entry; use an x86-64 one, or build it with CONFIG_PVH")
     physical, is_linux = _physical_entry(segments, entry, pvh_entry)
     return Elf(bits, physical, tuple(segments), pvh_entry, is_linux)
 
@@ -130,8 +128,8 @@ def require_room(elf: Elf, memory: GuestMemory) -> None:
         require_ram(memory, segment.physical, segment.memory_size, "the kernel")
 
 
-def _identify(head: bytes) -> tuple[int, int]:
-    """(bits, machine) of an executable that can be one for x86."""
+def _identify(head: bytes) -> int:
+    """The bits of an executable that can be one for x86."""
     if len(head) < _IDENT + 4:
         raise Flaw("is cut off within its ELF header; copy or build it again")
     class_, order = head[4], head[5]
@@ -143,7 +141,7 @@ def _identify(head: bytes) -> tuple[int, int]:
         raise Flaw(f"is built for {name or 'a big-endian machine'}; Corral runs x86-64, use such a kernel")
     if (class_, machine) not in ((_CLASS64, EM_X86_64), (_CLASS32, EM_386)):
         raise Flaw(f"is built for ELF machine {machine}; Corral runs x86-64, use such a kernel")
-    return (64 if class_ == _CLASS64 else 32), machine
+    return 64 if class_ == _CLASS64 else 32
 
 
 def _require_executable(kind: int) -> None:
@@ -181,7 +179,7 @@ def _program_header(head: bytes, offset: int, codec: struct.Struct) -> tuple[int
     return type_, Segment(start, virtual, physical, file_size, memory_size)
 
 
-def _check(segments: Sequence[Segment], size: int) -> None:
+def check_segments(segments: Sequence[Segment], size: int) -> None:
     """Everything that can be said about the segments without the guest's RAM."""
     if not segments:
         raise Flaw("has no loadable segment; name a linked kernel: vmlinux or bzImage")

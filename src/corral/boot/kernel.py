@@ -28,13 +28,24 @@ class Mode(Enum):
 class Entry:
     """How a loaded guest is entered. All addresses are guest physical.
 
-    `boot_info` is what the boot protocol passes: the zero page in RSI (LONG), hvm_start_info in EBX
-    (PROTECTED), 0 for a flat binary. In REAL mode `rip` is a linear address below 1 MiB.
+    `boot_info` is what the boot protocol passes: the zero page in RSI (LONG), hvm_start_info or Multiboot's
+    information in EBX (PROTECTED), 0 for a flat binary; `magic` is in EAX. In REAL mode `rip` is a linear address
+    below 1 MiB.
     """
 
     mode: Mode
     rip: int
     boot_info: int = 0
+    magic: int = 0
+
+
+@record(frozen=True)
+class FlatEntry:
+    """Raw code: where it is loaded, the mode that it is entered in, and where; None: at its start."""
+
+    mode: Mode
+    address: int
+    entry: int | None = None
 
 
 @record(frozen=True)
@@ -66,10 +77,23 @@ class KernelFacts:
         return ", ".join(parts)
 
 
+@record(frozen=True)
+class Module:
+    """A file that is placed in memory beside a kernel, and the words that go with it."""
+
+    path: str
+    words: str = ""
+
+
 class Kernel(ABC):
-    """A kernel whose file is open and whose headers are valid. Close it, or use it as a context manager."""
+    """A kernel whose file is open and whose headers are valid. Close it, or use it as a context manager.
+
+    `modules` are set by whoever opens it; Linux takes none but its initrd.
+    """
 
     kind = ""
+    takes_modules = False
+    modules: tuple[Module, ...] = ()
 
     def __init__(self, file: ImageFile) -> None:
         self.file = file
@@ -94,6 +118,8 @@ class Kernel(ABC):
         missing.
         """
         self.file.require_unchanged()
+        if self.modules and not self.takes_modules:
+            raise self.file.error(f"takes no modules, being entered as {self.kind}; leave --module out")
         try:
             return self._load(memory, cmdline, initrd, rsdp)
         except Flaw as flaw:

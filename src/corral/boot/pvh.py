@@ -44,14 +44,15 @@ class StartInfo(Record):
     memmap_entries = u32(48)
 
 
-_MODULES = layout.PVH_START_INFO + 64
-_MEMORY_MAP = _MODULES + _MODULE.size
+_MEMORY_MAP = layout.PVH_START_INFO + 64
+_MODULES = _MEMORY_MAP + 8 * _MEMORY_RANGE.size  # as many ranges as e820.memory_map() ever makes, and more
 
 
 class Pvh(Kernel):
     """Enters at the address in the ELF note XEN_ELFNOTE_PHYS32_ENTRY."""
 
     kind = "pvh"
+    takes_modules = True
 
     def __init__(self, file: ImageFile, executable: Elf) -> None:
         super().__init__(file)
@@ -80,15 +81,26 @@ class Pvh(Kernel):
         info.cmdline_paddr = layout.COMMAND_LINE
         info.rsdp_paddr = rsdp
         info.memmap_paddr, info.memmap_entries = _MEMORY_MAP, len(ranges)
+        modules = []
         if initrd is not None:
             from corral.boot.initrd import load_initrd
 
             taken = [(self.elf.start, self.elf.end)]
-            module = load_initrd(
+            address, size = load_initrd(
                 memory, initrd, taken, layout.RAM_HOLE, above_4g=False, any_content=not self._is_linux()
             )
-            info.nr_modules, info.modlist_paddr = 1, _MODULES
-            memory.write(_MODULES, _MODULE.pack(*module, 0, 0))
+            modules.append((address, size, 0))
+        if self.modules:
+            from corral.boot import modules as placing
+
+            taken = [(self.elf.start, self.elf.end), *((start, start + size) for start, size, _ in modules)]
+            words = layout.COMMAND_LINE + len(cmdline) + 1
+            modules += placing.load(memory, self.modules, taken, words, layout.COMMAND_LINE_END)
+        if modules:
+            if _MODULES + len(modules) * _MODULE.size > layout.PVH_START_INFO + layout.PAGE_SIZE:
+                raise Flaw(f"would get {len(modules)} modules, more than fit into a page; give it fewer")
+            info.nr_modules, info.modlist_paddr = len(modules), _MODULES
+            memory.write(_MODULES, b"".join(_MODULE.pack(*module, 0) for module in modules))
         memory.write(_MEMORY_MAP, b"".join(_MEMORY_RANGE.pack(*entry, 0) for entry in ranges))
         memory.write(layout.PVH_START_INFO, info.data)
         return Entry(Mode.PROTECTED, self.entry, layout.PVH_START_INFO)

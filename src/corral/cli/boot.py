@@ -8,15 +8,17 @@ import sys
 from corral.chassis import Chassis
 from corral.cli import terminal
 from corral.cli.options import Arguments, Command, Option, parse
-from corral.config import MachineConfig, parse_disk, parse_size
+from corral.config import DiskConfig, MachineConfig, parse_disk, parse_size
 from corral.errors import ConfigError, GuestError, GuestTimeout
-from corral.kvm.system import Kind, host_kind
+from corral.kvm.system import host_kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from typing import Any
 
+    from corral.boot.preflight import Report
     from corral.machine import Machine, Outcome
     from corral.numa.plan import Plan
     from corral.numa.request import Request, Shape
@@ -24,13 +26,16 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="boot",
     summary="""\
-Boots KERNEL (a vmlinux, a bzImage or a PVH executable), or without one the Linux that suits this host best,
-on this terminal. Ctrl-A X ends the guest, Ctrl-A H helps. At the end of its standard input the guest's shell
-ends, and with it the guest.""",
+Boots KERNEL (a vmlinux, a bzImage, a PVH executable, a Multiboot kernel), or without one the Linux that suits
+this host best, on this terminal. Ctrl-A X ends the guest, Ctrl-A H helps. At the end of its standard input
+the guest's shell ends, and with it the guest.""",
     operands=("KERNEL",),
     rest="COMMAND...",
     options=(
         Option("initrd", "FILE", "initramfs; 'none' for none; without this option Corral's own"),
+        Option("module", "FILE[=WORDS]", "a file for a PVH or Multiboot kernel; may be repeated"),
+        Option("protocol", "NAME", "how it is entered: linux, pvh, multiboot, multiboot2 (default: what suits)"),
+        Option("flat", "MODE@ADDRESS", "KERNEL is raw code, like real@0x7c00 or long@0x200000[,entry=0x200040]"),
         Option("append", "STR", "kernel parameters, after Corral's own: the last one counts"),
         Option("memory", "SIZE", "guest memory, like 512M or 6G (default: 512M, less on a pagetable KVM)"),
         Option("cpus", "N|SHAPE", "virtual CPUs, 1 to 64, or sockets=S,cores=C,threads=T (default: 1)"),
@@ -41,10 +46,15 @@ ends, and with it the guest.""",
         Option("plan", "", "print where vCPUs and memory would be, and end"),
         Option("plan-json", "", "the same for programs"),
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
+        Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
+        Option("hostname", "NAME", "for cloud-init: the guest's name"),
+        Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
+        Option("debug-exit", "PORT", "writing V there ends the guest, exit status (V << 1) | 1; QEMU's: 0xf4"),
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
         Option("gdb", "WHERE", ":PORT (of the loopback interface) or unix:PATH; the guest waits there for gdb"),
+        Option("screen", "", "at the end, what the guest wrote to a PC's text screen, on standard error"),
         Option("stats", "", "at the end, what disks and console did, on standard error"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
@@ -56,6 +66,8 @@ examples:
   echo 'cat /proc/cpuinfo' | corral boot     a script
   corral boot ./vmlinux --append debug       your kernel
   corral boot ./vmlinuz --initrd my.cpio --memory 2G --console file:boot.log --timeout 60
+  corral boot ./kernel.elf --module initrd.tar=words --debug-exit 0xf4 --screen    a kernel of your own making
+  corral boot ./vmlinuz --disk cloud.img --cloud-init user-data --hostname web-1 --ssh-key ~/.ssh/id_rsa.pub
   corral boot --disk rootfs.img              the system that is on the image
   corral boot --disk base.img,snapshot=on    the same, and the image stays as it is
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
@@ -78,7 +90,6 @@ exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down 
 
 LONGEST_TIMEOUT = 10**9
 ABSURD = 16  # times the host's memory: its page structures alone would fill a quarter of that
-SLOW = "this KVM interprets kernel code: a distribution's kernel boots in 15 minutes here, Corral's in seconds"
 NO_READER = 141  # as a shell tells of SIGPIPE
 QUIT = 130  # as a shell tells of Ctrl-C
 
@@ -151,6 +162,10 @@ def _boot(
                         outcome = machine.run(console, timeout)
                 else:
                     outcome = machine.run(console, timeout)
+            if "screen" in arguments.values:
+                from corral.toolkit import text_screen
+
+                print(text_screen.text(machine.memory), file=sys.stderr)
             if "stats" in arguments.values:
                 from corral.toolkit import counters
 
@@ -181,9 +196,9 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
     from corral.guests.default import MEMORY
 
     memory = parse_size(values["memory"]) if "memory" in values else MEMORY[host_kind()]
-    disks = tuple(parse_disk(text) for text in arguments.every.get("disk", []))
+    disks = tuple(parse_disk(text) for text in arguments.every.get("disk", [])) + _seed(arguments)
     cpus, _ = _cpus(arguments)
-    config = MachineConfig(kernel="", memory=memory, cpus=cpus, disks=disks)
+    config = MachineConfig(kernel="", memory=memory, cpus=cpus, disks=disks, **_payload(arguments))
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     amounts = f"--memory {memory / (1 << 30):g} GiB: this host has {host / (1 << 30):.1f} GiB"
     if memory > ABSURD * host:
@@ -191,6 +206,38 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
     if memory > host:
         notices.append(f"{amounts}; a guest that uses all of it is killed")
     return config
+
+
+def _payload(arguments: Arguments) -> dict[str, Any]:
+    """How the kernel is taken, and what it gets that Linux does not: fields of MachineConfig."""
+    values = arguments.values
+    if not {"module", "protocol", "flat", "debug-exit"} & values.keys():
+        return {}
+    from corral.boot import PROTOCOLS, payload
+
+    if not arguments.operands and {"module", "protocol", "flat"} & values.keys():
+        raise ConfigError("--module, --protocol and --flat are about a KERNEL of yours; name it")
+    if values.get("protocol", "linux") not in PROTOCOLS:
+        raise ConfigError(f"--protocol {values['protocol']!r} is none of {', '.join(PROTOCOLS)}")
+    if "flat" in values and "protocol" in values:
+        raise ConfigError("--flat and --protocol exclude each other: raw code is entered by no protocol")
+    port = values.get("debug-exit")
+    return {
+        "protocol": values.get("protocol"),
+        "flat": payload.parse_flat(values["flat"]) if "flat" in values else None,
+        "modules": tuple(payload.parse_module(text) for text in arguments.every.get("module", [])),
+        "debug_exit": None if port is None else payload.parse_address(port, "--debug-exit"),
+    }
+
+
+def _seed(arguments: Arguments) -> tuple[DiskConfig, ...]:
+    """The disk that answers cloud-init's questions, when there is something to answer."""
+    user_data, hostname, key = (arguments.values.get(name) for name in ("cloud-init", "hostname", "ssh-key"))
+    if user_data is None and hostname is None and key is None:
+        return ()
+    from corral.guests import cloud_init
+
+    return (DiskConfig(cloud_init.disk(user_data, hostname, key), read_only=True, serial="cidata"),)
 
 
 def _cpus(arguments: Arguments) -> tuple[int, Shape | None]:
@@ -235,7 +282,7 @@ def _with_kernel(
     kind = host_kind()
     initrd = arguments.values.get("initrd")
     cmdline: list[str] = []
-    root = _root(arguments, machine)
+    root, partition = _root(arguments, machine), 0
     if not arguments.operands:
         from corral.guests.default import choose
 
@@ -248,18 +295,21 @@ def _with_kernel(
         cmdline.append(parameters.for_kind(kind, choice.stock, acpi))
     else:
         kernel = arguments.operands[0]
-        if _is_linux(kernel):
-            small = _is_ours(kernel)
-            if kind is Kind.PAGETABLE and not small:
-                notices.append(SLOW)
-            acpi = parameters.has_acpi(kind, stock=not small) if acpi is None else acpi
+        if _is_linux(kernel, machine):
+            small = is_ours(kernel)
+            if small:
+                acpi = parameters.has_acpi(kind, stock=False) if acpi is None else acpi
+            else:
+                report = _preflight(arguments, machine, acpi, root)
+                notices += [finding.text for finding in report.findings]
+                acpi, initrd, partition = report.acpi, report.initrd, report.partition
             cmdline.append(parameters.for_kind(kind, not small, acpi))
         else:
             initrd = initrd or "none"
     if machine.disks and not acpi:
         cmdline.append(parameters.for_disks(len(machine.disks)))
     if root is not None:
-        cmdline.append(parameters.for_root(root))
+        cmdline.append(parameters.for_root(root, partition))
         initrd = initrd or "none"
     if arguments.rest:
         cmdline.append(parameters.for_command(arguments.rest))
@@ -281,7 +331,22 @@ def _with_kernel(
         disks=machine.disks,
         acpi=bool(acpi),
         plan=plan,
+        protocol=machine.protocol,
+        flat=machine.flat,
+        modules=machine.modules,
+        debug_exit=machine.debug_exit,
     )
+
+
+def _preflight(arguments: Arguments, machine: MachineConfig, acpi: bool | None, root: int | None) -> Report:
+    """What suits the user's own Linux, and what it lacks."""
+    from corral import boot
+    from corral.boot import preflight
+
+    disks = tuple(disk.path for disk in machine.disks)
+    plan = preflight.Plan(host_kind(), disks, root, arguments.values.get("initrd"), acpi, machine.cpus)
+    with boot.open_kernel(arguments.operands[0], machine.protocol) as kernel:
+        return preflight.look(kernel, plan)
 
 
 def _acpi(arguments: Arguments) -> bool | None:
@@ -297,26 +362,29 @@ _ACPI = {"auto": None, "on": True, "off": False}
 
 def _root(arguments: Arguments, machine: MachineConfig) -> int | None:
     """The number of the disk with the root file system. A command needs Corral's init, so it has no such disk."""
-    wanted = arguments.values.get("root", "none" if arguments.rest or not machine.disks else "0")
+    disks = machine.disks[: len(arguments.every.get("disk", []))]  # without cloud-init's
+    wanted = arguments.values.get("root", "none" if arguments.rest or not disks else "0")
     if wanted == "none":
         return None
-    names = [disk.id for disk in machine.disks]
+    names = [disk.id for disk in disks]
     index = names.index(wanted) if wanted in names else number(wanted, "--root")
-    if index >= len(machine.disks):
-        raise ConfigError(f"--root {index}: there are {len(machine.disks)} disks, and the first is number 0")
+    if index >= len(disks):
+        raise ConfigError(f"--root {index}: there are {len(disks)} disks, and the first is number 0")
     if arguments.rest:
         raise ConfigError("a command runs in Corral's own initramfs, not in a disk's system; leave --root or it out")
     return index
 
 
-def _is_linux(kernel: str) -> bool:
+def _is_linux(kernel: str, machine: MachineConfig) -> bool:
     from corral import boot
 
-    with boot.open_kernel(kernel) as file:
+    if machine.flat is not None:
+        return False
+    with boot.open_kernel(kernel, machine.protocol) as file:
         return file.kind in ("bzImage", "vmlinux")
 
 
-def _is_ours(kernel: str) -> bool:
+def is_ours(kernel: str) -> bool:
     """Whether it is a kernel that Corral built."""
     from corral.guests import cache
 

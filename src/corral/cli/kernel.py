@@ -1,10 +1,10 @@
-"""corral kernel: the kernels that Corral boots by itself."""
+"""corral kernel: the kernels that Corral boots by itself, and what is wrong with others."""
 
 from __future__ import annotations
 
 import os
 
-from corral.cli.options import Command, parse
+from corral.cli.options import Command, Option, parse
 from corral.cli.terminal import Progress, leave_on_signals
 from corral.errors import ConfigError
 from corral.guests import kernel
@@ -18,10 +18,18 @@ COMMAND = Command(
   corral kernel path [NAME]    the file, for other tools; builds or fetches it first
   corral kernel symbols NAME FILE  writes its symbols, an ELF file for gdb; NAME may be a kernel file
   corral kernel list           what there is
+  corral kernel check FILE     what a Linux of yours lacks for this machine, and what to do; boots nothing
 
 NAME: small (for pagetable KVM, one CPU), small-smp, stock (the distribution's kernel for virtual machines),
 stock-generic (its kernel for every PC). Without NAME: what `corral boot` takes on this host.""",
     operands=("ACTION", "NAME", "FILE"),
+    options=(
+        Option("disk", "PATH[,...]", "check: the disk with the root file system; may be repeated"),
+        Option("initrd", "FILE", "check: the initramfs, or 'none'"),
+        Option("cpus", "N", "check: for so many CPUs"),
+        Option("acpi", "auto|on|off", "check: as for corral boot"),
+    ),
+    epilog="exit status of check: 0 nothing is missing; 2 it would not come to a shell, or cannot be used",
 )
 
 KNOWN = {**kernel.VARIANTS, **kernel.STOCK_METAPACKAGES}
@@ -37,8 +45,16 @@ def run(words: list[str]) -> int:
         return _list()
     if action == "symbols":
         return _symbols(rest)
+    if action == "check":
+        from corral.cli import kernel_check
+
+        if len(rest) != 1:
+            raise ConfigError("corral kernel check wants one kernel; see corral kernel --help")
+        return kernel_check.run(arguments, rest[0])
     if action not in ("build", "path") or len(rest) > 1:
-        raise ConfigError(f"corral kernel {action}: there are build, path, symbols and list; see corral kernel --help")
+        raise ConfigError(
+            f"corral kernel {action}: there are build, path, symbols, list and check; see corral kernel --help"
+        )
     name = rest[0] if rest else choose(host_kind(), cpus=1).name
     if name not in KNOWN:
         raise ConfigError(f"there is no kernel {name!r}; there are {', '.join(KNOWN)}")

@@ -68,9 +68,9 @@ def for_disks(count: int) -> str:
     )
 
 
-def for_root(disk: int) -> str:
-    """What makes Linux mount the virtio disk of that number as its root."""
-    return f"root=/dev/vd{chr(ord('a') + disk)} rw rootwait"
+def for_root(disk: int, partition: int = 0) -> str:
+    """What makes Linux mount the virtio disk of that number, or a partition of it, as its root."""
+    return f"root=/dev/vd{chr(ord('a') + disk)}{partition or ''} rw rootwait"
 
 
 def for_command(words: list[str]) -> str:

@@ -33,6 +33,11 @@ def size_text(size: int) -> str:
     return f"{size} bytes"
 
 
+def magic(read: Read) -> str | None:
+    """The name of what begins like this, ext2 and its successors apart."""
+    return next((name for offset, word, name in _MAGICS if read(offset, len(word)) == word), None)
+
+
 def describe(read: Read) -> list[str]:
     """Lines; none where nothing is recognised."""
     system = ext4.superblock(read)
@@ -47,8 +52,7 @@ def describe(read: Read) -> list[str]:
             f"{size_text(system.free)} of {size_text(system.size)} free, "
             f"{system.free_inodes} of {system.inodes} inodes free",
         ]
-    for offset, magic, name in _MAGICS:
-        if read(offset, len(magic)) == magic:
-            return [name]
+    if (name := magic(read)) is not None:
+        return [name]
     form = decompress.identify(read(0, decompress.MAGIC_SIZE))
     return [f"data compressed with {form.name}; if that is an image, unpack it first"] if form and form.packs else []

@@ -33,6 +33,15 @@ VMLINUX = kernels.vmlinux(
 KERNELS = {
     "vmlinux": VMLINUX,
     "pvh": kernels.pvh_guest(),
+    "multiboot": kernels.multiboot_elf(kernels.multiboot()),
+    "multiboot with addresses": kernels.multiboot((MIB, MIB, 0, MIB + 4096, MIB + 32), code=bytes(300)),
+    "multiboot 2": kernels.multiboot_elf(
+        kernels.multiboot2([kernels.multiboot2_tag(1, 1, 3, 6), kernels.multiboot2_tag(3, MIB)])
+    ),
+    "multiboot 2 with addresses": kernels.multiboot2(
+        [kernels.multiboot2_tag(2, MIB, MIB, 0, 0), kernels.multiboot2_tag(3, MIB)], code=bytes(300)
+    ),
+    "program": kernels.unpacked_program(),
     **{name: kernels.bzimage(kernels.payload(VMLINUX, name)) for name in kernels.COMPRESSIONS},
 }
 ARCHIVES = {

@@ -49,6 +49,7 @@ class SetupHeader(Record):
     kernel_version = u16(0x20E)  # of a string, counted from 0x200; 0: none
     type_of_loader = u8(0x210)
     loadflags = u8(0x211)
+    code32_start = u32(0x214)  # where Linux is entered by the 32-bit protocol
     ramdisk_image = u32(0x218)
     ramdisk_size = u32(0x21C)
     cmd_line_ptr = u32(0x228)

@@ -12,9 +12,12 @@ GIB = 1 << 30
 PAGE_SIZE = 4 * KIB
 
 # Below 1 MiB: what a guest needs at its entry.
+BIOS_DATA = 0x400  # what a PC's BIOS leaves: kernels that know nothing else look there
 BOOT_GDT = 0x500  # flat segments for the 32-bit and 64-bit entries
 BOOT_GDT_END = 0x600
 PVH_START_INFO = 0x6000  # struct hvm_start_info, its module list and its memory map: one page
+MULTIBOOT_INFO = 0x6000  # likewise, for a kernel that is entered by Multiboot
+MULTIBOOT_INFO_END = 0x7000
 ZERO_PAGE = 0x7000  # struct boot_params of the Linux boot protocol: one page
 PAGE_TABLES = 0x9000  # identity map for the 64-bit entry
 PAGE_TABLES_END = 0x10000
@@ -23,6 +26,7 @@ COMMAND_LINE_END = 0x30000
 
 # The hole that a PC has between 640 KiB and 1 MiB. Its pages are RAM here, reserved in the memory map.
 EBDA = 0x9FC00  # 639 KiB: where guests look for the MP floating pointer
+TEXT_SCREEN = 0xB8000  # where a PC shows text: 80 by 25 characters, each with a byte of colours
 ACPI_TABLES = 0xE0000  # the BIOS area, where guests look for the RSDP
 ACPI_TABLES_END = 0xF0000
 MP_TABLE = 0xF0000  # the BIOS area too: room for the table of any number of processors
@@ -59,3 +63,17 @@ VIRTIO_GSIS = (5, 6, 7, 9, 10, 11, 12, 14, 15, *range(16, 24))
 ACPI_POWER_PORTS = (0x600, 0x602)
 # A guest's init writes the exit status of its command here, one byte, when the command line names the port.
 STATUS_PORT = 0xCA1
+# What nobody else may have. Configuration space of PCI, too: a guest that looks for it must find nothing.
+PORTS_IN_USE = (
+    *PIT_PORTS,
+    *I8042_PORTS,
+    RTC_PORTS,
+    POST_PORTS,
+    COM1_PORTS,
+    ACPI_POWER_PORTS,
+    (STATUS_PORT, STATUS_PORT),
+    (0x20, 0x21),  # the interrupt controllers of the kernel
+    (0xA0, 0xA1),
+    (0x4D0, 0x4D1),
+    (0xCF8, 0xCFF),
+)

@@ -52,6 +52,7 @@ def enter(vcpu: Vcpu, memory: GuestMemory, entry: Entry) -> None:
     regs = vcpu.get_regs()
     regs.rflags = RFLAGS_FIXED
     regs.rip = entry.rip & 0xF if entry.mode is Mode.REAL else entry.rip
+    regs.rax = entry.magic
     if entry.mode is Mode.LONG:
         regs.rsi = entry.boot_info
     else:

@@ -1,0 +1,26 @@
+"""A port that ends the guest with an exit status, as QEMU's isa-debug-exit does: what test kernels report by."""
+
+from __future__ import annotations
+
+from corral.exits import Cause, GuestEnded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.devices.status_port import StatusPort
+
+PORTS = 4  # so that a write of 1, 2 or 4 bytes at the first one is one access
+
+
+class DebugExit:
+    """A write of V raises GuestEnded, after leaving (V << 1) | 1 in `status`: never 0, so that no test passes that did
+    not get as far. Of that a process's exit status has the lowest eight bits. Reads as zero."""
+
+    def __init__(self, status: StatusPort) -> None:
+        self._status = status
+
+    def read(self, offset: int, size: int) -> int:
+        return 0
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self._status.write(0, 1, value << 1 | 1)
+        raise GuestEnded(Cause.DEBUG_EXIT, f"value {value:#x}")
