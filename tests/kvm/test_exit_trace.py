@@ -150,7 +150,7 @@ def test_the_command_writes_parquet(tmp_path: Path) -> None:
 def test_the_command_prints_as_they_come(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["trace", "--", "boot", guest()]) == 0
     lines = capfd.readouterr().err.splitlines()
-    assert sum(f"IO out {POST:#x} = 0x78 at 0x" in line for line in lines) == 30
+    assert sum(f"IO out {POST:#x} = 0x78 at _start+0x" in line for line in lines) == 30
 
 
 @pytest.mark.parametrize(
@@ -191,3 +191,11 @@ def test_symbols(tmp_path: Path) -> None:
     assert symbols.text(0xFFFFFFFF81000123) == "helper+0x23"
     assert symbols.text(0x01000004) == "startup_64+0x4"
     assert symbols.text(0x7F0000000000) == "0x7f0000000000"
+
+
+def test_the_command_writes_flame_graphs(tmp_path: Path) -> None:
+    path = tmp_path / "trace.folded"
+    assert main(["trace", "--out", str(path), "--", "boot", str(tiny_guest("port_writes", COUNT=5, PORT=POST))]) == 0
+    assert "_start;IO out 0x80 5\n" in path.read_text()
+    assert main(["trace", "--out", str(tmp_path / "trace.svg"), "--", "boot", str(tiny_guest("reset"))]) == 0
+    assert "<svg" in (tmp_path / "trace.svg").read_text()
