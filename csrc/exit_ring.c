@@ -9,7 +9,7 @@
 
 struct corral_exit_ring {
     uint32_t mask;
-    bool with_cpl;
+    bool with_cpl, newest;
     uint64_t reasons; /* atomic */
     uint64_t entered; /* ns; 0: not yet */
     bool open;        /* `now` has an exit that was not finished yet */
@@ -32,7 +32,7 @@ static uint32_t clamped(uint64_t ns)
     return ns < UINT32_MAX ? ns : UINT32_MAX;
 }
 
-struct corral_exit_ring *corral_exit_ring_create(uint32_t size, bool with_cpl)
+struct corral_exit_ring *corral_exit_ring_create(uint32_t size, bool with_cpl, bool newest)
 {
     if (!size || size & (size - 1) || size > 1u << 26) {
         errno = EINVAL;
@@ -43,6 +43,7 @@ struct corral_exit_ring *corral_exit_ring_create(uint32_t size, bool with_cpl)
         return NULL;
     ring->mask = size - 1;
     ring->with_cpl = with_cpl;
+    ring->newest = newest;
     ring->reasons = UINT64_MAX;
     return ring;
 }
@@ -80,7 +81,9 @@ static void put(struct corral_exit_ring *ring)
     uint32_t head = ring->head;
     if (head - __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE) > ring->mask) {
         __atomic_store_n(&ring->lost, ring->lost + 1, __ATOMIC_RELAXED);
-        return;
+        if (!ring->newest)
+            return;
+        ring->tail++;
     }
     ring->records[head & ring->mask] = ring->now;
     __atomic_store_n(&ring->head, head + 1, __ATOMIC_RELEASE);

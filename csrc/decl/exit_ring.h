@@ -10,7 +10,7 @@ struct corral_exit_record {
     ...;
 };
 
-struct corral_exit_ring *corral_exit_ring_create(uint32_t size, _Bool with_cpl);
+struct corral_exit_ring *corral_exit_ring_create(uint32_t size, _Bool with_cpl, _Bool newest);
 void corral_exit_ring_destroy(struct corral_exit_ring *ring);
 void corral_exit_ring_select(struct corral_exit_ring *ring, uint64_t reasons);
 uint32_t corral_exit_ring_take(struct corral_exit_ring *ring, struct corral_exit_record *records, uint32_t most);

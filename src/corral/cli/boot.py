@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from corral.boot.preflight import Report
+    from corral.cli.report import DeathReport
     from corral.machine import Machine, Outcome
     from corral.numa.plan import Plan
     from corral.numa.request import Request, Shape
@@ -54,6 +55,7 @@ the guest's shell ends, and with it the guest.""",
         Option("debug-exit", "PORT", "writing V there ends the guest, exit status (V << 1) | 1; QEMU's: 0xf4"),
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
         Option("gdb", "WHERE", ":PORT (of the loopback interface) or unix:PATH; the guest waits there for gdb"),
+        Option("report", "FILE", "if the guest dies: all about it; its last exits are kept for that"),
         Option("screen", "", "at the end, what the guest wrote to a PC's text screen, on standard error"),
         Option("stats", "", "at the end, what disks and console did, on standard error"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
@@ -108,18 +110,24 @@ def run(words: list[str], watch: Callable[[Machine], AbstractContextManager[obje
         from corral.cli import gdb
 
         watch = gdb.watch(arguments.values["gdb"], watch, notices)
+    report = None
+    if "report" in arguments.values:
+        from corral.cli.report import DeathReport
+
+        report = DeathReport(arguments.values["report"])
+        watch = report.watch(watch)
     acpi = _acpi(arguments)
     request = _request(arguments, machine_alone)
 
     if request is None:
-        return _boot(arguments, machine_alone, acpi, None, notices, watch)
+        return _boot(arguments, machine_alone, acpi, None, notices, watch, report)
     from corral.numa.claims import Claims
     from corral.numa.host import read
 
     with Claims() as claims:
         plan = claims.place(read(), request)
         if "plan" not in arguments.values and "plan-json" not in arguments.values:
-            return _boot(arguments, machine_alone, acpi, plan, notices, watch)
+            return _boot(arguments, machine_alone, acpi, plan, notices, watch, report)
         from corral.numa.as_json import to_json
         from corral.numa.plan import table
 
@@ -134,6 +142,7 @@ def _boot(
     plan: Plan | None,
     notices: list[str],
     watch: Callable[[Machine], AbstractContextManager[object]] | None,
+    report: DeathReport | None,
 ) -> int:
     timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     where = arguments.values.get("console", "stdio")
@@ -170,8 +179,11 @@ def _boot(
                 from corral.toolkit import counters
 
                 print(counters.text(machine), file=sys.stderr)
-            tail = b"" if where == "stdio" else console.tail
-            return _conclude(outcome, machine, arguments, timeout, tail)
+            if _died(outcome, console.tail):
+                return _report(outcome, machine, console.tail, where == "stdio", report)
+            if report and outcome.cause is not None and outcome.status is None:
+                report.write(machine, outcome, f"corral: {outcome.cause.value}, without a word why", console.tail)
+            return _conclude(outcome, arguments, timeout)
 
 
 def configure(words: list[str]) -> MachineConfig | None:
@@ -391,10 +403,28 @@ def is_ours(kernel: str) -> bool:
     return os.path.realpath(kernel).startswith(os.path.realpath(cache.folder("kernels")) + os.sep)
 
 
-def _conclude(
-    outcome: Outcome, machine: Machine, arguments: Arguments, timeout: float | None, console_tail: bytes
-) -> int:
-    """The exit status, and the words that go with it."""
+def _died(outcome: Outcome, console_tail: bytes) -> bool:
+    """Whether the guest's end was none that it wanted."""
+    from corral.exits import Cause
+
+    if outcome.cause is Cause.RESET and outcome.status is None:
+        return b"Kernel panic - not syncing" in console_tail
+    return outcome.cause is not None and not outcome.cause.clean
+
+
+def _report(outcome: Outcome, machine: Machine, console_tail: bytes, shown: bool, report: DeathReport | None) -> int:
+    from corral.toolkit.report import screen
+
+    text = screen.text(machine, outcome, console_tail, shown)
+    print(text, file=sys.stderr)
+    if report:
+        report.write(machine, outcome, text.partition("\n")[0], console_tail)
+        print(f"corral: {report.path} has the whole of it", file=sys.stderr)
+    return GuestError.exit_status
+
+
+def _conclude(outcome: Outcome, arguments: Arguments, timeout: float | None) -> int:
+    """The exit status of a guest that did not die, and the words that go with it."""
     from corral.console import Over
     from corral.exits import Cause
 
@@ -402,14 +432,9 @@ def _conclude(
         raise GuestTimeout(f"the guest did not end within {timeout:g} s and was stopped")
     if outcome.over is Over.CLOSED:
         return NO_READER
-    if outcome.cause is not None and not outcome.cause.clean:
-        from corral.toolkit import death_report
-
-        print(death_report.text(machine, outcome, console_tail), file=sys.stderr)
-        return GuestError.exit_status
     if outcome.over is Over.QUIT:
         print(file=sys.stderr)  # the guest left the cursor anywhere
-    # A panic resets, and who powers off means it.
+    # Who powers off means it.
     if outcome.status is None and arguments.rest and outcome.cause is not Cause.POWER_OFF:
         if outcome.over is Over.QUIT:
             return QUIT

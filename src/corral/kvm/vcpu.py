@@ -133,6 +133,12 @@ class Vcpu:
         ffi.buffer(xsave.region)[:] = area
         ioctl(self.fd, "KVM_SET_XSAVE", xsave)
 
+    def get_events(self) -> CData:
+        """What the vCPU is about to take: struct kvm_vcpu_events (api.rst, 4.31)."""
+        events = ffi.new("struct kvm_vcpu_events *")
+        ioctl(self.fd, "KVM_GET_VCPU_EVENTS", events)
+        return events
+
     def get_lapic(self) -> CData:
         lapic = ffi.new("struct kvm_lapic_state *")
         ioctl(self.fd, "KVM_GET_LAPIC", lapic)

@@ -66,12 +66,18 @@ class Exit:
 class ExitTrace:
     """A context manager over a machine that has not started, or is paused. `reasons`: only these, by name.
 
-    `with_cpl` has the privilege level too, at about the cost of all the rest. Raises ConfigError for a reason that
+    `with_cpl` has the privilege level too, at about the cost of all the rest. `newest`: a full ring drops its oldest
+    records, and is read when the vCPUs have stopped. Raises ConfigError for a reason that
     there is not.
     """
 
     def __init__(
-        self, machine: Machine, reasons: Sequence[str] = (), size: int = RING_SIZE, with_cpl: bool = False
+        self,
+        machine: Machine,
+        reasons: Sequence[str] = (),
+        size: int = RING_SIZE,
+        with_cpl: bool = False,
+        newest: bool = False,
     ) -> None:
         known = exit_reasons()
         for reason in reasons:
@@ -82,7 +88,7 @@ class ExitTrace:
         self._rings: list[CData] = []
         self._buffer = ffi.new("struct corral_exit_record[]", _BATCH)
         for thread in machine.threads:
-            ring = lib.corral_exit_ring_create(size, with_cpl)
+            ring = lib.corral_exit_ring_create(size, with_cpl, newest)
             if ring == ffi.NULL:
                 self.close()
                 if ffi.errno == errno.EINVAL:

@@ -260,6 +260,16 @@ class ScriptedMachine(Machine):
         listing = Listing(self.mem_of(vcpu).read_some, regs.bits, self.known_symbols())
         return listing.instructions(here if where is None else self._address(where), None, count)
 
+    def report(self, vcpu: int = 0) -> str:
+        """All that can be said of the guest as it is, for people (docs/research/report.md)."""
+        from corral.toolkit.report import full
+
+        self.pause()
+        ended = next((thread for thread in self.threads if thread.end), None)
+        if ended is None or ended.end is None:
+            return full.text(self, f"a guest that is paused, vCPU {vcpu}", None, vcpu, self.console.output)
+        return full.text(self, f"the guest ended: {ended.end}", ended.end.cause, ended.index, self.console.output)
+
     def inject(self, *, vector: int | None = None, line: int | None = None, nmi: bool = False, vcpu: int = 0) -> None:
         """One interrupt: a `vector` (16 to 255) or an NMI to a vCPU's local APIC, or an edge on an interrupt `line`
         (0 to 23). A guest that has not enabled its APIC takes no vector. Raises ConfigError."""
