@@ -1,0 +1,71 @@
+"""A whole run, in order: who can run here, turns, and what is known about the machine. Read this first."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from corral.compare import programs, schedule
+from corral.compare.contenders import Contender, Job, Kit, Unsuitable
+from corral.compare.contenders.base import Failed, is_hello
+from corral.compare.measures.base import Measure, Place
+from corral.compare.processes import Household
+from corral.compare.samples import Absence, Results
+
+PREFIX = "corral-compare-"
+END = 30.0  # seconds
+
+
+@dataclass(frozen=True)
+class Request:
+    """`rounds` that count, after `warm_up` ones. `pinned`: the CPUs that one contender alone has; `memory`: bytes of a
+    guest's."""
+
+    contenders: Sequence[type[Contender]]
+    measures: Sequence[Measure]
+    rounds: int
+    warm_up: int
+    pinned: tuple[int, ...]
+    memory: int
+
+
+def run(request: Request, results: Results, progress: Callable[[float, str], None]) -> None:
+    """Fills `results`; an exception that comes from outside, such as Ctrl-C, leaves in it what has been measured.
+
+    Nothing runs any more afterwards, and nothing is left on disk but the caches.
+    """
+    with Household(), tempfile.TemporaryDirectory(prefix=PREFIX, dir="/var/tmp", ignore_cleanup_errors=True) as folder:
+        kit = Kit(Path(folder), request.memory)
+        everybody = [contender(kit) for contender in request.contenders]
+        results.contenders.update({contender.name: contender.title for contender in everybody})
+        present = []
+        try:
+            for contender in everybody:
+                progress(0.0, f"trying {contender.name}")
+                reason = probe(contender)
+                if reason:
+                    results.absences.append(Absence(contender.name, "", reason))
+                else:
+                    present.append(contender)
+            place = Place(request.pinned, tuple(sorted(os.sched_getaffinity(0))), Path(folder))
+            schedule.run(present, request.measures, request.rounds, request.warm_up, place, results, progress)
+        finally:
+            for contender in everybody:
+                contender.remove()
+
+
+def probe(contender: Contender) -> str:
+    """Why a contender cannot run here, found by running the least of all programs in it; "" when it can."""
+    try:
+        reason = contender.missing()
+        if reason:
+            return reason
+        with contender.started(Job(programs.binary("hello"))) as process:
+            process.until(is_hello, contender.limit)
+            process.succeed(END)
+    except (Failed, Unsuitable) as reason_found:
+        return str(reason_found)
+    return ""

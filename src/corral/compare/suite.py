@@ -1,0 +1,35 @@
+"""All that can be measured, and what of it a run does."""
+
+from __future__ import annotations
+
+from corral.compare import programs
+from corral.compare.measures.base import Measure
+from corral.compare.measures.held import Disk, Memory
+from corral.compare.measures.rate import Rate
+from corral.compare.measures.start import Start
+from corral.compare.measures.workload import Workload
+from corral.errors import ConfigError
+
+SHORT = ("start", "rate-2", "memory-1", "disk-2")
+ONLY_NAMED = ("rate-2", "rate-100", "disk-2")
+"""For a short run, or for hosts with much memory: not part of a run that names nothing."""
+
+
+def everything() -> list[Measure]:
+    measures: list[Measure] = [Start(cold=False), Start(cold=True)]
+    measures += [Rate(2, fewest=2), *(Rate(count) for count in (1, 10, 50, 100))]
+    measures += [Memory(count) for count in (1, 10)]
+    measures += [Disk(count) for count in (2, 10)]
+    return measures + [Workload(name, programs.binary(name)) for name in programs.names() if name != "hello"]
+
+
+def choose(names: list[str], short: bool) -> list[Measure]:
+    """Those named; otherwise all, or the few that a short run has. Raises ConfigError."""
+    measures = everything()
+    known = [measure.name for measure in measures]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"there is nothing to measure by the name {name!r}; there are {', '.join(known)}")
+    if not names:
+        names = list(SHORT) if short else [name for name in known if name not in ONLY_NAMED]
+    return [measure for measure in measures if measure.name in names]
