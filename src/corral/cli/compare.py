@@ -26,7 +26,7 @@ in a folder. Who cannot run here is told with the reason. Ctrl-C ends it early a
         Option("only", "NAME,...", "only these measures or workloads; may be repeated (see --list)"),
         Option("contenders", "NAME,...", "only these; may be repeated (see --list)"),
         Option("runs", "N", "rounds that count (default: 10; 6 are the fewest that show a difference)"),
-        Option("short", "", "two rounds of few measures: whether all works, not what it costs"),
+        Option("short", "", "one round of few measures: whether all works, not what it costs"),
         Option("out", "DIR", "where the report goes (default: compare-DATE-TIME here)"),
         Option("memory", "SIZE", "a guest's memory (default: 128M)"),
         Option("pin", "CPUS", "where one alone runs, like 1 or 2-3 (default: the last CPU)"),
@@ -42,7 +42,7 @@ exit status: 0; 2 bad usage; 3 the host lacks something; 130 after Ctrl-C, with 
 )
 
 RUNS, MOST_RUNS = 10, 1000
-SHORT_RUNS = 2
+SHORT_RUNS = 1
 MEMORY = 128 << 20
 
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from corral.compare.contenders.base import Contender, Failed, Unsuitable
-from corral.compare.measures.base import Measure, Place
+from corral.compare.measures.base import Measure, Metrics, Place
 from corral.compare.samples import Absence, Results, Sample
 
 PATIENCE = 2  # failures in a row, after which a contender is not asked for the same measure again
+LONG = 120.0  # seconds: what takes longer is done once
 
 
 def run(
@@ -26,36 +27,60 @@ def run(
     Of `warm_up` rounds before the first nothing is kept. `progress` is called with a share from 0 to 1.
     """
     begun = time.monotonic()
-    out: set[tuple[Contender, Measure]] = set()
-    failures: dict[tuple[Contender, Measure], int] = {}
-    pairs = [(contender, measure) for measure in measures for contender in contenders]
-    total = sum(measure.takes(contender) for contender, measure in pairs) * (rounds + warm_up)
-    done = 0.0
+    pairs = [_Pair(contender, measure) for measure in measures for contender in contenders]
     for index in range(-warm_up, rounds):
-        for pair in pairs:
-            contender, measure = pair
-            what = "warming up" if index < 0 else f"round {index + 1} of {rounds}"
-            progress(min(1.0, done / total), f"{what}: {measure.name}, {contender.name}")
-            done += measure.takes(contender)
-            if pair in out:
+        for at, pair in enumerate(pairs):
+            if pair.out:
                 continue
+            what = "warming up" if index < 0 else f"round {index + 1} of {rounds}"
+            left = _left(pairs, at, rounds - index)
+            passed = time.monotonic() - begun
+            progress(passed / (passed + left), f"{what}: {pair.measure.name}, {pair.contender.name}")
             try:
-                at = time.monotonic() - begun
-                metrics = measure.take(contender, place)
-            except Unsuitable as reason:
-                out.add(pair)
-                results.absences.append(Absence(contender.name, measure.name, str(reason)))
-            except Failed as reason:
-                failures[pair] = failures.get(pair, 0) + 1
-                if failures[pair] >= PATIENCE:
-                    out.add(pair)
-                if index >= 0 or pair in out:
-                    results.absences.append(Absence(contender.name, measure.name, f"round {index + 1}: {reason}"))
-            else:
-                failures[pair] = 0
-                if index >= 0:
-                    results.samples += [
-                        Sample(contender.name, measure.name, metric, value, unit, index, at)
-                        for metric, (value, unit) in metrics.items()
-                    ]
+                metrics = pair.take(place)
+            except (Failed, Unsuitable) as reason:
+                if index >= 0 or pair.out:
+                    results.absences.append(Absence(pair.contender.name, pair.measure.name, str(reason)))
+                continue
+            if index >= 0 or pair.seconds > LONG:
+                results.samples += [
+                    Sample(pair.contender.name, pair.measure.name, metric, value, unit, max(0, index), passed)
+                    for metric, (value, unit) in metrics.items()
+                ]
+            if pair.seconds > LONG and rounds > 1:
+                pair.out = True
+                reason_why = f"done once only: it takes {pair.seconds:.0f} s"
+                results.absences.append(Absence(pair.contender.name, pair.measure.name, reason_why))
     progress(1.0, "done")
+
+
+class _Pair:
+    """A contender and a measure; `seconds` is what a sample takes, as last seen."""
+
+    def __init__(self, contender: Contender, measure: Measure) -> None:
+        self.contender, self.measure = contender, measure
+        self.seconds = 1.0
+        self.out = False
+        self._failures = 0
+
+    def take(self, place: Place) -> Metrics:
+        begun = time.monotonic()
+        try:
+            metrics = self.measure.take(self.contender, place)
+        except Unsuitable:
+            self.out = True
+            raise
+        except Failed:
+            self._failures += 1
+            self.out = self._failures >= PATIENCE
+            raise
+        finally:
+            self.seconds = time.monotonic() - begun
+        self._failures = 0
+        return metrics
+
+
+def _left(pairs: Sequence[_Pair], at: int, rounds: int) -> float:
+    """About how many seconds there are to go: the rest of this round, and `rounds` - 1 whole ones."""
+    rest = sum(pair.seconds for pair in pairs[at:] if not pair.out)
+    return rest + (rounds - 1) * sum(pair.seconds for pair in pairs if not pair.out)

@@ -10,7 +10,7 @@ from corral.compare.measures.start import Start
 from corral.compare.measures.workload import Workload
 from corral.errors import ConfigError
 
-SHORT = ("start", "rate-2", "memory-1", "disk-2")
+SHORT = ("start", "rate-2", "memory-1")
 ONLY_NAMED = ("rate-2", "rate-100", "disk-2")
 """For a short run, or for hosts with much memory: not part of a run that names nothing."""
 

@@ -21,8 +21,8 @@ class Unsuitable(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """A program to run. In its arguments `{scratch}` stands for the name under which it finds the file `scratch`, a disk
-    of its own, and `{private}` for a place where it may write what nobody else sees: a layer of its own over what all
+    """A program to run. In its arguments `{scratch}` stands for the name under which it finds the file `scratch`, which
+    is a disk of its own, and `{private}` for a place where it may write what nobody else sees: a layer of its own over what all
     instances share, which for a virtual machine is the disk `base`."""
 
     program: Path

@@ -30,7 +30,3 @@ class Measure(ABC):
     @abstractmethod
     def take(self, contender: Contender, place: Place) -> Metrics:
         """One sample. Raises Failed when it could not be taken, Unsuitable when it never can."""
-
-    def takes(self, contender: Contender) -> float:
-        """About how many seconds a sample takes, for the progress bar."""
-        return 1.0

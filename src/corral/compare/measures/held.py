@@ -33,9 +33,6 @@ class Memory(Measure):
             total = sum(proportional(pid) for pid in together) / (1 << 20)
         return {"all": (total, "MiB"), "each": (total / self._count, "MiB")}
 
-    def takes(self, contender: Contender) -> float:
-        return self._count * 0.3
-
 
 class Disk(Measure):
     """Each writes 4 MiB to what is its own; the image, which all share, is not counted."""
@@ -59,9 +56,6 @@ class Disk(Measure):
         if base.stat().st_mtime_ns != before.st_mtime_ns:
             raise RuntimeError(f"{contender.title} wrote to the image that all share")
         return {"all": (total, "MiB"), "each": (total / self._count, "MiB")}
-
-    def takes(self, contender: Contender) -> float:
-        return self._count * 0.3
 
 
 @contextmanager

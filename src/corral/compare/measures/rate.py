@@ -50,6 +50,3 @@ class Rate(Measure):
             "life-p50": (quantile(lives, 0.5), "ms"),
             "life-p99": (quantile(lives, 0.99), "ms"),
         }
-
-    def takes(self, contender: Contender) -> float:
-        return self._count * 0.3

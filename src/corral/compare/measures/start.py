@@ -33,9 +33,6 @@ class Start(Measure):
         begun = process.begun
         return {"first-line": ((line - begun) * 1e3, "ms"), "whole-life": ((end - begun) * 1e3, "ms")}
 
-    def takes(self, contender: Contender) -> float:
-        return 0.3
-
 
 def evict(path: Path) -> None:
     """Takes a file, or all below a folder, out of the page cache. Pages that a process has mapped stay."""
