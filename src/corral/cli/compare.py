@@ -63,7 +63,7 @@ def run(words: list[str]) -> int:
 
 
 def _measure(request: Request, folder: Path) -> int:
-    from corral.compare import experiment, files, table
+    from corral.compare import experiment, files, report_html, table
     from corral.compare.progress import Bar
     from corral.compare.samples import Results
 
@@ -74,12 +74,14 @@ def _measure(request: Request, folder: Path) -> int:
     except (KeyboardInterrupt, SystemExit) as end:
         results.interrupted = True
         status = end.code if isinstance(end, SystemExit) and isinstance(end.code, int) else 130
-        if not results.samples:
+        if not results.samples and not results.ledger:
             print("corral: interrupted before anything was measured", file=sys.stderr)
             return status
     print(table.text(results))
     files.write_json(results, folder / "samples.json")
     files.write_csv(results, folder / "samples.csv")
+    files.write_text(report_html.render(results), folder / "report.html")
+    print(f"\nThe report is {folder / 'report.html'}; samples.json and samples.csv are beside it.")
     return status
 
 
@@ -89,6 +91,8 @@ def _request(arguments: Arguments) -> Request:
 
     values = arguments.values
     short = "short" in values
+    only = _names(arguments, "only")
+    named = [name for name in only if name != "ledger"]
     rounds = boot.number(values["runs"], "--runs") if "runs" in values else SHORT_RUNS if short else RUNS
     if not 1 <= rounds <= MOST_RUNS:
         raise ConfigError(f"--runs {rounds}: it must be 1 to {MOST_RUNS}")
@@ -97,11 +101,12 @@ def _request(arguments: Arguments) -> Request:
         raise ConfigError(f"--memory {values['memory']}: it must be 32M at least, and less than this host has")
     return Request(
         contenders=contenders.choose(_names(arguments, "contenders")),
-        measures=suite.choose(_names(arguments, "only"), short),
+        measures=[] if only and not named else suite.choose(named, short),
         rounds=rounds,
         warm_up=0 if short else 1,
         pinned=_pinned(values.get("pin")),
         memory=memory,
+        ledger=not only or "ledger" in only,
     )
 
 
@@ -128,5 +133,9 @@ def _list() -> str:
     from corral.compare import contenders, suite
 
     lines = ["contenders", *(f"  {contender.name:16} {contender.title}" for contender in contenders.ALL)]
-    lines += ["measures", *(f"  {measure.name:16} {measure.title}" for measure in suite.everything())]
+    lines += [
+        "measures",
+        f"  {'ledger':16} where the time of a start goes",
+        *(f"  {measure.name:16} {measure.title}" for measure in suite.everything()),
+    ]
     return "\n".join(lines)

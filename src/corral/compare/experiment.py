@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from corral.compare import programs, schedule
+from corral.compare import ledger, manifest, programs, schedule
 from corral.compare.contenders import Contender, Job, Kit, Unsuitable
 from corral.compare.contenders.base import Failed, is_hello
 from corral.compare.measures.base import Measure, Place
 from corral.compare.processes import Household
 from corral.compare.samples import Absence, Results
+from corral.kvm.system import Kind, host_kind
 
 PREFIX = "corral-compare-"
 END = 30.0  # seconds
@@ -22,7 +24,7 @@ END = 30.0  # seconds
 @dataclass(frozen=True)
 class Request:
     """`rounds` that count, after `warm_up` ones. `pinned`: the CPUs that one contender alone has; `memory`: bytes of a
-    guest's."""
+    guest's; `ledger`: whether the stages of a start are looked at."""
 
     contenders: Sequence[type[Contender]]
     measures: Sequence[Measure]
@@ -30,6 +32,7 @@ class Request:
     warm_up: int
     pinned: tuple[int, ...]
     memory: int
+    ledger: bool = True
 
 
 def run(request: Request, results: Results, progress: Callable[[float, str], None]) -> None:
@@ -42,6 +45,8 @@ def run(request: Request, results: Results, progress: Callable[[float, str], Non
         everybody = [contender(kit) for contender in request.contenders]
         results.contenders.update({contender.name: contender.title for contender in everybody})
         present = []
+        before = manifest.busy_seconds(), manifest.own_seconds(), time.monotonic()
+        results.manifest.update(manifest.collect(everybody, request.rounds, request.pinned, request.memory))
         try:
             for contender in everybody:
                 progress(0.0, f"trying {contender.name}")
@@ -51,10 +56,16 @@ def run(request: Request, results: Results, progress: Callable[[float, str], Non
                 else:
                     present.append(contender)
             place = Place(request.pinned, tuple(sorted(os.sched_getaffinity(0))), Path(folder))
+            if request.ledger:
+                for contender in present:
+                    progress(0.0, f"where a start's time goes, {contender.name}")
+                    results.ledger |= ledger.take_all([contender], request.pinned)
             schedule.run(present, request.measures, request.rounds, request.warm_up, place, results, progress)
         finally:
             for contender in everybody:
                 contender.remove()
+            results.manifest.update(manifest.after(*before))
+            results.warnings += manifest.warnings(results.manifest)
 
 
 def probe(contender: Contender) -> str:
@@ -66,6 +77,7 @@ def probe(contender: Contender) -> str:
         with contender.started(Job(programs.binary("hello"))) as process:
             process.until(is_hello, contender.limit)
             process.succeed(END)
-    except (Failed, Unsuitable) as reason_found:
-        return str(reason_found)
+    except (Failed, Unsuitable) as found:
+        foreign = contender.is_vm and contender.name != "corral" and host_kind() is Kind.PAGETABLE
+        return str(found) + "; on a pagetable KVM other VMMs boot no Linux" * foreign
     return ""

@@ -16,6 +16,7 @@ from corral.errors import HostError
 
 MOST_OUTPUT = 4 << 20  # bytes of one process; a guest may print without end
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PANIC = b"Kernel panic"
 GLANCE = 0.2  # seconds between two looks at what a process complains of
 
 
@@ -23,11 +24,19 @@ class Failed(Exception):
     """A process that did not do what it was started for; the text is one line for a report."""
 
 
+Decode = Callable[[int, Sequence[bytes]], int]
+"""From an exit status and the lines that were printed to the status of the program that is measured."""
+
+
+def plain(status: int, lines: Sequence[bytes]) -> int:
+    return status
+
+
 class Process:
     """A context manager: runs from making to leaving, in a session of its own, pinned to `cpus` from its first step.
 
     Its standard input is open and silent. `fatal`: words on its standard error with which it is given up, although it
-    goes on. `decode` turns an exit status into that of the program. Times are seconds of CLOCK_MONOTONIC.
+    goes on. `decode` finds the exit status of the program. Times are seconds of CLOCK_MONOTONIC.
     """
 
     def __init__(
@@ -36,7 +45,7 @@ class Process:
         cpus: Iterable[int] = (),
         environment: dict[str, str] | None = None,
         fatal: bytes = b"",
-        decode: Callable[[int], int] = int,
+        decode: Decode = plain,
     ) -> None:
         self.lines: list[tuple[float, bytes]] = []
         self.status: int | None = None
@@ -45,6 +54,7 @@ class Process:
         self._partial = b""
         self._taken = 0
         self._fatal, self._decode = fatal, decode
+        self._telling = [fatal, PANIC] if fatal else [PANIC]
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the process)
         before = os.sched_getaffinity(0)
         try:
@@ -122,7 +132,7 @@ class Process:
         """The last thing that it said, to be put after a sentence; "" when it said nothing."""
         for text in (self._complained(), b"".join(line for _, line in self.lines[-20:])):
             words = [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]
-            telling = [line for line in words if self._fatal and self._fatal in line.encode()] or words[-1:]
+            telling = [line for line in words if any(word in line.encode() for word in self._telling)] or words[-1:]
             if telling:
                 return ": " + "".join(character for character in telling[0] if character.isprintable())[:300]
         return ""
@@ -162,10 +172,11 @@ class Process:
             self.lines += [(moment, line + b"\n") for line in whole]
 
     def _reap(self) -> None:
-        self.status = self._decode(self._process.wait())
+        status = self._process.wait()
         self.ended = time.monotonic()
         while self._output is not None and self._readable():
             self._read()
+        self.status = self._decode(status, [line for _, line in self.lines])
 
     def _readable(self) -> bool:
         assert self._output is not None

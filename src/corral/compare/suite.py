@@ -14,13 +14,21 @@ SHORT = ("start", "rate-2", "memory-1")
 ONLY_NAMED = ("rate-2", "rate-100", "disk-2")
 """For a short run, or for hosts with much memory: not part of a run that names nothing."""
 
+ON_DISK = {"disk": 256}
+"""Workloads that get the name of a disk of their own, and its MiB."""
+
 
 def everything() -> list[Measure]:
     measures: list[Measure] = [Start(cold=False), Start(cold=True)]
     measures += [Rate(2, fewest=2), *(Rate(count) for count in (1, 10, 50, 100))]
     measures += [Memory(count) for count in (1, 10)]
     measures += [Disk(count) for count in (2, 10)]
-    return measures + [Workload(name, programs.binary(name)) for name in programs.names() if name != "hello"]
+    return measures + [_workload(name) for name in programs.names() if name != "hello"]
+
+
+def _workload(name: str) -> Workload:
+    scratch = ON_DISK.get(name, 0)
+    return Workload(name, ("{scratch}",) if scratch else (), scratch)
 
 
 def choose(names: list[str], short: bool) -> list[Measure]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from corral.compare.analysis import Table, tables
+from corral.compare.numbers import number
 from corral.compare.samples import Results
+from corral.compare.statistics import Ratio
 
 
 def text(results: Results) -> str:
@@ -11,6 +13,9 @@ def text(results: Results) -> str:
     lines: list[str] = []
     for table in tables(results):
         lines += ["", *_lines(table, results)]
+    for name, stages in results.ledger.items():
+        lines += ["", f"where a start's time goes, {results.contenders.get(name, name)} (ms)"]
+        lines += [f"{number(row['end'] - row['begin']):>12}  {row['stage']}" for row in stages]
     if results.absences:
         lines += ["", "not measured"]
         lines += [_absence(results, *pair) for pair in summed(results)]
@@ -26,14 +31,6 @@ def summed(results: Results) -> list[tuple[str, str, str]]:
     return list(dict.fromkeys((a.contender, a.measure, a.reason) for a in results.absences))
 
 
-def number(value: float) -> str:
-    """Four digits that count."""
-    if value and abs(value) < 0.001:
-        return f"{value:.2e}"
-    digits = max(0, 3 - len(str(int(abs(value)))) + (abs(value) < 1))
-    return f"{value:,.{digits}f}"
-
-
 def _lines(table: Table, results: Results) -> list[str]:
     rounds = max(row.summary.count for row in table.rows)
     head = f"{table.name} ({table.unit}; {rounds} round{'s' * (rounds > 1)}; x is to {table.reference})"
@@ -46,10 +43,8 @@ def _lines(table: Table, results: Results) -> list[str]:
     return lines
 
 
-def _limits(ratio: object) -> str:
-    from corral.compare.statistics import Ratio
-
-    if not isinstance(ratio, Ratio) or not ratio.differs:
+def _limits(ratio: Ratio | None) -> str:
+    if ratio is None or not ratio.differs:
         return ""
     return f" ({ratio.low:.2f} to {ratio.high:.2f})"
 

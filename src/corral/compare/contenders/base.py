@@ -6,13 +6,13 @@ import os
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from corral.compare.processes import Failed, Process, descendants
+from corral.compare.processes import Decode, Failed, Process, descendants, plain
 
 
 class Unsuitable(Exception):
@@ -22,8 +22,8 @@ class Unsuitable(Exception):
 @dataclass(frozen=True)
 class Job:
     """A program to run. In its arguments `{scratch}` stands for the name under which it finds the file `scratch`, which
-    is a disk of its own, and `{private}` for a place where it may write what nobody else sees: a layer of its own over what all
-    instances share, which for a virtual machine is the disk `base`."""
+    is a disk of its own, and `{private}` for a place where it may write what nobody else sees: a layer of its own over
+    what all instances share, which for a virtual machine is the disk `base`."""
 
     program: Path
     arguments: tuple[str, ...] = ()
@@ -43,13 +43,13 @@ class Job:
 class Launch:
     """What has to be run. `fatal`: see Process. `undo`: commands that end what is left, run in any case.
 
-    `decode` turns its exit status into the program's. `layers`: folders with what is this instance's own.
+    `decode` finds the program's exit status. `layers`: folders with what is this instance's own.
     """
 
     argv: list[str]
     environment: dict[str, str] | None = None
     fatal: bytes = b""
-    decode: Callable[[int], int] = int
+    decode: Decode = plain
     undo: tuple[list[str], ...] = ()
     layers: tuple[Path, ...] = ()
 

@@ -5,7 +5,10 @@ They boot what Corral boots, with the same parameters, memory and initramfs.
 
 from __future__ import annotations
 
+import shlex
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,14 +18,21 @@ from corral.compare.contenders.base import Contender, Job, Launch, Unsuitable, f
 from corral.guests import parameters
 from corral.kvm.system import host_kind
 
+STATUS = b"corral-status"
 PROGRAM = "qemu-system-x86_64"
 COMMON = ["-accel", "kvm", "-cpu", "host", "-display", "none", "-nodefaults", "-no-user-config", "-no-reboot"]
 
 
-def _decode(status: int) -> int:
+def by_debug_exit(status: int, lines: Sequence[bytes]) -> int:
     """What init reported, from the end that isa-debug-exit makes of it; an even status is an end by other means. QEMU's
     own failure is 1, as a program's 0 is: nobody takes that for a success who has not seen the program's lines."""
     return status >> 1 if status & 1 else status or 255
+
+
+def by_line(status: int, lines: Sequence[bytes]) -> int:
+    """What the guest's shell said last of its command."""
+    told = [line.split()[1] for line in lines if line.startswith(STATUS) and len(line.split()) == 2]
+    return int(told[-1]) if told and told[-1].isdigit() and status == 0 else status or 255
 
 
 class _Qemu(Contender):
@@ -30,6 +40,9 @@ class _Qemu(Contender):
     marker = guest.MARKER
     limit = 60.0
     machine: ClassVar[str]
+    # Takes what init reports to Corral's port, and ends QEMU with twice that and one.
+    report: ClassVar[list[str]] = ["-device", f"isa-debug-exit,iobase={layout.STATUS_PORT:#x},iosize=1"]
+    decode = staticmethod(by_debug_exit)
 
     def missing(self) -> str:
         return package_missing(PROGRAM, "qemu-system-x86")
@@ -39,17 +52,19 @@ class _Qemu(Contender):
 
     def launch(self, job: Job) -> Launch:
         image = guest.initrd(self.kit, job.program)
-        line = f"{parameters.for_kind(host_kind(), stock=False)} {parameters.for_command(guest.command(job))}"
+        line = f"{parameters.for_kind(host_kind(), stock=False)} {parameters.for_command(self.command(job))}"
         argv = [PROGRAM, "-M", self.machine, *COMMON, "-m", str(self.kit.memory >> 20), "-serial", "stdio"]
         argv += ["-kernel", str(guest.kernel_path()), "-initrd", str(image), "-append", line]
-        # Takes what init reports to Corral's port, and ends QEMU with twice that and one.
-        argv += ["-device", f"isa-debug-exit,iobase={layout.STATUS_PORT:#x},iosize=1"]
+        argv += self.report
         argv += self.disk(f"file={job.scratch}") if job.scratch else []
         argv += self.disk(f"file={job.base},snapshot=on") if job.private else []
-        return Launch(argv, fatal=b"KVM internal error", decode=_decode)
+        return Launch(argv, fatal=b"KVM internal error", decode=self.decode)
+
+    def command(self, job: Job) -> list[str]:
+        return guest.command(job)
 
     def disk(self, file: str) -> list[str]:
-        raise Unsuitable(f"the kernel that all guests boot finds no disk of QEMU's {self.machine}: it has no PCI")
+        raise Unsuitable(f"the kernel that all guests boot finds no disk of {self.title}: it has no PCI")
 
     def files(self, job: Job) -> list[Path]:
         binary = Path(shutil.which(PROGRAM) or "/usr/bin/qemu-system-x86_64")
@@ -59,7 +74,7 @@ class _Qemu(Contender):
 class Microvm(_Qemu):
     name = "qemu-microvm"
     title = "VM (QEMU microvm)"
-    machine = "microvm"
+    machine = "microvm,acpi=off"  # the kernel has none; only then does QEMU tell it of disks
 
     def disk(self, file: str) -> list[str]:
         drive = f"{file},if=none,id=scratch,format=raw,aio=threads"
@@ -70,3 +85,15 @@ class Q35(_Qemu):
     name = "qemu-q35"
     title = "VM (QEMU q35)"
     machine = "q35"
+    # With a q35 that is emulated within an emulator, init may not write to that port: a line tells the status, and init
+    # then resets, which ends QEMU.
+    report: ClassVar[list[str]] = []
+    decode = staticmethod(by_line)
+
+    def launch(self, job: Job) -> Launch:
+        launch = super().launch(job)
+        port = f"corral.status={layout.STATUS_PORT:#x}"
+        return replace(launch, argv=[word.replace(port, "") for word in launch.argv])
+
+    def command(self, job: Job) -> list[str]:
+        return [f"{shlex.join(guest.command(job))}; echo {STATUS.decode()} $?"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from corral.compare import metric_lines
+from corral.compare import metric_lines, programs
 from corral.compare.contenders.base import Contender, Failed, Job, Unsuitable
 from corral.compare.measures.base import Measure, Metrics, Place
 
@@ -15,16 +13,16 @@ LIMIT = 300.0  # seconds
 class Workload(Measure):
     """`scratch`: MiB of the disk that its arguments name."""
 
-    def __init__(self, name: str, program: Path, arguments: tuple[str, ...] = (), scratch: int = 0) -> None:
+    def __init__(self, name: str, arguments: tuple[str, ...] = (), scratch: int = 0) -> None:
         self.name, self.title = name, f"workload {name}"
-        self._program, self._arguments, self._scratch = program, arguments, scratch
+        self._arguments, self._scratch = arguments, scratch
 
     def take(self, contender: Contender, place: Place) -> Metrics:
         disk = place.folder / f"scratch-{self.name}" if self._scratch else None
         if disk:
             with disk.open("wb") as file:
                 file.truncate(self._scratch << 20)
-        with contender.started(Job(self._program, self._arguments, disk), place.pinned) as process:
+        with contender.started(Job(programs.binary(self.name), self._arguments, disk), place.pinned) as process:
             try:
                 process.succeed(LIMIT)
             except Failed:
