@@ -30,6 +30,7 @@ in a folder. Who cannot run here is told with the reason. Ctrl-C ends it early a
         Option("out", "DIR", "where the report goes (default: compare-DATE-TIME here)"),
         Option("memory", "SIZE", "a guest's memory (default: 128M)"),
         Option("pin", "CPUS", "where one alone runs, like 1 or 2-3 (default: the last CPU)"),
+        Option("check", "JSON", "an earlier samples.json: exit status 1 if Corral is worse now, by over 5 %, p < 0.01"),
         Option("list", "", "print contenders and measures, and end"),
     ),
     epilog="""\
@@ -37,10 +38,12 @@ examples:
   corral compare                                       everything; takes a while
   corral compare --only start,rate-10 --runs 20        start-up, well measured
   corral compare --contenders native,corral --short    whether it works
+  corral compare --check last/samples.json             is Corral slower than it was?
 
-exit status: 0; 2 bad usage; 3 the host lacks something; 130 after Ctrl-C, with a report of what there was""",
+exit status: 0; 1 worse than the baseline of --check; 2 bad usage; 3 the host lacks something; 130 after Ctrl-C, with a report of what there was""",
 )
 
+REGRESSION = 1
 RUNS, MOST_RUNS = 10, 1000
 SHORT_RUNS = 1
 MEMORY = 128 << 20
@@ -59,14 +62,16 @@ def run(words: list[str]) -> int:
     folder = Path(arguments.values.get("out", time.strftime("compare-%Y%m%d-%H%M%S")))
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {str(folder)!r} is a file; name a folder")
-    return _measure(request, folder)
+    baseline = Path(arguments.values["check"]) if "check" in arguments.values else None
+    return _measure(request, folder, baseline)
 
 
-def _measure(request: Request, folder: Path) -> int:
+def _measure(request: Request, folder: Path, baseline: Path | None) -> int:
     from corral.compare import experiment, files, report_html, table
     from corral.compare.progress import Bar
     from corral.compare.samples import Results
 
+    before = files.read_json(baseline) if baseline else None
     results, status = Results({}), 0
     try:
         with Bar() as bar:
@@ -82,7 +87,15 @@ def _measure(request: Request, folder: Path) -> int:
     files.write_csv(results, folder / "samples.csv")
     files.write_text(report_html.render(results), folder / "report.html")
     print(f"\nThe report is {folder / 'report.html'}; samples.json and samples.csv are beside it.")
-    return status
+    return _check(before, results) if before and not status else status
+
+
+def _check(before: Results, now: Results) -> int:
+    from corral.compare.check import changes
+
+    found = changes(before, now)
+    print("\n" + "\n".join(map(str, found)))
+    return REGRESSION if any(change.is_regression for change in found) else 0
 
 
 def _request(arguments: Arguments) -> Request:

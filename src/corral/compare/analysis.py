@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from corral.compare import statistics
+from corral.compare.numbers import number
 from corral.compare.samples import Results, Sample
 
 
@@ -20,12 +21,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """What the pairs say: a ratio, or why there is none."""
-        if self.ratio is None:
-            return ""
-        if self.ratio.pairs < statistics.FEWEST:
-            return "too few rounds"
-        return f"{self.ratio.ratio:.2f} x" if self.ratio.differs else "no difference"
+        return verdict(self.ratio)
 
 
 @dataclass(frozen=True)
@@ -37,10 +33,21 @@ class Table:
     unit: str
     reference: str
     rows: tuple[Row, ...]
+    pairs: dict[tuple[str, str], statistics.Ratio]
+    """Of any two that have one: how many times as much the first has."""
 
     @property
     def name(self) -> str:
         return f"{self.measure} {self.metric}"
+
+
+def verdict(ratio: statistics.Ratio | None) -> str:
+    """What the pairs say: a ratio, or why there is none."""
+    if ratio is None:
+        return ""
+    if ratio.pairs < statistics.FEWEST:
+        return "too few rounds"
+    return f"{number(ratio.ratio)} x" if ratio.differs else "no difference"
 
 
 def tables(results: Results) -> list[Table]:
@@ -62,7 +69,13 @@ def tables(results: Results) -> list[Table]:
             )
             for name in names
         )
-        found.append(Table(measure, metric, unit, names[0], rows))
+        ratios = {
+            (one, other): ratio
+            for one in names
+            for other in names
+            if one != other and (ratio := pairwise(by_contender[one], by_contender[other]))
+        }
+        found.append(Table(measure, metric, unit, names[0], rows, ratios))
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from corral.compare.analysis import Row, Table, tables
+from corral.compare.analysis import Row, Table, tables, verdict
 from corral.compare.numbers import number
 from corral.compare.plots import Line, Stage, dots, stages
 from corral.compare.samples import Results, more_is_better
@@ -84,7 +84,23 @@ def _section(table: Table, results: Results) -> str:
     return (
         f'<h3>{escape(table.metric)} <span class="faint">({escape(table.unit)}; {better} is better)</span></h3>'
         f'<div class="scroll">{dots(lines, table.unit, table.name)}</div>'
-        f'<div class="scroll"><table><tr>{_cells("th", head)}</tr>{rows}</table></div>'
+        f'<div class="scroll"><table><tr>{_cells("th", head)}</tr>{rows}</table></div>{_pairs(table, results)}'
+    )
+
+
+def _pairs(table: Table, results: Results) -> str:
+    """Everybody against everybody, folded away; "" where the table has it already."""
+    names = [row.contender for row in table.rows]
+    if len(names) < 3:
+        return ""
+    rows = "".join(
+        f"<tr>{_cells('td', [results.contenders[one], *(verdict(table.pairs.get((one, other))) for other in names)])}</tr>"
+        for one in names
+    )
+    head = _cells("th", ["times as much as", *(results.contenders[name] for name in names)])
+    return (
+        f'<details><summary class="faint">pair by pair</summary><div class="scroll"><table><tr>{head}</tr>{rows}</table>'
+        "</div></details>"
     )
 
 

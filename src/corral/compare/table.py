@@ -46,7 +46,7 @@ def _lines(table: Table, results: Results) -> list[str]:
 def _limits(ratio: Ratio | None) -> str:
     if ratio is None or not ratio.differs:
         return ""
-    return f" ({ratio.low:.2f} to {ratio.high:.2f})"
+    return f" ({number(ratio.low)} to {number(ratio.high)})"
 
 
 def _absence(results: Results, contender: str, measure: str, reason: str) -> str:
