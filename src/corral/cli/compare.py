@@ -15,6 +15,7 @@ from corral.errors import ConfigError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.compare.experiment import Request
+    from corral.compare.samples import Results
 
 COMMAND = Command(
     name="compare",
@@ -40,7 +41,8 @@ examples:
   corral compare --contenders native,corral --short    whether it works
   corral compare --check last/samples.json             is Corral slower than it was?
 
-exit status: 0; 1 worse than the baseline of --check; 2 bad usage; 3 the host lacks something; 130 after Ctrl-C, with a report of what there was""",
+exit status: 0; 1 worse than the baseline of --check; 2 bad usage; 3 the host lacks something;
+  130 after Ctrl-C, with a report of what there was""",
 )
 
 REGRESSION = 1

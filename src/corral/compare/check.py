@@ -1,4 +1,4 @@
-"""corral compare --check: is Corral slower, or larger, than it was? Pure; a permutation test for each of its metrics."""
+"""corral compare --check: is Corral worse than it was? Pure; a permutation test for each of its metrics."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Change:
 
 def changes(baseline: Results, now: Results) -> list[Change]:
     """Of all metrics of Corral that both have. Raises ConfigError when nothing can be told from them."""
-    for key in SAME:
-        before, after = baseline.manifest.get(key), now.manifest.get(key)
-        if before != after:
+    for fact in SAME:
+        then, today = baseline.manifest.get(fact), now.manifest.get(fact)
+        if then != today:
             raise ConfigError(
-                f"--check: the baseline was made with {key} {before!r}, and this is {after!r}; make a new one"
+                f"--check: the baseline was made with {fact} {then!r}, now it is {today!r}; make a new one"
             )
     old, new = _groups(baseline), _groups(now)
     found = []

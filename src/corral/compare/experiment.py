@@ -18,6 +18,7 @@ from corral.compare.samples import Absence, Results
 from corral.kvm.system import Kind, host_kind
 
 PREFIX = "corral-compare-"
+WORK = "/var/tmp"  # on a disk: layers are measured there
 END = 30.0  # seconds
 
 
@@ -40,7 +41,7 @@ def run(request: Request, results: Results, progress: Callable[[float, str], Non
 
     Nothing runs any more afterwards, and nothing is left on disk but the caches.
     """
-    with Household(), tempfile.TemporaryDirectory(prefix=PREFIX, dir="/var/tmp", ignore_cleanup_errors=True) as folder:
+    with Household(), tempfile.TemporaryDirectory(prefix=PREFIX, dir=WORK, ignore_cleanup_errors=True) as folder:
         kit = Kit(Path(folder), request.memory)
         everybody = [contender(kit) for contender in request.contenders]
         results.contenders.update({contender.name: contender.title for contender in everybody})
@@ -50,16 +51,12 @@ def run(request: Request, results: Results, progress: Callable[[float, str], Non
         try:
             for contender in everybody:
                 progress(0.0, f"trying {contender.name}")
-                reason = probe(contender)
+                reason = probe(contender, results.ledger if request.ledger else None, request.pinned)
                 if reason:
                     results.absences.append(Absence(contender.name, "", reason))
                 else:
                     present.append(contender)
             place = Place(request.pinned, tuple(sorted(os.sched_getaffinity(0))), Path(folder))
-            if request.ledger:
-                for contender in present:
-                    progress(0.0, f"where a start's time goes, {contender.name}")
-                    results.ledger |= ledger.take_all([contender], request.pinned)
             schedule.run(present, request.measures, request.rounds, request.warm_up, place, results, progress)
         finally:
             for contender in everybody:
@@ -68,12 +65,18 @@ def run(request: Request, results: Results, progress: Callable[[float, str], Non
             results.warnings += manifest.warnings(results.manifest)
 
 
-def probe(contender: Contender) -> str:
-    """Why a contender cannot run here, found by running the least of all programs in it; "" when it can."""
+def probe(contender: Contender, stages: dict[str, ledger.Rows] | None = None, cpus: Sequence[int] = ()) -> str:
+    """Why a contender cannot run here, found by running the least of all programs in it; "" when it can.
+
+    Where `stages` are wanted they are taken from the same run, and put there.
+    """
     try:
         reason = contender.missing()
         if reason:
             return reason
+        if stages is not None:
+            stages[contender.name] = ledger.take(contender, cpus)
+            return ""
         with contender.started(Job(programs.binary("hello"))) as process:
             process.until(is_hello, contender.limit)
             process.succeed(END)

@@ -9,20 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from corral.compare import programs, staged, statistics
-from corral.compare.contenders import Contender, Job, Launch, Unsuitable
-from corral.compare.contenders.base import Failed, is_hello
+from corral.compare.contenders import Contender, Job, Launch
+from corral.compare.contenders.base import is_hello
 from corral.compare.contenders.corral_vm import Corral
 from corral.compare.contenders.corral_vm import program as corral_program
 
 TIMES = 5  # starts, of which a median is taken stage by stage
 LONG = 1.0  # seconds: a start that takes longer is looked at once
 END = 30.0  # seconds
+Rows = list[dict[str, Any]]
+"""Of each stage its name, and its `begin` and `end` in milliseconds since the command."""
 Stages = list[tuple[str, float]]
 """Each stage's name and its end, in seconds since the command."""
 
 
-def take(contender: Contender, cpus: Sequence[int]) -> list[dict[str, Any]]:
-    """The stages, with `begin` and `end` in milliseconds since the command. Raises Failed, Unsuitable."""
+def take(contender: Contender, cpus: Sequence[int]) -> Rows:
+    """The median of some starts, stage by stage. Raises Failed, Unsuitable."""
     starts = [_start(contender, cpus)]
     while len(starts) < TIMES and starts[0][-1][1] < LONG:
         starts.append(_start(contender, cpus))
@@ -68,17 +70,3 @@ def _read(file: Path, begun: float) -> Stages:
         moment, _, name = line.partition(" ")
         stages.append((name, int(moment) / 1e9 - begun))
     return stages
-
-
-def take_all(contenders: Sequence[Contender], cpus: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
-    """By contender; who cannot do it now is not in it."""
-    found = {}
-    for contender in contenders:
-        try:
-            found[contender.name] = take(contender, cpus)
-        except (Failed, Unsuitable):
-            continue
-    return found
-
-
-__all__ = ["take", "take_all"]

@@ -93,15 +93,13 @@ def _pairs(table: Table, results: Results) -> str:
     names = [row.contender for row in table.rows]
     if len(names) < 3:
         return ""
-    rows = "".join(
-        f"<tr>{_cells('td', [results.contenders[one], *(verdict(table.pairs.get((one, other))) for other in names)])}</tr>"
-        for one in names
-    )
+    rows = []
+    for one in names:
+        verdicts = [verdict(table.pairs.get((one, other))) for other in names]
+        rows.append(f"<tr>{_cells('td', [results.contenders[one], *verdicts])}</tr>")
     head = _cells("th", ["times as much as", *(results.contenders[name] for name in names)])
-    return (
-        f'<details><summary class="faint">pair by pair</summary><div class="scroll"><table><tr>{head}</tr>{rows}</table>'
-        "</div></details>"
-    )
+    content = f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    return f'<details><summary class="faint">pair by pair</summary>{content}</details>'
 
 
 def _row(row: Row, title: str) -> str:
