@@ -27,7 +27,7 @@ def made_outside() -> None:
 
 def test_everybody_on_hardware_kvm(host: NestedHost) -> None:
     """runc needs control groups, which this host has not mounted: it is absent with the reason."""
-    done = host.run([*COMPARE, "--short", "--only", "start,memory-1,disk-2,rate-2"], timeout=240)
+    done = host.run([*COMPARE, "--short", "--only", "start,disk-2"], timeout=240)
     assert done.status == 0, done.stdout + done.stderr
     written = host.run(["cat", f"{OUT}/samples.json"])
     results = json.loads(written.stdout)
@@ -37,12 +37,12 @@ def test_everybody_on_hardware_kvm(host: NestedHost) -> None:
         assert name in absent or (name, "start", "first-line") in values, f"{name} is silently missing"
     present = {"native", "bubblewrap", "corral", "qemu-microvm", "qemu-q35"}
     assert not present & absent.keys(), absent
-    for name in present:
-        assert values[name, "memory-1", "each"] > (10 if name in ("corral", "qemu-microvm", "qemu-q35") else 0.1)
     for name in present - {"qemu-q35"}:
         assert 4 <= values[name, "disk-2", "each"] < 5, name
     assert ("qemu-q35", "disk-2") in {(one["contender"], one["measure"]) for one in results["absences"]}
     assert results["manifest"]["KVM"] == "hardware"
     assert any("emulated in software" in warning for warning in results["warnings"])
-    left = host.run(["sh", "-c", "ls -A /var/tmp; grep -c corral-compare- /proc/mounts; pgrep -f corral-compare- "])
-    assert left.stdout.split() == ["0"], left.stdout
+    left = host.run(
+        ["sh", "-c", "ls -d /var/tmp/corral-*; grep corral-c[o]mpare- /proc/mounts; pgrep -f corral-c[o]mpare-"]
+    )
+    assert left.stdout == ""

@@ -69,7 +69,7 @@ def run(words: list[str]) -> int:
 
 
 def _measure(request: Request, folder: Path, baseline: Path | None) -> int:
-    from corral.compare import experiment, files, report_html, table
+    from corral.compare import analysis, experiment, files, report_html, table
     from corral.compare.progress import Bar
     from corral.compare.samples import Results
 
@@ -84,10 +84,11 @@ def _measure(request: Request, folder: Path, baseline: Path | None) -> int:
         if not results.samples and not results.ledger:
             print("corral: interrupted before anything was measured", file=sys.stderr)
             return status
-    print(table.text(results))
     files.write_json(results, folder / "samples.json")
     files.write_csv(results, folder / "samples.csv")
-    files.write_text(report_html.render(results), folder / "report.html")
+    tables = analysis.tables(results)
+    print(table.text(results, tables))
+    files.write_text(report_html.render(results, tables), folder / "report.html")
     print(f"\nThe report is {folder / 'report.html'}; samples.json and samples.csv are beside it.")
     return _check(before, results) if before and not status else status
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from corral.compare.analysis import Row, Table, tables, verdict
+from corral.compare.analysis import Row, Table, verdict
 from corral.compare.numbers import number
 from corral.compare.plots import Line, Stage, dots, stages
 from corral.compare.samples import Results, more_is_better
@@ -35,9 +35,8 @@ svg .median { stroke: var(--ink); stroke-width: 2; } svg .stage { fill: var(--do
 """
 
 
-def render(results: Results) -> str:
+def render(results: Results, found: Sequence[Table]) -> str:
     """The whole page. What guests and other programs said is escaped."""
-    found = tables(results)
     measures = list(dict.fromkeys(table.measure for table in found))
     body = ["<h1>What virtualization costs on this machine</h1>", _summary(results)]
     body += [f'<p class="note">{escape(warning)}</p>' for warning in results.warnings]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 SEED = 20260101
@@ -78,10 +78,12 @@ def summarize(values: Sequence[float]) -> Summary:
     )
 
 
-def interval(values: Sequence[float], statistic: Callable[[Sequence[float]], float] = median) -> tuple[float, float]:
-    """The bootstrap's percentile interval, of LEVEL. Of few samples it is too narrow; see FEWEST."""
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Of the median: the bootstrap's percentile interval, of LEVEL. Of few samples it is too narrow; see FEWEST."""
+    if len(set(values)) == 1:
+        return values[0], values[0]
     chance = random.Random(SEED)
-    found = [statistic(chance.choices(values, k=len(values))) for _ in range(RESAMPLES)]
+    found = [median(chance.choices(values, k=len(values))) for _ in range(RESAMPLES)]
     return quantile(found, SIGNIFICANT / 2), quantile(found, 1 - SIGNIFICANT / 2)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from corral.compare.analysis import Table, tables
+from collections.abc import Sequence
+
+from corral.compare.analysis import Table
 from corral.compare.numbers import number
 from corral.compare.samples import Results
 from corral.compare.statistics import Ratio
 
 
-def text(results: Results) -> str:
+def text(results: Results, tables: Sequence[Table]) -> str:
     """All tables, then what is missing, then the warnings."""
     lines: list[str] = []
-    for table in tables(results):
+    for table in tables:
         lines += ["", *_lines(table, results)]
     for name, stages in results.ledger.items():
         lines += ["", f"where a start's time goes, {results.contenders.get(name, name)} (ms)"]

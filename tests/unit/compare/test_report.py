@@ -77,7 +77,7 @@ def page(text: str) -> Page:
 
 
 def test_the_page_is_whole_self_contained_and_safe() -> None:
-    text = report_html.render(results())
+    text = report_html.render(results(), tables(results()))
     found = page(text)
     assert found.elsewhere == []
     assert "script" not in found.count
@@ -93,15 +93,15 @@ def test_the_page_is_whole_self_contained_and_safe() -> None:
 
 
 def test_a_page_of_nothing_is_a_page() -> None:
-    page(report_html.render(Results({})))
+    page(report_html.render(Results({}), []))
 
 
 def test_the_table() -> None:
-    text = table.text(results())
+    text = table.text(results(), tables(results()))
     assert "start first-line (ms; 8 rounds; x is to native)" in text
     assert "not measured\n  VM (QEMU q35): it said" in text
     assert "note: take care" in text
-    assert "too few rounds" in table.text(results(rounds=3))
+    assert "too few rounds" in table.text(results(rounds=3), tables(results(rounds=3)))
 
 
 def test_ratios_are_by_round_and_a_missing_round_is_left_out() -> None:
