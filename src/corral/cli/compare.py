@@ -117,7 +117,7 @@ def _request(arguments: Arguments) -> Request:
         raise ConfigError(f"--memory {values['memory']}: it must be 32M at least, and less than this host has")
     return Request(
         contenders=contenders.choose(_names(arguments, "contenders")),
-        measures=[] if only and not named else suite.choose(named, short),
+        measures=[] if only and not named else suite.choose(named, short, memory),
         rounds=rounds,
         warm_up=0 if short else 1,
         pinned=_pinned(values.get("pin")),
