@@ -59,6 +59,7 @@ def run(request: Request, results: Results, progress: Callable[[float, str], Non
             place = Place(request.pinned, tuple(sorted(os.sched_getaffinity(0))), Path(folder))
             schedule.run(present, request.measures, request.rounds, request.warm_up, place, results, progress)
         finally:
+            kit.tidy_up(kit.pending)
             for contender in everybody:
                 contender.remove()
             results.manifest.update(manifest.after(*before))

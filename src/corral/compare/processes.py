@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -218,12 +219,15 @@ def descendants(pid: int) -> list[int]:
 class Household:
     """A context manager: whatever was started inside of it, by whomever, has ended when it is left.
 
-    A process whose parent ends becomes ours (a "subreaper"), so none gets away by forking twice.
+    A process whose parent ends becomes ours (a "subreaper"), so none gets away by forking twice. None that crashes
+    leaves a core file.
     """
 
     def __enter__(self) -> Household:
         self._before = set(descendants(os.getpid()))
         self._set(1)
+        self._core = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, self._core[1]))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -238,6 +242,7 @@ class Household:
                     os.waitpid(pid, 0)
                 except ChildProcessError:  # its parent is another of them
                     pass
+        resource.setrlimit(resource.RLIMIT_CORE, self._core)
         self._set(0)
 
     def _set(self, value: int) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 
 import pytest
 
+from corral.cli import main
+from corral.compare import experiment, files
 from corral.compare.check import changes
 from corral.compare.samples import Results, Sample
 from corral.errors import ConfigError
@@ -64,3 +67,18 @@ def test_baselines_that_are_none() -> None:
     nothing = Results({}, manifest=results(1).manifest)
     with pytest.raises(ConfigError, match="nothing of Corral"):
         changes(results(1), nothing)
+
+
+@pytest.mark.parametrize(("middle", "status"), [(100, 0), (120, 1)])
+def test_the_command_tells_by_its_status(
+    middle: float, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(request: object, found: Results, progress: object) -> None:
+        vars(found).update(vars(results(middle, seed=2)))
+
+    monkeypatch.setattr(experiment, "run", run)
+    files.write_json(results(100), tmp_path / "before.json")
+    words = ["--check", str(tmp_path / "before.json"), "--out", str(tmp_path / "now")]
+    assert main(["compare", *words]) == status
+    assert ("WORSE" if status else "as before") in capfd.readouterr().out.splitlines()[-1]
+    assert (tmp_path / "now" / "report.html").exists()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from corral.cli import main
 from corral.compare import experiment
-from corral.compare.contenders import ALL, Job, Kit, choose
+from corral.compare.contenders import ALL, Job, Kit, Launch, choose
 from corral.compare.contenders.bubblewrap import Bubblewrap
 from corral.compare.contenders.engines import Docker, Podman
 from corral.compare.contenders.native import Native
@@ -104,3 +105,24 @@ def test_the_list(capfd: pytest.CaptureFixture[str]) -> None:
     assert all(
         f"\n  {name} " in told for name in ("native", "runc", "corral", "qemu-q35", "start", "rate-50", "ledger")
     )
+
+
+def test_what_ends_a_contender_is_made_up_for_when_it_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit = Kit(tmp_path, 0)
+    launch = Launch(["/bin/true"], undo=(["touch", str(tmp_path / "undone")],))
+
+    def interrupted(*words: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    running = Native(kit).running(launch)
+    with monkeypatch.context() as patch:
+        running.__enter__()
+        patch.setattr(subprocess, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            running.__exit__(None, None, None)
+    assert not (tmp_path / "undone").exists()
+    kit.tidy_up(kit.pending)
+    assert (tmp_path / "undone").exists()
+    assert kit.pending == []

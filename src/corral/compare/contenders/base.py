@@ -56,12 +56,20 @@ class Launch:
 
 @dataclass
 class Kit:
-    """What contenders share: a folder that goes at the end, guests' memory (bytes), and where a process may run."""
+    """What contenders share: a folder that goes at the end, guests' memory (bytes), guests' images by program, and the
+    commands that are still to be run so that nothing is left."""
 
     folder: Path
     memory: int
     images: dict[Path, Path] = field(default_factory=dict)
+    pending: list[list[str]] = field(default_factory=list)
     count: int = 0
+
+    def tidy_up(self, commands: Iterable[list[str]]) -> None:
+        """Runs those of `pending`; one that is interrupted stays there."""
+        for command in list(commands):
+            subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            self.pending.remove(command)
 
     def fresh(self, prefix: str) -> Path:
         """A new, empty folder."""
@@ -117,12 +125,12 @@ class Contender(ABC):
 
     @contextmanager
     def running(self, launch: Launch, cpus: Iterable[int] = ()) -> Iterator[Process]:
+        self.kit.pending += launch.undo
         try:
             with Process(launch.argv, cpus, launch.environment, launch.fatal, launch.decode) as process:
                 yield process
         finally:
-            for command in launch.undo:
-                subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            self.kit.tidy_up(launch.undo)
 
     def said(self, process: Process) -> list[bytes]:
         """The lines of the program itself."""
