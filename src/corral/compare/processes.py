@@ -18,6 +18,8 @@ from corral.errors import HostError
 MOST_OUTPUT = 4 << 20  # bytes of one process; a guest may print without end
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 PANIC = b"Kernel panic"
+FAREWELLS = ("] reboot: ", "corral-status ")
+"""What a guest says after all that matters."""
 GLANCE = 0.2  # seconds between two looks at what a process complains of
 
 
@@ -132,7 +134,8 @@ class Process:
     def last_words(self) -> str:
         """The last thing that it said, to be put after a sentence; "" when it said nothing."""
         for text in (self._complained(), b"".join(line for _, line in self.lines[-20:])):
-            words = [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]
+            lines = [line.strip() for line in text.decode(errors="replace").splitlines()]
+            words = [line for line in lines if line and not any(farewell in line for farewell in FAREWELLS)]
             telling = [line for line in words if any(word in line.encode() for word in self._telling)] or words[-1:]
             if telling:
                 return ": " + "".join(character for character in telling[0] if character.isprintable())[:300]

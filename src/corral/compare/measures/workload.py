@@ -30,6 +30,6 @@ class Workload(Measure):
                     raise Unsuitable(process.last_words().removeprefix(": ")) from None
                 raise
             found = metric_lines.parse_all(contender.said(process))
-        if not found:
-            raise Failed(f"it printed no result{process.last_words()}")
+            if not found:
+                raise Failed(f"it printed no result{process.last_words()}")
         return found
