@@ -39,7 +39,7 @@ def collect(contenders: Sequence[Contender], rounds: int, pinned: Sequence[int],
         "transparent hugepages": _chosen(_read("/sys/kernel/mm/transparent_hugepage/enabled")),
         "NUMA nodes": len(found.nodes),
         "kernel": platform.release(),
-        "kernel parameters": _read("/proc/cmdline"),
+        "mitigations": _mitigations(),
         "KVM": kind.value if os.path.exists("/dev/kvm") else "none",
         "versions": {"python": platform.python_version(), "corral": corral.__version__}
         | {contender.name: version for contender in contenders if (version := contender.version())},
@@ -124,6 +124,11 @@ def _cpu() -> str:
 def _flags() -> list[str]:
     lines = _read("/proc/cpuinfo").splitlines()
     return next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+
+
+def _mitigations() -> str:
+    words = [word for word in _read("/proc/cmdline").split() if word.startswith("mitigations=")]
+    return words[-1].partition("=")[2] if words else "the kernel's default"
 
 
 def _chosen(text: str) -> str:

@@ -23,9 +23,10 @@ h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; } h3 { font-size: 1rem
 nav a { margin-right: 1rem; } a { color: var(--dot); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
-th, td { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line); }
+th, td { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line);
+  white-space: nowrap; }
 th:first-child, td:first-child, td.text { text-align: left; } th { color: var(--faint); font-weight: normal; }
-td.text { overflow-wrap: anywhere; }
+td.text { vertical-align: top; } td.text:last-child { overflow-wrap: anywhere; white-space: normal; }
 .note { background: var(--note); border-left: 4px solid var(--edge); padding: .5rem 1rem; margin: .5rem 0; }
 .faint { color: var(--faint); }
 svg { width: 100%; max-width: 720px; min-width: 480px; height: auto; display: block; font-size: 12px; }
@@ -137,7 +138,8 @@ def _manifest(manifest: dict[str, Any]) -> str:
         if isinstance(value, dict):
             rows += [f"<tr>{_texts([f'{key}: {name}', str(one)])}</tr>" for name, one in value.items()]
         else:
-            rows.append(f"<tr>{_texts([key, str(value)])}</tr>")
+            shown = f"{value / (1 << 20):,.0f} MiB" if key in ("memory", "guest memory") else str(value)
+            rows.append(f"<tr>{_texts([key, shown])}</tr>")
     return f'<h2 id="machine">The machine</h2><div class="scroll"><table>{"".join(rows)}</table></div>'
 
 

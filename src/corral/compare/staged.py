@@ -46,7 +46,7 @@ def _wrap() -> None:
     from corral.cli import boot as module
 
     boot: Any = module
-    _after(boot, "Chassis", "KVM: VM and interrupt controllers", before="imports, command line")
+    _after(boot, "Chassis", "KVM: VM, interrupts", before="imports, command line")
     inner = boot._with_kernel
 
     def with_kernel(*arguments: Any) -> Any:

@@ -31,7 +31,7 @@ class Memory(Measure):
         with at_rest(contender, job, self._count, place) as instances:
             together = {pid for process, _ in instances for pid in contender.processes(process)}
             total = sum(proportional(pid) for pid in together) / (1 << 20)
-        return {"all": (total, "MiB"), "each": (total / self._count, "MiB")}
+        return _amounts(total, self._count)
 
 
 class Disk(Measure):
@@ -55,7 +55,12 @@ class Disk(Measure):
             ) / (1 << 20)
         if base.stat().st_mtime_ns != before.st_mtime_ns:
             raise RuntimeError(f"{contender.title} wrote to the image that all share")
-        return {"all": (total, "MiB"), "each": (total / self._count, "MiB")}
+        return _amounts(total, self._count)
+
+
+def _amounts(total: float, count: int) -> Metrics:
+    each = {"each": (total / count, "MiB")}
+    return {"all": (total, "MiB"), **each} if count > 1 else each
 
 
 @contextmanager
