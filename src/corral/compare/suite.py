@@ -24,7 +24,7 @@ ON_DISK = {"disk": 256}
 def everything() -> list[Measure]:
     measures: list[Measure] = [Start(cold=False), Start(cold=True)]
     measures += [Rate(2, fewest=2), *(Rate(count) for count in (1, 10, 50, 100))]
-    measures += [Memory(count) for count in (1, 10)]
+    measures += [Memory(count) for count in (1, 3, 10)]
     measures += [Disk(count) for count in (2, 10)]
     return measures + [_workload(name) for name in programs.names() if name != "hello"]
 
