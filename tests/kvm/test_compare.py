@@ -139,7 +139,7 @@ def test_an_interruption_leaves_nothing_and_keeps_what_was_measured(
     number: signal.Signals, contenders: str, sign: str, delay: float, has_samples: bool, tmp_path: Path
 ) -> None:
     """Some seconds after the bar has said `sign`."""
-    if "runc" in contenders:
+    if "runc" in contenders and os.geteuid() == 0:
         debian.require_installed(["runc", "bubblewrap"], "containers to compare with")
     words = ["--short", "--runs", "900", "--only", "start,rate-10,memory-10", "--contenders", contenders]
     words += ["--out", str(tmp_path)]
@@ -147,7 +147,7 @@ def test_an_interruption_leaves_nothing_and_keeps_what_was_measured(
     with subprocess.Popen([*COMPARE, *words], stdout=subprocess.PIPE, stderr=theirs, text=True) as process:
         os.close(theirs)
         shown = b""
-        while sign.encode() not in shown:
+        while sign.encode() not in shown and b"round 2 of" not in shown:  # nor if that one cannot run here
             shown += os.read(ours, 4096)
         time.sleep(delay)
         process.send_signal(number)
@@ -162,7 +162,8 @@ def test_an_interruption_leaves_nothing_and_keeps_what_was_measured(
     if has_samples:
         results = json.loads((tmp_path / "samples.json").read_text())
         assert results["interrupted"]
-        assert {one["contender"] for one in results["samples"]} == set(contenders.split(","))
+        told = {one["contender"] for one in (*results["samples"], *results["absences"])}
+        assert told == set(contenders.split(","))
         assert "interrupted" in out
 
 
