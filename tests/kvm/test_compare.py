@@ -28,10 +28,11 @@ OTHERS = "native,bubblewrap,runc,qemu-microvm"
 
 
 def traces() -> set[str]:
-    """Whatever a run could leave on this host: folders, mounts, processes."""
+    """Whatever a run could leave on this host: folders, mounts, control groups, processes."""
     folders = {str(path) for path in Path(WORK).glob(f"{PREFIX}*")}
     mounts = {line for line in Path("/proc/self/mounts").read_text().splitlines() if PREFIX in line}
-    return folders | mounts | running()
+    groups = {str(path) for path in Path("/sys/fs/cgroup").rglob(f"{PREFIX}*")}
+    return folders | mounts | groups | running()
 
 
 def running() -> set[str]:

@@ -41,29 +41,40 @@ def run(request: Request, results: Results, progress: Callable[[float, str], Non
 
     Nothing runs any more afterwards, and nothing is left on disk but the caches.
     """
-    with Household(), tempfile.TemporaryDirectory(prefix=PREFIX, dir=WORK, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=WORK, ignore_cleanup_errors=True) as folder:
         kit = Kit(Path(folder), request.memory)
         everybody = [contender(kit) for contender in request.contenders]
         results.contenders.update({contender.name: contender.title for contender in everybody})
-        present = []
         before = manifest.busy_seconds(), manifest.own_seconds(), time.monotonic()
         results.manifest.update(manifest.collect(everybody, request.rounds, request.pinned, request.memory))
         try:
-            for contender in everybody:
-                progress(0.0, f"trying {contender.name}")
-                reason = probe(contender, results.ledger if request.ledger else None, request.pinned)
-                if reason:
-                    results.absences.append(Absence(contender.name, "", reason))
-                else:
-                    present.append(contender)
-            place = Place(request.pinned, tuple(sorted(os.sched_getaffinity(0))), Path(folder))
-            schedule.run(present, request.measures, request.rounds, request.warm_up, place, results, progress)
+            with Household():
+                _measure(request, everybody, Path(folder), results, progress)
         finally:
             kit.tidy_up(kit.pending)
             for contender in everybody:
                 contender.remove()
             results.manifest.update(manifest.after(*before))
             results.warnings += manifest.warnings(results.manifest)
+
+
+def _measure(
+    request: Request,
+    everybody: Sequence[Contender],
+    folder: Path,
+    results: Results,
+    progress: Callable[[float, str], None],
+) -> None:
+    present = []
+    for contender in everybody:
+        progress(0.0, f"trying {contender.name}")
+        reason = probe(contender, results.ledger if request.ledger else None, request.pinned)
+        if reason:
+            results.absences.append(Absence(contender.name, "", reason))
+        else:
+            present.append(contender)
+    place = Place(request.pinned, tuple(sorted(os.sched_getaffinity(0))), folder)
+    schedule.run(present, request.measures, request.rounds, request.warm_up, place, results, progress)
 
 
 def probe(contender: Contender, stages: dict[str, ledger.Rows] | None = None, cpus: Sequence[int] = ()) -> str:

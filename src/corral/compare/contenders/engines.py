@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import resource
 import shutil
 import subprocess
 import tarfile
@@ -44,13 +45,15 @@ class _Engine(Contender):
         return first_line([self.name, "--version"])
 
     def launch(self, job: Job) -> Launch:
+        if job.private:
+            raise Unsuitable("an engine keeps its containers' layers in a place of its own, beside all others")
         image = self._image(job.program)
         self.kit.count += 1
         name = f"corral-compare-{os.getpid()}-{self.kit.count}"
-        argv = [self.name, "run", "--rm", "--name", name, "--network", "none", "--pull", "never"]
+        argv = [self.name, "run", "--rm", "--name", name, "--network", "none", "--pull", "never", *_limits()]
         if job.scratch:
             argv += ["--volume", f"{job.scratch}:/scratch"]
-        words = job.words("/scratch", "/private")
+        words = job.words("/scratch", "")
         return Launch([*argv, image, f"/bin/{job.program.name}", *words], undo=([self.name, "rm", "--force", name],))
 
     def remove(self) -> None:
@@ -77,6 +80,15 @@ class _Engine(Contender):
     def _images(self) -> dict[Path, str]:
         images: dict[Path, str] = self.__dict__.setdefault("images", {})
         return images
+
+
+def _limits() -> list[str]:
+    """This process's own: an engine raises them, which may be forbidden where it runs."""
+    words = []
+    for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        soft, hard = resource.getrlimit(number)
+        words += ["--ulimit", f"{name}={soft}:{hard}"]
+    return words
 
 
 class Podman(_Engine):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 from corral.compare.contenders.base import Contender, Job, Launch, first_line, package_missing
 
+CGROUPS = Path("/sys/fs/cgroup")
+PATIENCE = 2.0  # seconds
 NAMESPACES = ("pid", "mount", "ipc", "uts", "network")
 
 
@@ -27,13 +30,27 @@ class Runc(Contender):
         bundle = self.kit.fresh("runc")
         own = bundle / "upper" if job.private else None
         (bundle / "config.json").write_text(json.dumps(self._configuration(job, bundle, own)))
-        name = f"corral-compare-{os.getpid()}-{bundle.name}"
+        name = f"{self._prefix}{bundle.name}"
         state = ["runc", "--root", str(self.kit.folder / "runc-state")]
         run = [*state, "run", "--bundle", str(bundle), name]
         return Launch(run, undo=([*state, "delete", "--force", name],), layers=(own,) if own else ())
 
     def files(self, job: Job) -> list[Path]:
         return [job.program, Path(shutil.which("runc") or "/usr/sbin/runc")]
+
+    def remove(self) -> None:
+        """The control groups of containers that were interrupted before runc knew that it had them."""
+        for group in CGROUPS.rglob(f"{self._prefix}*"):
+            deadline = time.monotonic() + PATIENCE
+            while group.exists() and time.monotonic() < deadline:
+                try:
+                    group.rmdir()
+                except OSError:  # its last process is still ending
+                    time.sleep(0.01)
+
+    @property
+    def _prefix(self) -> str:
+        return f"corral-compare-{os.getpid()}-"
 
     def _root(self, program: Path) -> Path:
         """The folder that every instance has as its root, read-only."""
