@@ -11,9 +11,11 @@ import tarfile
 from pathlib import Path
 from typing import ClassVar
 
+from corral.compare.contenders import control_groups
 from corral.compare.contenders.base import Contender, Job, Launch, Unsuitable, first_line
 from corral.compare.processes import Process, descendants
 
+LIMIT = 1024  # open files, and processes
 LONGEST = 60.0  # seconds that an engine may take to take an image
 
 
@@ -83,11 +85,12 @@ class _Engine(Contender):
 
 
 def _limits() -> list[str]:
-    """This process's own: an engine raises them, which may be forbidden where it runs."""
+    """Modest ones: by themselves engines raise them, which may be forbidden where this runs."""
     words = []
     for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
-        soft, hard = resource.getrlimit(number)
-        words += ["--ulimit", f"{name}={soft}:{hard}"]
+        _, hard = resource.getrlimit(number)
+        limit = LIMIT if hard == resource.RLIM_INFINITY else min(LIMIT, hard)
+        words += ["--ulimit", f"{name}={limit}:{limit}"]
     return words
 
 
@@ -96,6 +99,17 @@ class Podman(_Engine):
     title = "container (podman)"
     package = "podman"
     ask: ClassVar[list[str]] = ["info"]
+
+    def remove(self) -> None:
+        super().remove()
+        if not self._images:
+            return
+        known = subprocess.run(
+            [self.name, "ps", "--all", "--quiet", "--no-trunc"], capture_output=True, text=True, check=False
+        )
+        if known.returncode == 0:
+            listed = set(known.stdout.split())
+            control_groups.remove("libpod-*", lambda name: name.rpartition("-")[2] not in listed)
 
     def processes(self, process: Process) -> list[int]:
         """conmon detaches itself, and becomes a child of ours."""

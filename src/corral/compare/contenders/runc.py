@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
+from corral.compare.contenders import control_groups
 from corral.compare.contenders.base import Contender, Job, Launch, first_line, package_missing
 
-CGROUPS = Path("/sys/fs/cgroup")
-PATIENCE = 2.0  # seconds
 NAMESPACES = ("pid", "mount", "ipc", "uts", "network")
 
 
@@ -40,13 +38,7 @@ class Runc(Contender):
 
     def remove(self) -> None:
         """The control groups of containers that were interrupted before runc knew that it had them."""
-        for group in CGROUPS.rglob(f"{self._prefix}*"):
-            deadline = time.monotonic() + PATIENCE
-            while group.exists() and time.monotonic() < deadline:
-                try:
-                    group.rmdir()
-                except OSError:  # its last process is still ending
-                    time.sleep(0.01)
+        control_groups.remove(f"{self._prefix}*")
 
     @property
     def _prefix(self) -> str:
