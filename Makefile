@@ -11,9 +11,11 @@ export PYTHONPYCACHEPREFIX := $(CACHE)/bytecode
 unexport PYTHONDONTWRITEBYTECODE
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 export MYPY_CACHE_DIR := $(CACHE)/mypy
+BASELINE := $(CACHE)/baseline
+COMPARE = $(BIN)/corral compare --contenders native,corral --only start,memory-1 --runs 10
 PYTEST := $(BIN)/pytest -o cache_dir=$(CACHE)/pytest
 
-.PHONY: help boot test lint unit guests kvm nested sanitize fuzz durability bench venv clean
+.PHONY: help boot test lint unit guests kvm nested sanitize fuzz durability bench baseline venv clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -43,7 +45,7 @@ lint: $(VENV)/ready  ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check src tests benchmarks csrc
 	$(BIN)/ruff format --check src tests benchmarks csrc
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] guests/bare/*.[ch] tests/fuzz/*.c
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] guests/bare/*.[ch] tests/fuzz/*.c $(wildcard benchmarks/workloads/*.[ch])
 
 unit: $(VENV)/ready  ## tests that need no KVM
 	$(PYTEST) tests/unit
@@ -74,8 +76,12 @@ fuzz: $(VENV)/ready  ## fuzz what a guest's driver can do to a disk
 durability: guests  ## power cuts, kills and failing hosts: what a guest has flushed is there
 	$(PYTEST) tests/durability
 
-bench: guests  ## measure; see docs/benchmarks.md
+bench: guests  ## measure; see docs/benchmarks.md. After `make baseline`: against that, too
 	$(BIN)/python -m benchmarks
+	@test ! -e $(BASELINE)/samples.json || $(COMPARE) --out $(CACHE)/compared --check $(BASELINE)/samples.json
+
+baseline: guests  ## what `make bench` compares Corral with; made in the checkout of the last release
+	$(COMPARE) --out $(BASELINE)
 
 clean:  ## remove what was built for this checkout
 	rm -rf $(VENV) $(ASAN)

@@ -16,6 +16,7 @@ from functools import partial
 
 from benchmarks import installed, nested
 from benchmarks.measure import Samples, interleaved, report, verdict
+from corral.compare.contenders.qemu import COMMON, PROGRAM
 from corral.guests import initramfs, kernel, parameters
 from corral.kvm.system import Kind, host_kind
 
@@ -58,8 +59,7 @@ def commands() -> dict[str, list[str]]:
     """By contender. Makes what they need: a nested host sees the cache of this one, and cannot add to it."""
     image, initrd = kernel.get("small").path, initramfs.path()
     corral = [installed.corral(), "boot", image, "--initrd", initrd, "--memory", f"{MEMORY}M"]
-    qemu = ["qemu-system-x86_64", "-M", "microvm", "-accel", "kvm", "-cpu", "host", "-m", MEMORY, "-display", "none"]
-    qemu += ["-nodefaults", "-no-user-config", "-no-reboot", "-serial", "stdio", "-kernel", image, "-initrd", initrd]
+    qemu = [PROGRAM, "-M", "microvm", *COMMON, "-m", MEMORY, "-serial", "stdio", "-kernel", image, "-initrd", initrd]
     # What Corral gives its own kernel by itself.
     qemu += ["-append", parameters.for_kind(Kind.HARDWARE, stock=False)]
     return {"Corral": corral, "QEMU microvm": qemu}

@@ -7,7 +7,6 @@ be looked at.
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from benchmarks import installed
 from benchmarks.measure import verdict
+from corral.compare.measures.held import proportional, unnamed
 from corral.guests import kernel
 from corral.guests.parameters import for_command
 from corral.images.build import from_folder
@@ -37,24 +37,6 @@ def image(folder: Path) -> Path:
     path = folder / "base.img"
     from_folder(str(tree), str(path), IMAGE * MB // (1 << 20) << 20, lambda _: None)
     return path
-
-
-def layer(pid: int) -> int:
-    """Bytes on disk of the unnamed files that a process has open: its snapshot's layer."""
-    total = 0
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        status = os.stat(link)
-        if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
-            total += status.st_blocks * 512
-    return total
-
-
-def proportional(pid: int) -> int:
-    """Bytes of memory, shared pages divided among those who share them; guest RAM included."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("no Pss in smaps_rollup")
 
 
 def start(base: Path, stack: ExitStack) -> subprocess.Popen[bytes]:
@@ -86,7 +68,7 @@ def main() -> bool:
         guests = [start(base, stack) for _ in range(GUESTS)]
         for guest in guests:
             wait_for_mark(guest)
-        layers = [layer(guest.pid) for guest in guests]
+        layers = [unnamed(guest.pid) for guest in guests]
         memories = [proportional(guest.pid) for guest in guests]
         after = base.stat()
         if (before.st_mtime_ns, before.st_blocks) != (after.st_mtime_ns, after.st_blocks):

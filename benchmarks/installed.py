@@ -44,7 +44,7 @@ def corral() -> str:
     """The path of the `corral` command; installs it when this source is not installed yet."""
     files = [
         ROOT / "pyproject.toml",
-        *(path for folder in ("src", "csrc", "guests") for path in (ROOT / folder).rglob("*")),
+        *(path for folder in ("src", "csrc", "guests", "benchmarks/workloads") for path in (ROOT / folder).rglob("*")),
     ]
     contents = [path.read_bytes() for path in sorted(files) if path.is_file() and "__pycache__" not in path.parts]
     target = folders.folder("installed", sources.digest(python().encode(), *contents))

@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from corral.compare.manifest import busy_seconds
+
 Samples = dict[str, list[float]]  # seconds, by contender
 
 SCALES = {"s": 1.0, "ms": 1e3, "us": 1e6}
@@ -76,18 +78,11 @@ def wait_until_quiet(patience: float) -> float:
     """
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
-        before = _busy_seconds()
+        before = busy_seconds()
         time.sleep(GLANCE)
-        if _busy_seconds() - before <= QUIET * GLANCE:
+        if busy_seconds() - before <= QUIET * GLANCE:
             break
     return max(0.0, deadline - time.monotonic())
-
-
-def _busy_seconds() -> float:
-    """What all CPUs together have run since the host's start."""
-    with open("/proc/stat") as stat:
-        user, nice, system, _idle, _iowait, irq, softirq = map(int, stat.readline().split()[1:8])
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 def _tell_when_busy() -> None:

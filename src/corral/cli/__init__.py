@@ -10,6 +10,7 @@ from corral.errors import CorralError
 
 COMMANDS = {
     "boot": "boot a guest: Linux to a shell, or a kernel of yours",
+    "compare": "measure native processes, containers, Corral's and QEMU's VMs side by side",
     "disasm": "the code of a kernel file or of a running guest, with symbols",
     "doctor": "what this host's KVM is and can, and what is missing",
     "image": "make disk images from folders and archives, and look into them",

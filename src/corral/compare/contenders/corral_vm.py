@@ -1,0 +1,49 @@
+"""A virtual machine by Corral, as `corral boot` makes it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import corral
+from corral.compare.contenders import guest
+from corral.compare.contenders.base import Contender, Job, Launch, clean_environment
+from corral.errors import HostError
+from corral.kvm.system import System
+
+
+class Corral(Contender):
+    name = "corral"
+    title = "VM (Corral)"
+    is_vm = True
+    marker = guest.MARKER
+    limit = 60.0
+
+    def missing(self) -> str:
+        try:
+            System().close()
+        except HostError as error:
+            return str(error)
+        return ""
+
+    def version(self) -> str:
+        return f"corral {corral.__version__}"
+
+    def launch(self, job: Job) -> Launch:
+        argv = [*program(), "boot", str(guest.kernel_path()), "--initrd", str(guest.initrd(self.kit, job.program))]
+        argv += ["--memory", f"{self.kit.memory >> 20}M"]
+        if job.scratch:
+            argv += ["--disk", f"{job.scratch},format=raw"]
+        if job.private:
+            argv += ["--disk", f"{job.base},format=raw,snapshot=on"]
+        return Launch([*argv, "--", *guest.command(job)], clean_environment())
+
+    def files(self, job: Job) -> list[Path]:
+        package = Path(corral.__file__).parent
+        return [guest.kernel_path(), guest.initrd(self.kit, job.program), package, *map(Path, program())]
+
+
+def program() -> list[str]:
+    """The `corral` command of this installation, else its module."""
+    command = Path(sys.executable).with_name("corral")
+    return [str(command)] if command.exists() else [sys.executable, "-m", "corral"]

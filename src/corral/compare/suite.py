@@ -1,0 +1,49 @@
+"""All that can be measured, and what of it a run does."""
+
+from __future__ import annotations
+
+import os
+
+from corral.compare import programs
+from corral.compare.measures.base import Measure
+from corral.compare.measures.held import Disk, Memory
+from corral.compare.measures.rate import Rate
+from corral.compare.measures.start import Start
+from corral.compare.measures.workload import Workload
+from corral.errors import ConfigError
+
+SHORT = ("start", "rate-2", "memory-1")
+ONLY_NAMED = ("rate-2", "disk-2")
+"""For a short run: not part of a run that names nothing."""
+MANY = "rate-100"  # part of such a run where memory allows it
+
+ON_DISK = {"disk": 256}
+"""Workloads that get the name of a disk of their own, and its MiB."""
+
+
+def everything() -> list[Measure]:
+    measures: list[Measure] = [Start(cold=False), Start(cold=True)]
+    measures += [Rate(2, fewest=2), *(Rate(count) for count in (1, 10, 50, 100))]
+    measures += [Memory(count) for count in (1, 3, 10)]
+    measures += [Disk(count) for count in (2, 10)]
+    return measures + [_workload(name) for name in programs.names() if name != "hello"]
+
+
+def _workload(name: str) -> Workload:
+    scratch = ON_DISK.get(name, 0)
+    return Workload(name, ("{scratch}",) if scratch else (), scratch)
+
+
+def choose(names: list[str], short: bool, memory: int) -> list[Measure]:
+    """Those named; otherwise all that this host has the memory for, or the few that a short run has. `memory`: bytes of
+    a guest's. Raises ConfigError."""
+    measures = everything()
+    known = [measure.name for measure in measures]
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"there is nothing to measure by the name {name!r}; there are {', '.join(known)}")
+    if not names:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        left_out = ONLY_NAMED if free > 100 * memory else (*ONLY_NAMED, MANY)
+        names = list(SHORT) if short else [name for name in known if name not in left_out]
+    return [measure for measure in measures if measure.name in names]

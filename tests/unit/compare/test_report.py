@@ -1,0 +1,195 @@
+"""What is written: JSON, CSV, the page, the terminal's table; and what a file that is read may be."""
+
+from __future__ import annotations
+
+import csv
+import math
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corral.compare import files, manifest, plots, report_html, table
+from corral.compare.analysis import tables
+from corral.compare.numbers import number
+from corral.compare.samples import Absence, Results, Sample
+from corral.errors import BootError, ConfigError
+
+EVIL = "</svg><script>alert(1)</script>"
+VOID = {"meta", "br", "img", "link"}
+
+
+def results(rounds: int = 8) -> Results:
+    values = {"native": 1.0, "runc": 30.0, "corral": 45.0}
+    samples = [
+        Sample(name, "start", metric, value * (1 + 0.01 * ((index * 7) % 5)), unit, index, float(index))
+        for index in range(rounds)
+        for name, value in values.items()
+        for metric, unit in (("first-line", "ms"), ("speed", "op/s"))
+    ]
+    stage = {"stage": f"interpreter {EVIL}", "begin": 0.0, "end": 10.0}
+    return Results(
+        contenders={
+            "native": "native process",
+            "runc": "container (runc)",
+            "corral": "VM",
+            "qemu-q35": "VM (QEMU q35)",
+        },
+        samples=samples,
+        absences=[Absence("qemu-q35", "", f"it said {EVIL}")],
+        manifest={"cpu": EVIL, "KVM": "hardware", "versions": {"runc": "1.1"}},
+        ledger={"corral": [stage, {"stage": "init", "begin": 10.0, "end": 6000.0}]},
+        warnings=["take care"],
+    )
+
+
+class Page(HTMLParser):
+    """Whether tags match, which there are, and what of elsewhere is named."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.count: dict[str, int] = {}
+        self.elsewhere: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.count[tag] = self.count.get(tag, 0) + 1
+        self.elsewhere += [value or "" for key, value in attrs if key in ("src", "href") and (value or "")[:1] != "#"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.count[tag] = self.count.get(tag, 0) + 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def page(text: str) -> Page:
+    parser = Page()
+    parser.feed(text)
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+def test_the_page_is_whole_self_contained_and_safe() -> None:
+    text = report_html.render(results(), tables(results()))
+    found = page(text)
+    assert found.elsewhere == []
+    assert "script" not in found.count
+    assert "http:" not in text
+    assert "https:" not in text
+    assert found.count["svg"] == 2 + 1
+    assert found.count["circle"] == len(results().samples)
+    assert "prefers-color-scheme: dark" in text
+    for svg in text.split("<svg")[1:]:
+        ElementTree.fromstring("<svg" + svg.partition("</svg>")[0] + "</svg>")
+    for word in ("take care", "VM (QEMU q35)", "45.0 x", "runc", "it said", "pair by pair"):
+        assert word in text, word
+
+
+def test_a_page_of_nothing_is_a_page() -> None:
+    page(report_html.render(Results({}), []))
+
+
+def test_the_table() -> None:
+    text = table.text(results(), tables(results()))
+    assert "start first-line (ms; 8 rounds; x is to native)" in text
+    assert "not measured\n  VM (QEMU q35): it said" in text
+    assert "note: take care" in text
+    assert "too few rounds" in table.text(results(rounds=3), tables(results(rounds=3)))
+
+
+def test_ratios_are_by_round_and_a_missing_round_is_left_out() -> None:
+    found = results()
+    found.samples = [one for one in found.samples if one.contender != "runc" or one.round != 3]
+    first = tables(found)[0]
+    ratio = first.pairs["runc", "native"]
+    assert (ratio.pairs, round(ratio.ratio, 6), ratio.differs) == (7, 30.0, True)
+    assert round(first.pairs["native", "runc"].ratio, 6) == round(1 / 30, 6)
+
+
+def test_files_come_back_as_they_went(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "samples.json"
+    files.write_json(results(), path)
+    assert files.read_json(path) == results()
+    files.write_csv(results(), path.with_suffix(".csv"))
+    with path.with_suffix(".csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(results().samples)
+    assert rows[0]["contender"] == "native"
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["samples.csv", "samples.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "no JSON"),
+        ("[]", "no results of corral compare"),
+        ('{"format": "other"}', "no results"),
+        ('{"format": "corral-compare-1"}', "not whole"),
+        ('{"format": "corral-compare-1", "samples": [{}], "absences": [], "contenders": {}}', "not whole"),
+        ('{"format": "corral-compare-1", "samples": 7, "absences": [], "contenders": {}}', "not whole"),
+        ("[" * 100_000, "no JSON"),
+    ],
+)
+def test_files_that_are_none(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "samples.json"
+    path.write_text(content)
+    with pytest.raises(BootError, match=message):
+        files.read_json(path)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="--out: cannot write"):
+        files.write_csv(results(), tmp_path / "file" / "samples.csv")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(1e-6, 1e9), min_size=1, max_size=8))
+def test_plots_stay_within_their_frame(values: list[float]) -> None:
+    middle = sorted(values)[len(values) // 2]
+    text = plots.dots([plots.Line("x", tuple(values), middle, min(values), max(values))], "ms", EVIL)
+    root = ElementTree.fromstring(text)
+    found = [float(circle.attrib["cx"]) for circle in root.iter("circle")]
+    assert all(plots.LEFT - 1 <= x <= plots.WIDTH - plots.RIGHT + 1 for x in found)
+    assert len(found) == len(values)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0.000"), (0.1234, "0.123"), (45.49, "45.5"), (6408.2, "6,408"), (1e-7, "1e-07"), (3e12, "3e+12")],
+)
+def test_numbers(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        ({"KVM": "pagetable"}, "pagetable"),
+        ({"cpu": "QEMU TCG CPU version 2.5+"}, "emulated in software"),
+        ({"in a VM": True}, "virtual machine itself"),
+        ({"load before": 3.0, "cpus": 2}, "kept this machine busy"),
+        ({"CPUs that others kept busy": 1.5, "cpus": 2}, "during the run"),
+        ({"governor": "powersave"}, "powersave"),
+        ({"smt": "on"}, "SMT"),
+        ({"rounds": 2}, "fewer than"),
+    ],
+)
+def test_warnings_say_where_figures_must_not_be_generalised(facts: dict[str, object], word: str) -> None:
+    assert manifest.warnings({"KVM": "hardware"}) == []
+    (warning,) = manifest.warnings({"KVM": "hardware", **facts})
+    assert word in warning
+
+
+def test_the_manifest_of_this_host() -> None:
+    facts = manifest.collect([], 5, [0], 128 << 20)
+    assert facts["cpu"]
+    assert facts["KVM"] in ("hardware", "pagetable", "none")
+    assert math.isfinite(manifest.after(manifest.busy_seconds(), manifest.own_seconds(), 0)["seconds"])
