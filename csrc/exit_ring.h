@@ -32,8 +32,8 @@ struct corral_exit_record {
 struct corral_exit_ring;
 
 /* For `size` records, a power of two. NULL with errno. `with_cpl`: has KVM tell segments at each exit, which costs
- * more than all the rest. `newest`: a full ring loses its oldest record, not the one that comes; it is read only while
- * the vCPU does not run. */
+ * more than all the rest. `newest`: a full ring loses its oldest record, not the one that comes; it is read only
+ * while the vCPU does not run. */
 struct corral_exit_ring *corral_exit_ring_create(uint32_t size, bool with_cpl, bool newest);
 void corral_exit_ring_destroy(struct corral_exit_ring *ring);
 
