@@ -100,7 +100,8 @@ def test_a_short_run(tmp_path: Path) -> None:
 
 def _check_ledger(stages: list[dict[str, object]]) -> None:
     names = [stage["stage"] for stage in stages]
-    wanted = ["interpreter", "imports, command line", "memory", "kernel and initramfs loaded", "first instruction"]
+    wanted = ["interpreter", "imports, command line", "KVM: VM, interrupts, memory"]
+    wanted += ["kernel and initramfs loaded", "memory given to KVM", "first instruction"]
     wanted += ["first byte of its console", "init", "first line of the command", "its end"]
     assert [name for name in names if name in wanted] == wanted
     assert all(float(str(stage["end"])) >= float(str(stage["begin"])) for stage in stages)

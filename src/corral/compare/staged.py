@@ -46,7 +46,7 @@ def _wrap() -> None:
     from corral.cli import boot as module
 
     boot: Any = module
-    _after(boot, "Chassis", "KVM: VM, interrupts", before="imports, command line")
+    _after(boot, "Chassis", "KVM: VM, interrupts, memory", before="imports, command line")
     inner = boot._with_kernel
 
     def with_kernel(*arguments: Any) -> Any:
@@ -62,11 +62,10 @@ def _wrap() -> None:
 def _wrap_machine() -> None:
     from corral import machine
     from corral.boot.kernel import Kernel
-    from corral.kvm.vm import Vm
+    from corral.chassis import Chassis
 
-    _after(machine, "GuestMemory", "memory", before="kernel opened")
-    _after(Kernel, "load", "kernel and initramfs loaded")
-    _after(Vm, "set_memory_slot", "memory given to KVM", before="devices and vCPUs")
+    _after(Kernel, "load", "kernel and initramfs loaded", before="kernel opened")
+    _after(Chassis, "connected", "memory given to KVM", before="devices and vCPUs")
     _after(machine.Machine, "start", "first instruction")
 
 
