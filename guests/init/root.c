@@ -1,5 +1,6 @@
-/* The first process of a distribution's guest: loads the modules that its root disk needs, mounts it, and becomes the
- * distribution's own init. It lives in an initramfs that Corral makes of the kernel's package (guests/root_initramfs.py).
+/* The first process of a distribution's guest: loads the modules that its root disk needs, mounts it, and becomes
+ * the distribution's own init. It lives in an initramfs that Corral makes of the kernel's package
+ * (guests/root_initramfs.py).
  *
  * The modules are /modules/00, /modules/01 and so on, in the order in which they are to be loaded.
  *

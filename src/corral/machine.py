@@ -27,6 +27,7 @@ from corral.vcpu import VcpuThread
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.config import DiskConfig
+    from corral.devices.power_button import PowerButton
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.mmio import MmioTransport
     from corral.kvm.vcpu import Vcpu
@@ -122,6 +123,7 @@ class Machine:
 
     def _create_devices(self, undo: Undo) -> None:
         self.ports, self.mmio_bus = Bus("port"), Bus("MMIO")
+        self.power_button: PowerButton | None = None
         self.serial = Serial(self.vm.fd, layout.COM1_GSI)
         undo.push(self.serial.close)
         self.status_port = StatusPort()
@@ -137,6 +139,10 @@ class Machine:
             from corral.devices.acpi_power import AcpiPower
 
             self.ports.claim(*layout.ACPI_POWER_PORTS, AcpiPower())
+            from corral.devices.power_button import PowerButton
+
+            self.power_button = PowerButton(self.vm, layout.POWER_BUTTON_GSI)
+            undo.push(self.power_button.close)
 
     def _create_disk(self, index: int, config: DiskConfig, undo: Undo) -> Disk:
         from corral.devices.virtio.blk import Disk

@@ -12,6 +12,7 @@ COMMANDS = {
     "boot": "boot a guest: Linux to a shell, or a kernel of yours",
     "doctor": "what this host's KVM is and can, and what is missing",
     "image": "make disk images from folders and archives, and look into them",
+    "images": "list and remove the distributions that `corral boot debian` made",
     "kernel": "build, find and list the kernels that Corral boots by itself",
     "topology": "draw this host's NUMA nodes, cores and caches, and which guests run where",
     "trace": "boot a guest and record its exits: which ports, which code, how much time",

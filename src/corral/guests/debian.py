@@ -95,9 +95,7 @@ def _apt(command: list[str], package: str, folder: str | None = None) -> str:
             check=False,
         )
     except FileNotFoundError as error:
-        raise HostError(
-            f"no {command[0]} on this host, so {package} can't be had; name your own kernel"
-        ) from error
+        raise HostError(f"no {command[0]} on this host, so {package} can't be had; name your own kernel") from error
     if done.returncode:
         raise HostError(f"{command[0]} cannot get {package}: {_last_line(done.stderr)}; try {UPDATE}")
     return done.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.errors import HostError
-from corral.guests import apt_suite, cache, debian, distribution, kernel, root_initramfs, sources, step, unpacked
+from corral.guests import apt_suite, cache, debian, distribution, root_initramfs, sources, step, unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

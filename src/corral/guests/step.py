@@ -43,5 +43,7 @@ def run(command: list[str], what: str, progress: Callable[[int, str], None] = la
         process.wait()
         raise
     if status:
-        complaint = next((line for line in tail if "rror" in line or line.startswith("E: ")), tail[-1] if tail else "no output")
+        complaint = next(
+            (line for line in tail if "rror" in line or line.startswith("E: ")), tail[-1] if tail else "no output"
+        )
         raise HostError(f"{what} failed: {complaint}")
