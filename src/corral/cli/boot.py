@@ -47,9 +47,7 @@ At the end of its standard input the guest's shell ends, and with it the guest."
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
         Option("gdb", "WHERE", ":PORT (of the loopback interface) or unix:PATH; the guest waits there for gdb"),
         Option("stats", "", "at the end, what disks and console did, on standard error"),
-        Option(
-            "kernel", "NAME", "a distribution's kernel: cloud, generic, or small for Corral's (default: by the host)"
-        ),
+        Option("kernel", "NAME", "of a distribution: cloud, generic, or small, Corral's own (default: by the host)"),
         Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
@@ -194,11 +192,12 @@ def configure(words: list[str]) -> MachineConfig | None:
     if arguments is None:
         return None
     notices: list[str] = []  # a script has not asked for them
+    machine = _machine_alone(arguments, notices)
     if _distribution(arguments):
         from corral.cli import distributions
 
         arguments = distributions.expand(arguments)
-    machine = _machine_alone(arguments, notices)
+        machine = _machine_alone(arguments, notices)
     request, plan = _request(arguments, machine), None
     if request is not None:  # its CPUs are not claimed: a script takes a corral.numa.claims.Claims for that
         from corral.numa.host import read
