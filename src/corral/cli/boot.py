@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="boot",
     summary="""\
-Boots KERNEL (a vmlinux, a bzImage or a PVH executable), or a distribution (debian, debian:trixie, ubuntu:noble),
+Boots KERNEL (a vmlinux, a bzImage or a PVH executable), a distribution (debian, debian:trixie, ubuntu:noble)
 or without one the Linux that suits this host best, on this terminal. Ctrl-A X ends the guest, Ctrl-A H helps.
 At the end of its standard input the guest's shell ends, and with it the guest.""",
     operands=("KERNEL",),
