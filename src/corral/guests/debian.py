@@ -38,7 +38,8 @@ def fetch(package: str, options: Options = ()) -> str:
     Raises HostError: no apt, lists missing, download failed.
     """
     version = candidate(package, options)
-    target = cache.folder("debian", f"{package}_{version.replace(':', '%3a')}")
+    # Kernels of other releases are kept apart: `corral boot` takes the newest of the host's own.
+    target = cache.folder("debian-others" if options else "debian", f"{package}_{version.replace(':', '%3a')}")
     with cache.making(target) as unfinished:
         if unfinished:
             _download(package, version, unfinished, options)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str], None]
 
-METAPACKAGES = {"debian": ("linux-image-cloud-amd64", "linux-image-amd64"), "ubuntu": ("linux-image-kvm",) * 2}
+METAPACKAGES = {
+    "debian": ("linux-image-cloud-amd64", "linux-image-amd64"),
+    "ubuntu": ("linux-image-virtual", "linux-image-generic"),
+}
 MMDEBSTRAP_LINES = 15  # that it prints, a measure of how far it is; only the progress depends on it
 
 
@@ -28,7 +31,11 @@ def build(family: str, suite: str, generic: bool, into: str, progress: Progress)
     release = package.removeprefix("linux-image-").removeprefix("unsigned-")
     progress(f"{family} {suite}: fetching {package}")
     unpacked_package = debian.fetch(package, where.options)
-    modules = _modules(unpacked_package, release)
+    # Ubuntu has a kernel's modules in a package of their own.
+    modules_package = (
+        debian.fetch(f"linux-modules-{release}", where.options) if family == "ubuntu" else unpacked_package
+    )
+    modules = _modules(modules_package, release)
 
     stage = cache.folder("distributions", "stages", f"{os.path.basename(into).split('.')[0]}_{release}")
     with cache.making(stage, progress) as unfinished:
