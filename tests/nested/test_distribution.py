@@ -18,9 +18,8 @@ def made_outside() -> None:
     distribution.get("debian", generic=False)
 
 
-@pytest.mark.parametrize(("how", "cpus"), [("poweroff", 4), ("sigterm", 1)])
-def test_a_login_and_a_clean_end(host: NestedHost, how: str, cpus: int) -> None:
+def test_a_login_and_a_clean_end(host: NestedHost) -> None:
     """The disk is a copy, so that its file system can be looked at afterwards."""
-    done = host.run([*SESSION, how, str(cpus)], timeout=180)
+    done = host.run([*SESSION, "sigterm", "1"], timeout=180)
     assert done.status == 0, done.stdout + done.stderr
     assert "clean" in done.stdout
