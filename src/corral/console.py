@@ -11,6 +11,8 @@ from corral.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corral.devices.serial import Serial
 
 CTRL_A, CTRL_D = 0x01, 0x04
@@ -27,6 +29,10 @@ GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 HELP = b"\r\nCtrl-A X  end the guest and leave\r\nCtrl-A A  send Ctrl-A\r\nCtrl-A H  this help\r\n"
 
 
+def _at_once() -> bool:
+    return True
+
+
 class Over(Enum):
     """Why serve() came back."""
 
@@ -40,11 +46,13 @@ class Console:
     """Copies between the guest's serial line and two descriptors of this process; either may be None.
 
     `keys`: input comes from a person at a terminal in raw mode, so Ctrl-A is an escape key; the value is the
-    descriptor that help for it is written to. With None input is passed as it is, and its end is Ctrl-D to the
+    descriptor that help for it is written to. What a person asks for by Ctrl-A X is up to `may_leave`, which may tell
+    the guest first and say no. With None input is passed as it is, and its end is Ctrl-D to the
     guest, so that a shell there ends too.
     """
 
     def __init__(self, output: int | None = None, input: int | None = None, keys: int | None = None) -> None:
+        self.may_leave: Callable[[], bool] = _at_once
         self._output = output
         self._input = input
         self._keys = keys
@@ -166,7 +174,9 @@ class Console:
                 continue
             self._escaped = False
             if byte in b"xX":
-                return False
+                if self.may_leave():
+                    return False
+                continue
             if byte in b"hH?" and self._keys is not None:
                 os.write(self._keys, HELP)
             elif byte in (ord("a"), ord("A"), CTRL_A):

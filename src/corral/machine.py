@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from corral.config import DiskConfig
+    from corral.devices.power_button import PowerButton
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.mmio import MmioTransport
     from corral.kvm.vcpu import Vcpu
@@ -119,6 +120,7 @@ class Machine:
 
     def _create_devices(self, undo: Undo) -> None:
         self.ports, self.mmio_bus = Bus("port"), Bus("MMIO")
+        self.power_button: PowerButton | None = None
         self.serial = Serial(self.vm.fd, layout.COM1_GSI)
         undo.push(self.serial.close)
         self.status_port = StatusPort()
@@ -139,6 +141,10 @@ class Machine:
             from corral.devices.acpi_power import AcpiPower
 
             self.ports.claim(*layout.ACPI_POWER_PORTS, AcpiPower())
+            from corral.devices.power_button import PowerButton
+
+            self.power_button = PowerButton(self.vm, layout.POWER_BUTTON_GSI)
+            undo.push(self.power_button.close)
 
     def _create_disk(self, index: int, config: DiskConfig, undo: Undo) -> Disk:
         from corral.devices.virtio.blk import Disk

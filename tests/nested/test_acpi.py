@@ -11,7 +11,7 @@ import pytest
 
 from corral.guests import cache, initramfs, kernel, sources
 from corral.guests.initramfs import entry, trailer
-from tests.nested import host_initramfs
+from corral.guests.modules import load_order
 from tests.nested.host import NestedHost
 
 CORRAL = [sys.executable, "-m", "corral"]
@@ -95,7 +95,7 @@ def test_a_disk_by_the_kernels_own_modules(host: NestedHost, name: str) -> None:
 
 def with_modules(file: kernel.KernelFile, modules: list[str]) -> tuple[str, list[str]]:
     """Corral's initramfs and a kernel's modules, in the cache, where a nested host sees it; and their order."""
-    order = host_initramfs.load_order(str(Path(file.path).parents[1] / "lib" / "modules" / file.version), modules)
+    order = load_order(str(Path(file.path).parents[1] / "lib" / "modules" / file.version), modules)
     folder = entry("modules", stat.S_IFDIR | 0o755)
     files = [entry(f"modules/{module}", stat.S_IFREG | 0o644, content) for module, content in order]
     content = Path(initramfs.path()).read_bytes() + b"".join([folder, *files, trailer()])

@@ -14,6 +14,7 @@ COMMANDS = {
     "disasm": "the code of a kernel file or of a running guest, with symbols",
     "doctor": "what this host's KVM is and can, and what is missing",
     "image": "make disk images from folders and archives, and look into them",
+    "images": "list and remove the distributions that `corral boot debian` made",
     "kernel": "build, find and list the kernels that Corral boots by itself",
     "profile": "boot a guest and sample where it spends its time; flame graphs",
     "topology": "draw this host's NUMA nodes, cores and caches, and which guests run where",

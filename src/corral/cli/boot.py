@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from corral.boot.preflight import Report
     from corral.cli.report import DeathReport
+    from corral.console import Console
     from corral.machine import Machine, Outcome
     from corral.numa.plan import Plan
     from corral.numa.request import Request, Shape
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="boot",
     summary="""\
-Boots KERNEL (a vmlinux, a bzImage, a PVH executable, a Multiboot kernel), or without one the Linux that suits
-this host best, on this terminal. Ctrl-A X ends the guest, Ctrl-A H helps. At the end of its standard input
-the guest's shell ends, and with it the guest.""",
+Boots KERNEL (a vmlinux, a bzImage, a PVH executable, a Multiboot kernel), a distribution (debian, debian:trixie,
+ubuntu:noble), or without one the Linux that suits this host best, on this terminal. Ctrl-A X ends the guest, Ctrl-A H
+helps. At the end of its standard input the guest's shell ends, and with it the guest.""",
     operands=("KERNEL",),
     rest="COMMAND...",
     options=(
@@ -58,6 +59,8 @@ the guest's shell ends, and with it the guest.""",
         Option("report", "FILE", "if the guest dies: all about it; its last exits are kept for that"),
         Option("screen", "", "at the end, what the guest wrote to a PC's text screen, on standard error"),
         Option("stats", "", "at the end, what disks and console did, on standard error"),
+        Option("kernel", "NAME", "of a distribution: cloud, generic, or small, Corral's own (default: by the host)"),
+        Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
     epilog="""\
@@ -70,6 +73,7 @@ examples:
   corral boot ./vmlinuz --initrd my.cpio --memory 2G --console file:boot.log --timeout 60
   corral boot ./kernel.elf --module initrd.tar=words --debug-exit 0xf4 --screen    a kernel of your own making
   corral boot ./vmlinuz --disk cloud.img --cloud-init user-data --hostname web-1 --ssh-key ~/.ssh/id_rsa.pub
+  corral boot debian                         Debian with its own kernel and systemd; made the first time
   corral boot --disk rootfs.img              the system that is on the image
   corral boot --disk base.img,snapshot=on    the same, and the image stays as it is
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
@@ -81,6 +85,9 @@ examples:
 --acpi: 'on' gives ACPI tables, by which a distribution's kernel finds CPUs and disks and powers off;
   'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
   off for Corral's small kernel, which has no ACPI, and on a KVM that interprets kernel code: slow there
+
+--grace: Ctrl-A X and SIGTERM press the guest's power button first (it needs ACPI for that), and end the guest
+  S seconds later, or when asked again; a distribution has 15, others end at once
 
 --numa: 'auto' puts vCPUs and memory on as few of the host's nodes as hold them and shows the guest those,
   'spread' on all; a map like 0-3@0:2G/4-7@1 has vCPUs 0 to 3 on the host's node 0 with 2 GiB, the others
@@ -116,6 +123,11 @@ def run(words: list[str], watch: Callable[[Machine], AbstractContextManager[obje
 
         report = DeathReport(arguments.values["report"])
         watch = report.watch(watch)
+    if _distribution(arguments):
+        from corral.cli import distributions
+
+        arguments = distributions.expand(arguments)
+        machine_alone = _machine_alone(arguments, [])
     acpi = _acpi(arguments)
     request = _request(arguments, machine_alone)
 
@@ -166,11 +178,8 @@ def _boot(
             with terminal.Raw(0 if person else None):
                 input = 0 if where == "stdio" else None
                 console = Console(output, input, keys=(2 if os.isatty(2) else 0) if person else None)
-                if watch:
-                    with watch(machine):
-                        outcome = machine.run(console, timeout)
-                else:
-                    outcome = machine.run(console, timeout)
+                grace = seconds(arguments.values["grace"], "--grace") if "grace" in arguments.values else 0.0
+                outcome = _run(machine, console, timeout, watch, grace)
             if "screen" in arguments.values:
                 from corral.toolkit import text_screen
 
@@ -181,9 +190,27 @@ def _boot(
                 print(counters.text(machine), file=sys.stderr)
             if _died(outcome, console.tail):
                 return _report(outcome, machine, console.tail, where == "stdio", report)
-            if report and outcome.cause is not None and outcome.status is None:
-                report.write(machine, outcome, f"corral: {outcome.cause.value}, without a word why", console.tail)
+            if report:
+                report.of_reset(machine, outcome, console.tail)
             return _conclude(outcome, arguments, timeout)
+
+
+def _run(
+    machine: Machine,
+    console: Console,
+    timeout: float | None,
+    watch: Callable[[Machine], AbstractContextManager[object]] | None,
+    grace: float,
+) -> Outcome:
+    if grace:
+        from corral.cli.farewell import Farewell
+
+        with Farewell(machine, console, grace):
+            return _run(machine, console, timeout, watch, 0.0)
+    if watch:
+        with watch(machine):
+            return machine.run(console, timeout)
+    return machine.run(console, timeout)
 
 
 def configure(words: list[str]) -> MachineConfig | None:
@@ -193,6 +220,11 @@ def configure(words: list[str]) -> MachineConfig | None:
         return None
     notices: list[str] = []  # a script has not asked for them
     machine = _machine_alone(arguments, notices)
+    if _distribution(arguments):
+        from corral.cli import distributions
+
+        arguments = distributions.expand(arguments)
+        machine = _machine_alone(arguments, notices)
     request, plan = _request(arguments, machine), None
     if request is not None:  # its CPUs are not claimed: a script takes a corral.numa.claims.Claims for that
         from corral.numa.host import read
@@ -200,6 +232,12 @@ def configure(words: list[str]) -> MachineConfig | None:
 
         plan = place(read(), request)
     return _with_kernel(arguments, machine, _acpi(arguments), plan, notices)
+
+
+def _distribution(arguments: Arguments) -> bool:
+    """Whether the operand may name a distribution; told by its first letters, for the module that knows is not loaded
+    by others."""
+    return bool(arguments.operands) and arguments.operands[0].partition(":")[0] in ("debian", "ubuntu")
 
 
 def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:

@@ -6,6 +6,7 @@ import os
 from contextlib import contextmanager
 
 from corral.errors import ConfigError
+from corral.exits import Cause
 from corral.toolkit.exit_trace import Exit, ExitTrace
 from corral.toolkit.report import full
 
@@ -46,6 +47,11 @@ class DeathReport:
                     self._exits = list(trace)
 
         return attach
+
+    def of_reset(self, machine: Machine, outcome: Outcome, console: bytes) -> None:
+        """A guest that resets without a word may have meant it: that is for the reader to say."""
+        if outcome.cause is Cause.RESET and outcome.status is None:
+            self.write(machine, outcome, f"corral: {outcome.cause.value}, without a word why", console)
 
     def write(self, machine: Machine, outcome: Outcome, headline: str, console: bytes) -> None:
         text = full.text(machine, headline, outcome.cause, outcome.vcpu, console, self._exits)

@@ -7,37 +7,42 @@ import os
 from corral.errors import HostError
 from corral.guests import cache
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Options = tuple[str, ...]  # apt's, for sources that are not the host's own (apt_suite.py)
+
 UPDATE = "apt-get update (as root)"
 
 
-def candidate(package: str) -> str:
+def candidate(package: str, options: Options = ()) -> str:
     """The version that apt would install. Raises HostError when apt is not there or does not know the package."""
-    for line in _apt(["apt-cache", "policy", package], package).splitlines():
+    for line in _apt(["apt-cache", *options, "policy", package], package).splitlines():
         key, _, value = line.strip().partition(": ")
         if key == "Candidate" and value != "(none)":
             return value
     raise HostError(f"apt does not know the package {package}; refresh its lists: {UPDATE}")
 
 
-def dependency(package: str, prefix: str) -> str:
+def dependency(package: str, prefix: str, options: Options = ()) -> str:
     """The first dependency of `package` whose name begins with `prefix`: what a metapackage stands for today."""
-    for line in _apt(["apt-cache", "depends", package], package).splitlines():
+    for line in _apt(["apt-cache", *options, "depends", package], package).splitlines():
         key, _, value = line.strip().partition(": ")
         if key == "Depends" and value.startswith(prefix):
             return value
     raise HostError(f"the package {package} depends on no {prefix}...; refresh apt's lists: {UPDATE}")
 
 
-def fetch(package: str) -> str:
+def fetch(package: str, options: Options = ()) -> str:
     """The folder in the cache with the files of `package`, in apt's candidate version; downloaded at most once.
 
     Raises HostError: no apt, lists missing, download failed.
     """
-    version = candidate(package)
-    target = cache.folder("debian", f"{package}_{version.replace(':', '%3a')}")
+    version = candidate(package, options)
+    # Kernels of other releases are kept apart: `corral boot` takes the newest of the host's own.
+    target = cache.folder("debian-others" if options else "debian", f"{package}_{version.replace(':', '%3a')}")
     with cache.making(target) as unfinished:
         if unfinished:
-            _download(package, version, unfinished)
+            _download(package, version, unfinished, options)
     return target
 
 
@@ -65,12 +70,12 @@ def require_installed(packages: list[str], what_for: str) -> None:
         raise HostError(f"cannot install {' '.join(missing)} for {what_for}: {_last_line(result.stderr)}; try {UPDATE}")
 
 
-def _download(package: str, version: str, into: str) -> None:
+def _download(package: str, version: str, into: str, options: Options) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # apt fetches as a user of its own
-        _apt(["apt-get", "download", f"{package}={version}"], package, folder)
+        _apt(["apt-get", *options, "download", f"{package}={version}"], package, folder)
         (deb,) = (os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".deb"))
         _apt(["dpkg-deb", "--extract", deb, into], package)
 
@@ -91,12 +96,15 @@ def _apt(command: list[str], package: str, folder: str | None = None) -> str:
             check=False,
         )
     except FileNotFoundError as error:
-        raise HostError(
-            f"no {command[0]} on this host, so the Debian package {package} can't be had; name your own kernel"
-        ) from error
+        raise HostError(f"no {command[0]} on this host, so {package} can't be had; name your own kernel") from error
     if done.returncode:
         raise HostError(f"{command[0]} cannot get {package}: {_last_line(done.stderr)}; try {UPDATE}")
     return done.stdout
+
+
+def output(command: list[str], what: str) -> str:
+    """What a command of apt's prints. Raises HostError: cannot get `what`."""
+    return _apt(command, what)
 
 
 def _last_line(text: str) -> str:

@@ -34,17 +34,24 @@ _FLAGS = [
 
 def path(progress: Callable[[str], None] = lambda text: None) -> str:
     """The initramfs, built when it is not in the cache. Raises HostError when busybox or gcc can't be had."""
-    source = sources.folder("init")
-    with open(os.path.join(source, "init.c"), "rb") as file:
-        key = sources.digest(file.read(), " ".join(_FLAGS).encode())
-    target = cache.folder("initramfs", key)
+    target = cache.folder("initramfs", key("init.c"))
     with cache.making(target) as unfinished:
         if unfinished:
             progress("building the initramfs")
-            init = _compile(os.path.join(source, "init.c"), unfinished)
+            init = compiled("init.c", unfinished)
             with open(os.path.join(unfinished, "initramfs.cpio"), "wb") as file:
                 file.write(archive(init, _busybox()))
     return os.path.join(target, "initramfs.cpio")
+
+
+def key(source: str) -> str:
+    """A key for what is made from the init of that name in guests/init."""
+    return sources.digest(*map(_source, ("freestanding.h", source)), " ".join(_FLAGS).encode())
+
+
+def _source(name: str) -> bytes:
+    with open(os.path.join(sources.folder("init"), name), "rb") as file:
+        return file.read()
 
 
 def archive(init: bytes, busybox: bytes) -> bytes:
@@ -79,10 +86,12 @@ def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 4)
 
 
-def _compile(source: str, folder: str) -> bytes:
+def compiled(source: str, folder: str) -> bytes:
+    """The program that an init of guests/init becomes; `folder` is for what lies about meanwhile. Raises HostError."""
     import subprocess
 
     output = os.path.join(folder, "init")
+    source = os.path.join(sources.folder("init"), source)
     try:
         subprocess.run(["gcc", *_FLAGS, source, "-o", output], check=True, capture_output=True, text=True)
     except FileNotFoundError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.errors import HostError
-from corral.guests import cache, debian, sources
+from corral.guests import cache, debian, sources, step
 from corral.record import record
 
 TYPE_CHECKING = False
@@ -133,24 +133,24 @@ def _build(name: str, package: str, into: str, progress: Progress) -> None:
     os.mkdir(tree)
     progress(f"kernel {name}: unpacking its source")
     excluded = [f"--exclude={package}/{pattern}" for pattern in UNNEEDED]
-    _run(["tar", "--extract", "--file", archive, "--directory", tree, "--strip-components=1", *excluded], "tar")
+    step.run(["tar", "--extract", "--file", archive, "--directory", tree, "--strip-components=1", *excluded], "tar")
 
     configuration = os.path.join(into, "fragment")
     with open(configuration, "w", encoding="ascii") as output:
         output.write(_fragments(name))
     make = ["make", f"--directory={tree}"]
-    _run([*make, "allnoconfig", f"KCONFIG_ALLCONFIG={configuration}"], "configuring the kernel")
+    step.run([*make, "allnoconfig", f"KCONFIG_ALLCONFIG={configuration}"], "configuring the kernel")
     with open(configuration) as wanted, open(os.path.join(tree, ".config")) as got:
         require_options(wanted.read(), got.read())
 
     # The build's own output is what shows how far it is, so no --silent.
     jobs = f"--jobs={len(os.sched_getaffinity(0))}"
 
-    def show(lines: int) -> None:
+    def show(lines: int, line: str) -> None:
         progress(f"kernel {name}: building, {min(99, lines * 100 // BUILD_LINES)} %")
 
-    _run([*make, jobs, f"KCFLAGS={COMPILER_FLAGS}", "vmlinux"], "building the kernel", show)
-    _run(["strip", "--output-file", os.path.join(into, "vmlinux"), os.path.join(tree, "vmlinux")], "strip")
+    step.run([*make, jobs, f"KCFLAGS={COMPILER_FLAGS}", "vmlinux"], "building the kernel", show)
+    step.run(["strip", "--output-file", os.path.join(into, "vmlinux"), os.path.join(tree, "vmlinux")], "strip")
     shutil.copy(os.path.join(tree, "System.map"), into)
     shutil.copy(os.path.join(tree, ".config"), os.path.join(into, "config"))
     shutil.rmtree(tree)
@@ -177,38 +177,3 @@ def _options(text: str) -> dict[str, str]:
         elif line.startswith("# CONFIG_") and line.endswith(" is not set"):
             options[line.split()[1]] = "n"
     return options
-
-
-def _run(command: list[str], what: str, progress: Callable[[int], None] = lambda lines: None) -> None:
-    """Runs a step of the build in a process group of its own, so that an interrupt ends all of it.
-
-    Raises HostError with the last line of its output.
-    """
-    import signal
-    import subprocess
-
-    environment = {**os.environ, "LC_ALL": "C", "KBUILD_BUILD_USER": "corral", "KBUILD_BUILD_HOST": "corral"}
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    tail: list[str] = []
-    assert process.stdout is not None
-    try:
-        for count, line in enumerate(process.stdout):
-            tail = [*tail[-20:], line.strip()]
-            progress(count)
-        status = process.wait()
-    except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
-        raise
-    if status:
-        complaint = next((line for line in tail if "rror" in line), tail[-1] if tail else "no output")
-        raise HostError(f"{what} failed: {complaint}")

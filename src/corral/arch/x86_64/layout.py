@@ -59,6 +59,8 @@ COM1_PORTS = (0x3F8, 0x3FF)
 COM1_GSI = 4
 # Lines of virtio devices, one each: what the ISA devices of a PC leave free, then those past ISA.
 VIRTIO_GSIS = (5, 6, 7, 9, 10, 11, 12, 14, 15, *range(16, 24))
+# Of the power button: COM2's, which is not there.
+POWER_BUTTON_GSI = 3
 # Sleep control, sleep status and reset of a guest with ACPI (devices/acpi_power.py).
 ACPI_POWER_PORTS = (0x600, 0x602)
 # A guest's init writes the exit status of its command here, one byte, when the command line names the port.

@@ -10,7 +10,8 @@ import struct
 # Opcodes (table 20.1 to 20.4).
 _ZERO, _ONE, _NAME = b"\x00", b"\x01", b"\x08"
 _BYTE, _WORD, _DWORD, _STRING, _QWORD = b"\x0a", b"\x0b", b"\x0c", b"\x0d", b"\x0e"
-_SCOPE, _BUFFER, _PACKAGE = b"\x10", b"\x11", b"\x12"
+_SCOPE, _BUFFER, _PACKAGE, _METHOD = b"\x10", b"\x11", b"\x12", b"\x14"
+_NOTIFY = b"\x86"
 _DEVICE = b"\x5b\x82"
 
 # Resource descriptors: small ones have their length in the tag's low bits, large ones in two bytes behind it.
@@ -63,6 +64,16 @@ def scope(path: str, *terms: bytes) -> bytes:
 
 def device(path: str, *terms: bytes) -> bytes:
     return _DEVICE + _with_length(_name_string(path) + b"".join(terms))
+
+
+def method(path: str, arguments: int, *terms: bytes) -> bytes:
+    """A method of 0 to 7 arguments that runs one call at a time."""
+    serialized = 1 << 3
+    return _METHOD + _with_length(_name_string(path) + bytes([arguments | serialized]) + b"".join(terms))
+
+
+def notify(path: str, value: int) -> bytes:
+    return _NOTIFY + _name_string(path) + integer(value)
 
 
 def resources(*descriptors: bytes) -> bytes:

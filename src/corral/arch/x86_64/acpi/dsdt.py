@@ -12,7 +12,7 @@ _REVISION = 2  # integers have 64 bits
 
 def build(disks: int) -> bytes:
     """The differentiated system description table, with the first `disks` of layout.VIRTIO_GSIS."""
-    bus = aml.scope("\\_SB", _serial_port(), *(_virtio(index) for index in range(disks)))
+    bus = aml.scope("\\_SB", _serial_port(), *_power_button(), *(_virtio(index) for index in range(disks)))
     # _S5: the sleep type that stands for "off"; the other elements are of fixed hardware (section 7.4.2.6).
     off = aml.name("\\_S5", aml.package(aml.integer(POWER_OFF), *[aml.integer(0)] * 3))
     return table(b"DSDT", _REVISION, bus + off)
@@ -25,6 +25,20 @@ def _serial_port() -> bytes:
         aml.name("_UID", aml.integer(1)),
         aml.name("_CRS", aml.resources(aml.io(*layout.COM1_PORTS), aml.edge_interrupt(layout.COM1_GSI))),
     )
+
+
+def _power_button() -> tuple[bytes, bytes]:
+    """A button, and the generic event device whose interrupt says that it was pressed (sections 4.8.3.3 and 5.6.9)."""
+    pressed = 0x80
+    button = aml.device("PWRB", aml.name("_HID", aml.eisa_id("PNP0C0C")), aml.name("_UID", aml.integer(0)))
+    events = aml.device(
+        "GED0",
+        aml.name("_HID", aml.string("ACPI0013")),
+        aml.name("_UID", aml.integer(0)),
+        aml.name("_CRS", aml.resources(aml.edge_interrupt(layout.POWER_BUTTON_GSI))),
+        aml.method("_EVT", 1, aml.notify("PWRB", pressed)),
+    )
+    return button, events
 
 
 def _virtio(index: int) -> bytes:

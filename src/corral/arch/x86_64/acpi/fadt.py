@@ -13,7 +13,7 @@ _REVISION, _MINOR = 6, 4
 
 # Flags (table 5.10).
 WBINVD, C1_ON_ALL = 1 << 0, 1 << 2
-NO_FIXED_BUTTONS = 1 << 4 | 1 << 5  # to power off and to sleep; the DSDT has none either
+NO_FIXED_BUTTONS = 1 << 4 | 1 << 5  # to power off and to sleep; the DSDT has one to power off
 RESET_REGISTER = 1 << 10
 HARDWARE_REDUCED = 1 << 20
 

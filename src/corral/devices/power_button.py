@@ -1,0 +1,27 @@
+"""The power button of a guest with ACPI (arch/x86_64/acpi/dsdt.py): an interrupt, and no register at all."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.kvm.vm import Vm
+
+
+class PowerButton:
+    def __init__(self, vm: Vm, gsi: int) -> None:
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            vm.irqfd(gsi, self._fd)
+        except BaseException:
+            self.close()
+            raise
+
+    def press(self) -> None:
+        """What the guest makes of it is its own affair: a system shuts down, a bare kernel does nothing. From any
+        thread, and from a signal handler."""
+        os.eventfd_write(self._fd, 1)
+
+    def close(self) -> None:
+        os.close(self._fd)

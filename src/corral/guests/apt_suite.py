@@ -1,0 +1,56 @@
+"""A distribution's release by the host's package sources: which lines for sources.list, and apt's options for it."""
+
+from __future__ import annotations
+
+import os
+
+from corral.errors import HostError
+from corral.guests import cache, debian
+from corral.record import record
+
+_UPDATES = ("", "-updates", "-security")
+_TARGETS = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(ORIGIN)", "Created-By: Packages"]
+
+
+@record(frozen=True)
+class Suite:
+    """`sources` are lines of a sources.list; `options` make apt look there, () where it does by itself."""
+
+    sources: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+
+def find(family: str, suite: str) -> Suite:
+    """The release `suite` ("trixie") of `family` ("debian"). Raises HostError where the host's sources lead nowhere
+    near it, or do not have it."""
+    known = [line.split(" ", 2) for line in debian.output(_TARGETS, f"of {family}").splitlines()]
+    ours = [(uri, codename) for uri, codename, origin in known if origin.strip().lower() == family]
+    if not ours:
+        raise HostError(f"this host's package sources have nothing of {family}; add its archive to them")
+    own = {codename: uri for uri, codename in ours if codename in [suite + update for update in _UPDATES]}
+    if suite in own:
+        return Suite(tuple(f"deb {uri} {codename} main" for codename, uri in own.items()))
+    archive = next(uri for uri, codename in ours if "-" not in codename)
+    return _elsewhere(family, suite, f"deb {archive} {suite} main")
+
+
+def _elsewhere(family: str, suite: str, line: str) -> Suite:
+    """A release that the host does not use, from the archive that it does: apt gets a state of its own in the cache."""
+    home = cache.folder("apt", f"{family}-{suite}")
+    for part in ("lists/partial", "archives/partial"):
+        os.makedirs(os.path.join(home, part), exist_ok=True)
+    listed = os.path.join(home, "sources.list")
+    with open(listed, "w", encoding="ascii") as file:
+        file.write(f"{line}\n")
+    settings = {
+        "Dir::Etc::sourcelist": listed,
+        "Dir::Etc::sourceparts": "-",
+        "Dir::State::lists": os.path.join(home, "lists"),
+        "Dir::Cache": home,
+        "Dir::State::status": os.devnull,
+        "Dir::Etc::preferencesparts": "-",
+    }
+    options = tuple(word for name, value in settings.items() for word in ("-o", f"{name}={value}"))
+    command = ["apt-get", *options, "-o", "APT::Update::Error-Mode=any", "--quiet=2", "update"]
+    debian.output(command, f"the release {suite} of {family} from this host's package sources")
+    return Suite((line,), options)

@@ -1,0 +1,38 @@
+"""The initramfs of a distribution's guest: an init that mounts the root disk, and the modules that this takes."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from corral.guests import initramfs
+from corral.guests.initramfs import entry, trailer
+from corral.guests.modules import load_order
+
+# modprobe's names. ext4 asks for crc32c by an alias, which nobody resolves here: both drivers of it are loaded first.
+ROOT_DISK = ["virtio_mmio", "virtio_blk", "crc32c_generic", "crc32c_intel", "ext4"]
+MOST_MODULES = 100  # that guests/init/root.c looks for
+
+
+def build(modules: str, path: str) -> None:
+    """Writes it to `path`; `modules` is the folder of the kernel's modules. Raises HostError without a compiler."""
+    folder = os.path.dirname(path)
+    init = initramfs.compiled("root.c", folder)
+    os.unlink(os.path.join(folder, "init"))
+    with open(path, "wb") as file:
+        file.write(archive(init, [content for _, content in load_order(modules, ROOT_DISK)]))
+
+
+def archive(init: bytes, modules: list[bytes]) -> bytes:
+    """The cpio archive; `modules` in the order in which they load."""
+    assert len(modules) <= MOST_MODULES
+    return b"".join(
+        [
+            entry("dev", stat.S_IFDIR | 0o755),
+            entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+            entry("init", stat.S_IFREG | 0o755, init),
+            entry("modules", stat.S_IFDIR | 0o755),
+            *(entry(f"modules/{number:02}", stat.S_IFREG | 0o644, module) for number, module in enumerate(modules)),
+            trailer(),
+        ]
+    )

@@ -1,0 +1,49 @@
+"""A step of a build: a program of the host's, watched while it runs."""
+
+from __future__ import annotations
+
+import os
+
+from corral.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def run(command: list[str], what: str, progress: Callable[[int, str], None] = lambda lines, line: None) -> None:
+    """Runs it in a process group of its own, so that an interrupt ends all of it. `progress` gets each line of its
+    output, and how many there were before.
+
+    Raises HostError with the line that tells what was wrong.
+    """
+    import signal
+    import subprocess
+
+    environment = {**os.environ, "LC_ALL": "C", "KBUILD_BUILD_USER": "corral", "KBUILD_BUILD_HOST": "corral"}
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    tail: list[str] = []
+    assert process.stdout is not None
+    try:
+        for count, line in enumerate(process.stdout):
+            tail = [*tail[-20:], line.strip()]
+            progress(count, line.strip())
+        status = process.wait()
+    except BaseException:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+        raise
+    if status:
+        complaint = next(
+            (line for line in tail if "rror" in line or line.startswith("E: ")), tail[-1] if tail else "no output"
+        )
+        raise HostError(f"{what} failed: {complaint}")

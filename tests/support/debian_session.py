@@ -1,0 +1,120 @@
+"""A person at `corral boot` of a Debian image, played through a pseudo-terminal: python -m tests.support.debian_session
+
+HOW is how it ends: poweroff (from inside), sigterm or ctrl-a-x (from outside). The image is a copy that the guest
+writes to; e2fsck looks at it afterwards. Says how long the login prompt took, and ends with status 0 if all was well.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+from corral.guests import distribution
+
+LONG = 30.0  # seconds: an emulated host is slow
+PROMPT = b"corral:~# "
+
+
+class Terminal:
+    """Corral on a terminal of ours."""
+
+    def __init__(self, argv: list[str]) -> None:
+        self.master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (24, 80))
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        os.close(slave)
+        self.text = b""
+
+    def expect(self, words: bytes, timeout: float = LONG) -> bytes:
+        """What came up to `words`, and takes it away. Raises AssertionError with the last that came instead."""
+        deadline = time.monotonic() + timeout
+        while words not in self.text:
+            ready, _, _ = select.select([self.master], [], [], max(0.0, deadline - time.monotonic()))
+            try:
+                data = os.read(self.master, 4096) if ready else b""
+            except OSError:  # the other side is closed
+                data = b""
+            assert data, f"no {words!r}, but {self.text[-2000:].decode(errors='replace')}"
+            self.text += data
+        before, _, self.text = self.text.partition(words)
+        print(f"{time.monotonic() - self.started:.1f} s: {words.decode()}", flush=True)
+        return before
+
+    def type(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    def say(self, line: bytes) -> bytes:
+        """What a line for the shell printed."""
+        self.type(line + b"\r")
+        return self.expect(PROMPT)
+
+    def end(self) -> int:
+        """Reads what still comes, and gives the exit status."""
+        while True:
+            try:
+                if not os.read(self.master, 4096):
+                    break
+            except OSError:
+                break
+        return self.process.wait(LONG)
+
+
+def work(terminal: Terminal) -> None:
+    terminal.type(b"root\r")
+    terminal.expect(PROMPT)
+    assert b"1 loaded" not in terminal.say(b"systemctl --failed --no-pager | cat")
+    # As apt does: many files, then all of it on the disk.
+    assert b"written" in terminal.say(
+        b"cp -r /usr/share/zoneinfo /root/copy 2>&1; cp -r /etc /root/etc; sync; echo writ''ten"
+    )
+    terminal.type(b"sleep 1000\r")
+    time.sleep(1)
+    terminal.type(b"\x03")
+    terminal.expect(PROMPT)
+    terminal.say(b"stty rows 40 cols 100")
+    assert b"40 100" in terminal.say(b"stty size")
+    terminal.type(b"vi note\r")
+    terminal.expect(b"~\x1b")  # the lines behind the end of a file, drawn one by one
+    time.sleep(1)
+    terminal.type(b"icorral\x1b:wq\r")
+    terminal.expect(PROMPT)
+    assert b"corral" in terminal.say(b"cat note; echo").replace(b"cat note", b"")
+
+
+def main(how: str, cpus: str) -> int:
+    found = distribution.get("debian", generic=False)
+    image = Path("/tmp/debian-session.img")
+    subprocess.run(["cp", "--sparse=always", found.image, str(image)], check=True)
+    argv = [sys.executable, "-m", "corral", "boot", found.kernel, "--initrd", found.initramfs, "--disk", str(image)]
+    terminal = Terminal([*argv, "--grace", "60", "--cpus", cpus])
+    try:
+        terminal.expect(b"login: ")
+        print(f"login prompt after {time.monotonic() - terminal.started:.1f} s")
+        work(terminal)
+        if how == "poweroff":
+            terminal.type(b"poweroff\r")
+        elif how == "sigterm":
+            terminal.process.send_signal(signal.SIGTERM)
+        else:
+            terminal.type(b"\x01x")
+        status = terminal.end()
+        print(f"status {status}")
+        subprocess.run(["e2fsck", "-fn", str(image)], check=True, capture_output=True)
+        print("clean")
+        return status
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+        image.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,52 @@
+"""A kernel's modules in the order of their dependencies, and the initramfs that has them."""
+
+from __future__ import annotations
+
+import lzma
+from pathlib import Path
+
+import pytest
+
+from corral.guests import root_initramfs
+from corral.guests.modules import load_order
+
+
+def module(folder: Path, name: str, depends: str) -> None:
+    content = b"\x7fELF...\0license=GPL\0depends=" + depends.encode() + b"\0name=" + name.encode() + b"\0"
+    packed = name.endswith("xz")
+    (folder / f"{name.removesuffix('.xz')}.ko{'.xz' * packed}").write_bytes(
+        lzma.compress(content) if packed else content
+    )
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "drivers" / "block").mkdir(parents=True)
+    module(tmp_path, "ring", "")
+    module(tmp_path / "drivers", "bus-device", "ring")
+    module(tmp_path / "drivers" / "block", "disk.xz", "bus_device,ring,built_in")
+    return tmp_path
+
+
+def names(tree: Path, *modules: str) -> list[str]:
+    return [name for name, _ in load_order(str(tree), list(modules))]
+
+
+def test_what_is_depended_on_comes_first_and_once(tree: Path) -> None:
+    assert names(tree, "disk") == ["ring.ko", "bus_device.ko", "disk.ko"]
+    assert names(tree, "ring", "disk", "ring") == ["ring.ko", "bus_device.ko", "disk.ko"]
+
+
+def test_what_is_not_there_is_built_in(tree: Path) -> None:
+    assert names(tree, "ext4", "ring") == ["ring.ko"]
+
+
+def test_compressed_modules_come_unpacked(tree: Path) -> None:
+    assert all(content.startswith(b"\x7fELF") for _, content in load_order(str(tree), ["disk"]))
+
+
+def test_the_archive_has_them_by_number() -> None:
+    archive = root_initramfs.archive(b"program", [b"first", b"second"])
+    assert archive.index(b"modules/00\0") < archive.index(b"first") < archive.index(b"modules/01\0")
+    assert archive.index(b"init\0") < archive.index(b"program")
+    assert b"TRAILER!!!" in archive
