@@ -299,7 +299,7 @@ def examples(name: str) -> list[str]:
     ("name", "number"),
     [
         (name, number)
-        for name in ("python.md", "devices.md", "disasm.md", "profile.md", "report.md")
+        for name in ("python.md", "devices.md", "disasm.md", "profile.md", "report.md", "stat.md")
         for number in range(len(examples(name)))
     ],
 )

@@ -41,6 +41,7 @@ def test_machines(host: NestedHost) -> None:
 def test_machines_that_a_script_drives(host: NestedHost) -> None:
     """Those of Linux too: the distribution's kernel here, whose console and memory a script reads."""
     tests = ["tests/kvm/test_scripted.py", "tests/kvm/test_scripted_points.py", "tests/kvm/test_profiler.py"]
+    tests += ["tests/kvm/test_report.py", "tests/kvm/test_stat.py"]
     done = host.run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *tests], 300)
     assert done.status == 0, done.stdout[-3000:] + done.stderr
     assert " passed" in done.stdout

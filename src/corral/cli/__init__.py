@@ -17,6 +17,7 @@ COMMANDS = {
     "images": "list and remove the distributions that `corral boot debian` made",
     "kernel": "build, find and list the kernels that Corral boots by itself",
     "profile": "boot a guest and sample where it spends its time; flame graphs",
+    "stat": "boot a guest and count: exits, KVM's statistics, disks, the host's performance counters",
     "topology": "draw this host's NUMA nodes, cores and caches, and which guests run where",
     "trace": "boot a guest and record its exits: which ports, which code, how much time",
 }

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="boot",
     summary="""\
-Boots KERNEL (a vmlinux, a bzImage, a PVH executable, a Multiboot kernel), a distribution (debian, debian:trixie,
-ubuntu:noble), or without one the Linux that suits this host best, on this terminal. Ctrl-A X ends the guest, Ctrl-A H
-helps. At the end of its standard input the guest's shell ends, and with it the guest.""",
+Boots KERNEL (a vmlinux, a bzImage, a PVH executable, a Multiboot kernel), a distribution (debian,
+debian:trixie, ubuntu:noble), or without one the Linux that suits this host best, on this terminal.
+Ctrl-A X ends the guest, Ctrl-A H helps. At the end of its standard input the guest's shell ends, and
+with it the guest.""",
     operands=("KERNEL",),
     rest="COMMAND...",
     options=(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from corral.toolkit.debugger import Debugger
     from corral.toolkit.disassembly import Instruction
     from corral.toolkit.symbols import Symbols
+    from corral.toolkit.tally import Row
     from corral.undo import Undo
     from corral.vcpu import VcpuThread
 
@@ -259,6 +260,14 @@ class ScriptedMachine(Machine):
         here = regs.rip + (0 if regs.bits == 64 else regs.cs.base)
         listing = Listing(self.mem_of(vcpu).read_some, regs.bits, self.known_symbols())
         return listing.instructions(here if where is None else self._address(where), None, count)
+
+    def stats(self) -> list[Row]:
+        """What was counted so far: exits, disks, console, KVM's statistics; the host's performance counters are in a
+        `toolkit.tally.Tally` that is there all the while."""
+        from corral.toolkit.tally import Tally
+
+        with Tally(self) as tally:
+            return tally.rows()
 
     def report(self, vcpu: int = 0) -> str:
         """All that can be said of the guest as it is, for people (docs/research/report.md)."""

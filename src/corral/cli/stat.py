@@ -1,0 +1,100 @@
+"""corral stat: all that is counted of a guest, in one table."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from corral.cli import boot
+from corral.cli.options import Command, Option, parse
+from corral.errors import ConfigError
+from corral.toolkit.periodic import Periodic
+from corral.toolkit.tally import Row, Tally, table
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.machine import Machine
+
+COMMAND = Command(
+    name="stat",
+    summary="""\
+Boots a guest as `corral boot` does and tells at its end what was counted of it: exits by reason and who finished them,
+what disks and console did, KVM's own statistics of the VM and each vCPU, and the host's performance counters of their
+threads, as far as there are any. What is zero is left out.""",
+    rest="boot ARGUMENTS...",
+    options=(
+        Option("interval", "S", "a table each S seconds too, on standard error", short="i"),
+        Option("json", "FILE", "all of it at the end, as JSON"),
+        Option("csv", "FILE", "or as CSV"),
+    ),
+    epilog="""\
+examples:
+  corral stat -- boot -- true
+  corral stat -i 1 -- boot --cpus 4 --disk root.img
+  corral stat --json stat.json -- boot -- 'dd if=/dev/zero of=/dev/null count=100000'""",
+)
+
+_STEP = 0.01  # seconds between looks for threads that have begun
+
+
+def run(words: list[str]) -> int:
+    arguments = parse(COMMAND, words)
+    if arguments is None:
+        print(COMMAND.help())
+        return 0
+    if not arguments.rest or arguments.rest[0] != "boot":
+        raise ConfigError("corral stat wants what to boot: corral stat [OPTIONS] -- boot ...; see its --help")
+    values = arguments.values
+    interval = boot.seconds(values["interval"], "--interval") if "interval" in values else None
+    files = {form: path for form, path in values.items() if form in ("json", "csv")}
+    return boot.run(arguments.rest[1:], lambda machine: _Watch(machine, interval, files))
+
+
+class _Watch:
+    def __init__(self, machine: Machine, interval: float | None, files: dict[str, str]) -> None:
+        self._tally = Tally(machine)
+        self._interval, self._files = interval, files
+        self._before: list[Row] = []
+        self._last = time.monotonic()
+        self._periodic = Periodic(_STEP, self._step)
+
+    def __enter__(self) -> None:
+        self._periodic.start()
+
+    def __exit__(self, *exception: object) -> None:
+        with self._tally as tally:
+            self._periodic.end()
+            rows = tally.rows()
+            print(table(rows, [], tally.seconds), file=sys.stderr)
+            for what, why in sorted(tally.missing.items()):
+                print(f"not counted: {what}: {why}", file=sys.stderr)
+            for form, path in self._files.items():
+                _write(rows, tally.seconds, form, path)
+
+    def _step(self) -> None:
+        self._tally.step()
+        now = time.monotonic()
+        if self._interval is not None and now - self._last >= self._interval:
+            rows = self._tally.rows()
+            print(table(rows, self._before, now - self._last) + "\n", file=sys.stderr)
+            self._before, self._last = rows, now
+
+
+def _write(rows: list[Row], seconds: float, form: str, path: str) -> None:
+    try:
+        with open(path, "w", newline="") as file:
+            if form == "json":
+                import json
+
+                fields = ("group", "name", "unit", "total", "per_vcpu", "adds")
+                told = [{field: getattr(row, field) for field in fields} for row in rows]
+                json.dump({"seconds": seconds, "rows": told}, file, indent=1)
+            else:
+                import csv
+
+                vcpus = max((len(row.per_vcpu) for row in rows), default=0)
+                writer = csv.writer(file)
+                writer.writerow(["group", "name", "unit", "total", *(f"vcpu{index}" for index in range(vcpus))])
+                writer.writerows([row.group, row.name, row.unit, row.total, *row.per_vcpu] for row in rows)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path!r}: {error.strerror}; name another file") from None
