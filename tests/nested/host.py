@@ -14,13 +14,15 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from corral.errors import HostError
 from corral.guests import cache, debian, kernel, sources
 from corral.images import build as images
 from tests.nested import host_initramfs
 
-BOOT_TIMEOUT = 120.0
+BOOT_TIMEOUT = 90.0
+SILENCE = 45.0  # seconds without a word, where there is one each two seconds: it hangs
 DISK = "/tmp/disk"  # in the nested host
 # Without ERMS and FSRM Linux clears pages by eight bytes at a time: the translator takes as long for one. Page tables
 # of five levels, the nested ones too, are only more to walk.
@@ -104,7 +106,7 @@ class NestedHost:
         )
         theirs.close()
         try:
-            self._expect("ready", BOOT_TIMEOUT)
+            self._expect("ready", BOOT_TIMEOUT, BOOT_TIMEOUT)
         except HostError as error:
             self.__exit__()
             raise HostDied(str(error)) from None
@@ -149,7 +151,7 @@ class NestedHost:
         except BrokenPipeError:
             raise HostDied(f"the nested host died: {self._complaint()}") from None
         try:
-            answer = self._expect(number, timeout, (number, sys.stdout, sys.stderr) if live else None)
+            answer = self._expect(number, timeout, SILENCE, (number, sys.stdout, sys.stderr) if live else None)
         except HostError as error:
             said = self._file(number, "stdout")
             words = said.read_text(errors="replace")[-500:] if said.exists() else ""
@@ -164,9 +166,10 @@ class NestedHost:
     def _file(self, number: str, kind: str) -> Path:
         return Path(self._folder) / f"{number}.{kind}"
 
-    def _expect(self, word: str, timeout: float, live: tuple[str, object, object] | None = None) -> str:
+    def _expect(self, word: str, timeout: float, silence: float, live: tuple[str, TextIO, TextIO] | None = None) -> str:
         """The line that begins with `word`. Copies a command's growing output files while it waits."""
-        deadline = time.monotonic() + timeout
+        heard = time.monotonic()
+        deadline = heard + timeout
         received = b""
         shown = {"stdout": 0, "stderr": 0}
         while True:
@@ -174,6 +177,7 @@ class NestedHost:
             if readable:
                 data = self._line.recv(4096)
                 received += data
+                heard = time.monotonic()
                 if not data:
                     raise HostDied(f"the nested host died: {self._complaint()}")
             if live:
@@ -191,6 +195,8 @@ class NestedHost:
                     return line
             if time.monotonic() > deadline:
                 raise HostError(f"the nested host did not answer within {timeout:g} s: {self._complaint()}")
+            if time.monotonic() > heard + silence:
+                raise HostError(f"the nested host said nothing for {silence:g} s: {self._complaint()}")
 
     def _complaint(self) -> str:
         lines = self.console().strip().splitlines() or ["no console output"]

@@ -40,7 +40,8 @@ echo 1 > /new/proc/sys/vm/overcommit_memory
 exec switch_root /new /tmp/busybox sh /tmp/exchange/agent
 """
 
-# Reads a command's number from the second serial line, runs it, and answers with its exit status.
+# Reads a command's number from the second serial line, runs it, and answers with its exit status. Says in between
+# that the host lives: one that hangs is told from one that works by its silence.
 #
 # One empty VM (KVM_CREATE_VM is 0xae01) is there all the time: with the first VM the host's kernel rewrites a branch
 # of its scheduler and with the last one it writes it back, and once in a hundred times QEMU's translator, with several
@@ -50,6 +51,7 @@ perl -e 'open(my $kvm, "+<", "/dev/kvm") or die; ioctl($kvm, 0xae01, 0) or die; 
 stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 echo ready >&3
+while sleep 2; do echo alive >&3; done &
 while read number <&3; do
     cd /tmp/exchange
     setsid /bin/bash ./$number.command >$number.stdout 2>$number.stderr </dev/null

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 
-from corral.errors import ConfigError, HostError
+from corral.errors import BootError, ConfigError, HostError
 from corral.native import ffi, lib
 from corral.toolkit.outside import Outside
 from corral.toolkit.periodic import Periodic
@@ -83,8 +83,9 @@ class Profiler:
             raise ConfigError(f"{rate:g} samples a second: more than 0 and at most {FASTEST}")
         self.profile = Profile()
         self._machine = machine
-        self._symbols, self._looked = symbols, symbols is not None
-        self._unwinder: Unwinder | None = None
+        # Now: done while the guest runs, it would take the time of samples.
+        self._symbols = symbols or _symbols_of(machine.config.kernel)
+        self._unwinder = Unwinder(self._symbols, self._code) if self._symbols else None
         self._until = None if limit is None else time.monotonic() + limit
         self._samplers: list[CData] = []
         self._sample = ffi.new("struct corral_sample *")
@@ -139,13 +140,9 @@ class Profiler:
             self._add_kernel(sample)
 
     def _add_kernel(self, sample: CData) -> None:
-        if not self._looked:  # while the guest runs: they take a while to read
-            self._symbols, self._looked = of_kernel(self._machine.config.kernel), True
-        if self._symbols is None:
+        if self._symbols is None or self._unwinder is None:
             self.profile.add((f"{sample.rip:#x}",))
             return
-        if self._unwinder is None:
-            self._unwinder = Unwinder(self._symbols, self._code)
         addresses, guessed = self._unwinder.stack(
             sample.rip, sample.rsp, sample.rbp, bytes(self._bytes[: sample.stack_size])
         )
@@ -162,3 +159,10 @@ class Profiler:
             return self._machine.memory.read(gpa, length)
         except GuestMemoryError:
             return b""
+
+
+def _symbols_of(kernel: str) -> Symbols | None:
+    try:
+        return of_kernel(kernel)
+    except BootError:  # a flat binary, for instance: its samples are addresses
+        return None
