@@ -1,9 +1,9 @@
 /* A disk's life: made, started, stopped, taken apart. */
 #define _GNU_SOURCE
 #include "blk_device.h"
+#include "worker.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -78,20 +78,8 @@ bool corral_blk_cpus(const struct corral_blk *b, cpu_set_t *cpus)
 
 int corral_blk_thread(const struct corral_blk *b, pthread_t *thread, void *(*body)(void *), void *argument)
 {
-    pthread_attr_t attributes;
     cpu_set_t cpus;
-    pthread_attr_init(&attributes);
-    /* Not those of its creator: that is a vCPU's thread, which may be pinned. */
-    if (corral_blk_cpus(b, &cpus))
-        pthread_attr_setaffinity_np(&attributes, sizeof cpus, &cpus);
-    /* Signals are for the threads that run vCPUs and Python. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(thread, &attributes, body, argument);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return -error;
+    return corral_worker_start(thread, corral_blk_cpus(b, &cpus) ? &cpus : NULL, body, argument);
 }
 
 bool corral_blk_stopping(const struct corral_blk *b)

@@ -6,6 +6,7 @@
 
 #include "memory.h"
 #include "virtio_irq.h"
+#include "virtq.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -53,12 +54,6 @@ struct corral_blk_config {
      * 0: none. */
     int record_fd;
     bool false_flush; /* For tests of tests: FLUSH is answered and nothing is synced. */
-};
-
-struct corral_virtq_setup {
-    uint16_t size;
-    bool ready; /* false: the driver does not use this queue */
-    uint64_t desc, avail, used;
 };
 
 /* Counters of one queue, from creation on. */

@@ -130,7 +130,7 @@ struct corral_blk {
 
 /* The CPUs that its threads are to run on. False: any. */
 bool corral_blk_cpus(const struct corral_blk *b, cpu_set_t *cpus);
-/* Starts a thread that gets no signals, on those CPUs. 0 or -errno. */
+/* Starts a thread on those CPUs. 0 or -errno. */
 int corral_blk_thread(const struct corral_blk *b, pthread_t *thread, void *(*body)(void *), void *argument);
 bool corral_blk_stopping(const struct corral_blk *b);
 /* Asks for doorbells. True: a queue has something already. */

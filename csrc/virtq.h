@@ -39,6 +39,13 @@ struct corral_chain {
     struct iovec iov[CORRAL_CHAIN_SEGMENTS];
 };
 
+/* As a driver has set a queue up: guest physical addresses, not checked yet. */
+struct corral_virtq_setup {
+    uint16_t size;
+    bool ready; /* false: the driver does not use this queue */
+    uint64_t desc, avail, used;
+};
+
 /* A queue with nothing in flight, both indices 0. -EINVAL: the size is no power of two up to 1024 or a part is not
  * aligned (section 2.7); -EFAULT: a part is not RAM. */
 int corral_virtq_init(struct corral_virtq *q, const struct corral_ram *ram, uint16_t size, uint64_t desc,

@@ -31,12 +31,6 @@ struct corral_blk_config {
     _Bool false_flush;
 };
 
-struct corral_virtq_setup {
-    uint16_t size;
-    _Bool ready;
-    uint64_t desc, avail, used;
-};
-
 struct corral_blk_stats {
     uint64_t reads, writes, flushes, discards, write_zeroes, get_ids, others;
     uint64_t read_bytes, written_bytes;

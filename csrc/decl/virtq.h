@@ -4,6 +4,12 @@ struct corral_virtq {
     ...;
 };
 
+struct corral_virtq_setup {
+    uint16_t size;
+    _Bool ready;
+    uint64_t desc, avail, used;
+};
+
 struct corral_chain {
     uint16_t head;
     uint16_t n_read, n_write;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from corral.errors import ConfigError
 from corral.memory import check_size
 from corral.record import record
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 MOST_CPUS = 64
 MOST_DISKS = 16
+MOST_DEVICES = 17  # disks and shares: a line for each
+LONGEST_TAG = 31  # bytes
 LONGEST_SERIAL = 20  # bytes (virtio 1.2, 5.2.6: GET_ID)
 CACHES = ("writeback", "direct", "writethrough")
 _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -54,6 +58,24 @@ class DiskConfig:
 
 
 @record(frozen=True)
+class ShareConfig:
+    """The folder `path` of the host, for a guest to mount: `mount -t 9p -o trans=virtio,aname=PATH TAG /mnt`.
+
+    The guest does there what the user may who runs Corral; no more than reading, unless `writable`. Raises ConfigError.
+    """
+
+    path: str
+    tag: str = "share"
+    writable: bool = False
+
+    def __post_init__(self) -> None:
+        if not os.path.isdir(self.path):
+            raise ConfigError(f"--share {self.path!r} is no folder; name one that is there")
+        if not (self.tag.isascii() and self.tag.isprintable()) or not 0 < len(self.tag) <= LONGEST_TAG:
+            raise ConfigError(f"--share {self.path}: a tag has 1 to {LONGEST_TAG} printable ASCII characters")
+
+
+@record(frozen=True)
 class MachineConfig:
     """`memory` is in bytes, a multiple of 4 KiB; `cmdline` is the kernel's whole command line.
 
@@ -70,6 +92,7 @@ class MachineConfig:
     memory: int = 512 << 20
     cpus: int = 1
     disks: tuple[DiskConfig, ...] = ()
+    shares: tuple[ShareConfig, ...] = ()
     acpi: bool = False
     plan: Plan | None = None
     protocol: str | None = None
@@ -83,6 +106,14 @@ class MachineConfig:
             raise ConfigError(f"{self.cpus} CPUs: a guest has 1 to {MOST_CPUS}")
         if len(self.disks) > MOST_DISKS:
             raise ConfigError(f"{len(self.disks)} disks: a guest has at most {MOST_DISKS}")
+        if len(self.disks) + len(self.shares) > MOST_DEVICES:
+            raise ConfigError(
+                f"{len(self.disks)} disks and {len(self.shares)} shared folders: a guest has at most "
+                f"{MOST_DEVICES} of both together"
+            )
+        tags = [share.tag for share in self.shares]
+        if len(set(tags)) < len(tags):
+            raise ConfigError("two shared folders have the same tag; give each its own: --share PATH,tag=NAME")
         names = [disk.id for disk in self.disks if disk.id]
         if len(set(names)) < len(names):
             raise ConfigError("two disks have the same id; give each its own")
@@ -139,6 +170,20 @@ def parse_disk(text: str) -> DiskConfig:
                 "ops=N, bytes=SIZE, format=raw; write a comma of the path twice"
             )
     return DiskConfig(**values)
+
+
+def parse_share(text: str) -> ShareConfig:
+    """From "PATH[,tag=NAME][,rw]". A path's own commas are doubled. Raises ConfigError."""
+    path, *words = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
+    values: dict[str, Any] = {"path": path}
+    for word in words:
+        if word == "rw":
+            values["writable"] = True
+        elif word.startswith("tag="):
+            values["tag"] = word.removeprefix("tag=")
+        else:
+            raise ConfigError(f"--share {path}: {word!r} is none of rw, tag=NAME; write a comma of the path twice")
+    return ShareConfig(**values)
 
 
 def parse_size(text: str) -> int:

@@ -27,10 +27,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-    from corral.config import DiskConfig
+    from corral.config import DiskConfig, ShareConfig
     from corral.devices.power_button import PowerButton
     from corral.devices.virtio.blk import Disk
+    from corral.devices.virtio.device import VirtioDevice
     from corral.devices.virtio.mmio import MmioTransport
+    from corral.devices.virtio.p9 import Share
+    from corral.irq import VirtioInterrupt
     from corral.kvm.vcpu import Vcpu
 
 
@@ -84,7 +87,8 @@ class Machine:
 
         self._create_devices(undo)
         self.virtio: list[MmioTransport] = []
-        self.disks = [self._create_disk(index, disk, undo) for index, disk in enumerate(config.disks)]
+        self.disks = [self._create_disk(disk, undo) for disk in config.disks]
+        self.shares = [self._create_share(share, undo) for share in config.shares]
         self.vcpus = [self._create_vcpu(index, undo) for index in range(config.cpus)]
         registers.enter(self.vcpus[0], self.memory, entry)
         self.chassis.connected()
@@ -116,7 +120,7 @@ class Machine:
             from corral.numa.guest import topology
 
             nodes = topology(config.plan, ids)
-        return acpi.write(self.memory, ids, len(config.disks), nodes)
+        return acpi.write(self.memory, ids, len(config.disks) + len(config.shares), nodes)
 
     def _create_devices(self, undo: Undo) -> None:
         self.ports, self.mmio_bus = Bus("port"), Bus("MMIO")
@@ -146,25 +150,45 @@ class Machine:
             self.power_button = PowerButton(self.vm, layout.POWER_BUTTON_GSI)
             undo.push(self.power_button.close)
 
-    def _create_disk(self, index: int, config: DiskConfig, undo: Undo) -> Disk:
+    def _create_disk(self, config: DiskConfig, undo: Undo) -> Disk:
         from corral.devices.virtio.blk import Disk
-        from corral.devices.virtio.mmio import SIZE, MmioTransport
         from corral.disk_image import DiskImage
-        from corral.irq import VirtioInterrupt
 
         image = DiskImage(config)
         undo.push(image.close)
-        interrupt = VirtioInterrupt(self.vm, layout.VIRTIO_GSIS[index])
-        undo.push(interrupt.close)
-        disk = Disk(config, image, self.memory, interrupt, self.config.cpus, f"blk{index}", self._worker_cpus)
+        interrupt = self._virtio_interrupt(undo)
+        name = f"blk{len(self.virtio)}"
+        disk = Disk(config, image, self.memory, interrupt, self.config.cpus, name, self._worker_cpus)
         undo.push(disk.close)
-        transport = MmioTransport(disk, interrupt)
+        self._connect_virtio(disk, interrupt, undo)
+        return disk
+
+    def _create_share(self, config: ShareConfig, undo: Undo) -> Share:
+        from corral.devices.virtio.p9 import Share
+
+        interrupt = self._virtio_interrupt(undo)
+        share = Share(config, self.memory, interrupt, self._worker_cpus)
+        undo.push(share.close)
+        self._connect_virtio(share, interrupt, undo)
+        return share
+
+    def _virtio_interrupt(self, undo: Undo) -> VirtioInterrupt:
+        """Of the next virtio device."""
+        from corral.irq import VirtioInterrupt
+
+        interrupt = VirtioInterrupt(self.vm, layout.VIRTIO_GSIS[len(self.virtio)])
+        undo.push(interrupt.close)
+        return interrupt
+
+    def _connect_virtio(self, device: VirtioDevice, interrupt: VirtioInterrupt, undo: Undo) -> None:
+        from corral.devices.virtio.mmio import SIZE, MmioTransport
+
+        transport = MmioTransport(device, interrupt)
         undo.push(transport.close)
-        base = layout.virtio_mmio(index)
+        base = layout.virtio_mmio(len(self.virtio))
         transport.connect(self.vm, base)
         self.mmio_bus.claim(base, base + SIZE - 1, transport)
         self.virtio.append(transport)
-        return disk
 
     def _create_vcpu(self, index: int, undo: Undo) -> Vcpu:
         position = self.positions[index]

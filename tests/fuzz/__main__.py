@@ -29,7 +29,7 @@ COVERAGE = ["-fsanitize=fuzzer", "-fprofile-instr-generate", "-fcoverage-mapping
 LONGEST_INPUT = 1024
 HANG = 20  # seconds for one input
 CONCERNED = re.compile(r"^(blk(?!_fuzzer)|virtq|virtio)\w*\.c$")
-FUZZED = re.compile(r"^((blk|virtq|virtio)\w*|memory|vcpu_run|vcpu|exit_ring|sampler|guest_access)\.[ch]$")
+FUZZED = re.compile(r"^((blk|virtq|virtio)\w*|memory|vcpu_run|vcpu|exit_ring|sampler|guest_access|worker)\.[ch]$")
 
 
 def build(name: str, flags: list[str]) -> Path:

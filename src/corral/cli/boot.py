@@ -8,7 +8,7 @@ import sys
 from corral.chassis import Chassis
 from corral.cli import terminal
 from corral.cli.options import Arguments, Command, Option, parse
-from corral.config import DiskConfig, MachineConfig, parse_disk, parse_size
+from corral.config import DiskConfig, MachineConfig, parse_disk, parse_share, parse_size
 from corral.errors import ConfigError, GuestError, GuestTimeout
 from corral.kvm.system import host_kind
 
@@ -29,7 +29,8 @@ COMMAND = Command(
     name="boot",
     summary="""\
 Boots KERNEL (a vmlinux, a bzImage, a PVH executable, a Multiboot kernel), a distribution (debian,
-debian:trixie, ubuntu:noble), or without one the Linux that suits this host best, on this terminal.
+debian:trixie, ubuntu:noble), this host's own kernel and files ("host"), or without one the Linux that
+suits this host best, on this terminal.
 Ctrl-A X ends the guest, Ctrl-A H helps. At the end of its standard input the guest's shell ends, and
 with it the guest.""",
     operands=("KERNEL",),
@@ -49,6 +50,7 @@ with it the guest.""",
         Option("plan", "", "print where vCPUs and memory would be, and end"),
         Option("plan-json", "", "the same for programs"),
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
+        Option("share", "PATH[,...]", "a folder for the guest, read-only unless ,rw; may be repeated; see below"),
         Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
@@ -75,6 +77,7 @@ examples:
   corral boot ./kernel.elf --module initrd.tar=words --debug-exit 0xf4 --screen    a kernel of your own making
   corral boot ./vmlinuz --disk cloud.img --cloud-init user-data --hostname web-1 --ssh-key ~/.ssh/id_rsa.pub
   corral boot debian                         Debian with its own kernel and systemd; made the first time
+  corral boot host -- make check             this host's own kernel and files, here; what is written is gone with it
   corral boot --disk rootfs.img              the system that is on the image
   corral boot --disk base.img,snapshot=on    the same, and the image stays as it is
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
@@ -82,6 +85,10 @@ examples:
 --disk takes after the path: ro; snapshot=on (writes are gone with the guest); cache=writeback, direct (past
   the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
   format=raw (it is raw although it begins like another format)
+
+--share takes after the path: rw; tag=NAME, by which the guest mounts it (default: share), with the path as aname:
+  mount -t 9p -o trans=virtio,aname=/the/path share /mnt
+  The guest's kernel needs drivers for it, which Corral's small one has not; it may do there what you may
 
 --acpi: 'on' gives ACPI tables, by which a distribution's kernel finds CPUs and disks and powers off;
   'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
@@ -127,7 +134,7 @@ def run(words: list[str], watch: Callable[[Machine], AbstractContextManager[obje
     if _distribution(arguments):
         from corral.cli import distributions
 
-        arguments = distributions.expand(arguments)
+        arguments = distributions.expand(arguments, notices)
         machine_alone = _machine_alone(arguments, [])
     acpi = _acpi(arguments)
     request = _request(arguments, machine_alone)
@@ -224,7 +231,7 @@ def configure(words: list[str]) -> MachineConfig | None:
     if _distribution(arguments):
         from corral.cli import distributions
 
-        arguments = distributions.expand(arguments)
+        arguments = distributions.expand(arguments, notices)
         machine = _machine_alone(arguments, notices)
     request, plan = _request(arguments, machine), None
     if request is not None:  # its CPUs are not claimed: a script takes a corral.numa.claims.Claims for that
@@ -238,7 +245,7 @@ def configure(words: list[str]) -> MachineConfig | None:
 def _distribution(arguments: Arguments) -> bool:
     """Whether the operand may name a distribution; told by its first letters, for the module that knows is not loaded
     by others."""
-    return bool(arguments.operands) and arguments.operands[0].partition(":")[0] in ("debian", "ubuntu")
+    return bool(arguments.operands) and arguments.operands[0].partition(":")[0] in ("debian", "ubuntu", "host")
 
 
 def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
@@ -248,8 +255,9 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
 
     memory = parse_size(values["memory"]) if "memory" in values else MEMORY[host_kind()]
     disks = tuple(parse_disk(text) for text in arguments.every.get("disk", [])) + _seed(arguments)
+    shares = tuple(parse_share(text) for text in arguments.every.get("share", []))
     cpus, _ = _cpus(arguments)
-    config = MachineConfig(kernel="", memory=memory, cpus=cpus, disks=disks, **_payload(arguments))
+    config = MachineConfig(kernel="", memory=memory, cpus=cpus, disks=disks, shares=shares, **_payload(arguments))
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     amounts = f"--memory {memory / (1 << 30):g} GiB: this host has {host / (1 << 30):.1f} GiB"
     if memory > ABSURD * host:
@@ -357,8 +365,9 @@ def _with_kernel(
             cmdline.append(parameters.for_kind(kind, not small, acpi))
         else:
             initrd = initrd or "none"
-    if machine.disks and not acpi:
-        cmdline.append(parameters.for_disks(len(machine.disks)))
+    devices = len(machine.disks) + len(machine.shares)
+    if devices and not acpi:
+        cmdline.append(parameters.for_devices(devices))
     if root is not None:
         cmdline.append(parameters.for_root(root, partition))
         initrd = initrd or "none"
@@ -380,6 +389,7 @@ def _with_kernel(
         memory=machine.memory,
         cpus=machine.cpus,
         disks=machine.disks,
+        shares=machine.shares,
         acpi=bool(acpi),
         plan=plan,
         protocol=machine.protocol,

@@ -1,4 +1,5 @@
-"""`corral boot debian`: the same as `corral boot` with a kernel, an initramfs and a disk, which are made first."""
+"""`corral boot debian` and `corral boot host`: the same as `corral boot` with a kernel, an initramfs, and a disk or a
+shared folder, which are made first."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import os
 
 from corral.cli.options import Arguments
 from corral.cli.terminal import Progress
-from corral.errors import ConfigError
+from corral.errors import ConfigError, HostError
 from corral.guests import distribution
 from corral.kvm.system import Kind, host_kind
 
@@ -14,10 +15,15 @@ KERNELS = ("cloud", "generic", "small")
 GRACE = "15"  # seconds: systemd takes some to stop everything
 
 
-def expand(arguments: Arguments) -> Arguments:
+HOST = "host"
+
+
+def expand(arguments: Arguments, notices: list[str]) -> Arguments:
     """The command line in `corral boot`'s other words. Raises ConfigError for one that contradicts itself, HostError
     when the distribution cannot be made."""
     word = arguments.operands[0]
+    if word == HOST and not os.path.exists(word):
+        return _host(arguments, notices)
     if not distribution.is_name(word):
         return arguments
     for name in ("initrd", "root"):
@@ -39,6 +45,32 @@ def expand(arguments: Arguments) -> Arguments:
         return Arguments(every, [], None)
     every["initrd"] = [found.initramfs]
     return Arguments(every, [found.kernel], None)
+
+
+def _host(arguments: Arguments, notices: list[str]) -> Arguments:
+    for name in ("initrd", "root"):
+        if name in arguments.values:
+            raise ConfigError(f"host has its own initramfs and root; leave --{name} out")
+    kernel = arguments.values.get("kernel")
+    if kernel not in (None, HOST):
+        raise ConfigError(f"--kernel {kernel!r}: the guest that looks like this host has the host's")
+    if host_kind() is Kind.PAGETABLE and kernel is None:
+        raise HostError(
+            "this KVM interprets kernel code: the host's own kernel takes some fifteen minutes to boot, "
+            "--kernel host does it all the same; corral boot debian has a small one"
+        )
+    from corral.guests import host, parameters
+
+    with Progress() as progress:
+        found = host.get(progress)
+    if not found.kernel.own:
+        notices.append(f"this host has no kernel in /boot that is whole; {found.kernel.release} from its packages then")
+    every = {name: list(values) for name, values in arguments.every.items()}
+    every["share"] = [f"/,tag={host.TAG}", *every.get("share", [])]
+    every["initrd"] = [found.initramfs]
+    every["root"] = ["none"]
+    every["append"] = [" ".join([parameters.for_host(os.getcwd()), arguments.values.get("append", "")])]
+    return Arguments(every, [found.vmlinux], arguments.rest)
 
 
 def _escaped(path: str) -> str:

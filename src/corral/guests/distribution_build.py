@@ -45,7 +45,7 @@ def build(family: str, suite: str, generic: bool, into: str, progress: Progress)
 
     from_tar(os.path.join(stage, "root.tar"), os.path.join(into, distribution.IMAGE), distribution.SIZE, progress)
     progress("making its initramfs")
-    root_initramfs.build(modules, os.path.join(into, "initramfs.cpio"))
+    root_initramfs.build("root.c", root_initramfs.ROOT_DISK, modules, os.path.join(into, "initramfs.cpio"))
     image = os.path.join(unpacked_package, "boot", f"vmlinuz-{release}")
     os.link(unpacked.vmlinux(image, os.path.basename(unpacked_package), progress), os.path.join(into, "vmlinux"))
     with open(os.path.join(into, distribution.ABOUT), "w", encoding="ascii") as file:

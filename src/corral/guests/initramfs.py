@@ -46,7 +46,8 @@ def path(progress: Callable[[str], None] = lambda text: None) -> str:
 
 def key(source: str) -> str:
     """A key for what is made from the init of that name in guests/init."""
-    return sources.digest(*map(_source, ("freestanding.h", source)), " ".join(_FLAGS).encode())
+    headers = sorted(name for name in os.listdir(sources.folder("init")) if name.endswith(".h"))
+    return sources.digest(*map(_source, (*headers, source)), " ".join(_FLAGS).encode())
 
 
 def _source(name: str) -> bytes:

@@ -60,8 +60,8 @@ def for_kind(kind: Kind, stock: bool, acpi: bool = False) -> str:
     return " ".join(parameters)
 
 
-def for_disks(count: int) -> str:
-    """What makes Linux find that many virtio disks without ACPI."""
+def for_devices(count: int) -> str:
+    """What makes Linux find that many virtio devices without ACPI."""
     return " ".join(
         f"virtio_mmio.device={layout.PAGE_SIZE // 1024}K@{layout.virtio_mmio(index):#x}:{layout.VIRTIO_GSIS[index]}"
         for index in range(count)
@@ -76,7 +76,16 @@ def for_root(disk: int, partition: int = 0) -> str:
 def for_command(words: list[str]) -> str:
     """The parameter that makes Corral's init run a command: one word is a shell's line, more are a program's argv."""
     line = words[0] if len(words) == 1 else " ".join(map(_quoted, words))
-    return "corral.run=" + "".join(chr(b) if chr(b) in _PLAIN else f"%{b:02x}" for b in os.fsencode(line))
+    return f"corral.run={_encoded(line)}"
+
+
+def for_host(folder: str) -> str:
+    """What the init of a guest that looks like its host needs to know; it begins in `folder`."""
+    return f"corral.uid={os.getuid()} corral.cwd={_encoded(folder)}"
+
+
+def _encoded(text: str) -> str:
+    return "".join(chr(b) if chr(b) in _PLAIN else f"%{b:02x}" for b in os.fsencode(text))
 
 
 # What neither a shell nor the kernel, when it splits its command line, gives a meaning to.

@@ -11,16 +11,17 @@ from corral.guests.modules import load_order
 
 # modprobe's names. ext4 asks for crc32c by an alias, which nobody resolves here: both drivers of it are loaded first.
 ROOT_DISK = ["virtio_mmio", "virtio_blk", "crc32c_generic", "crc32c_intel", "ext4"]
-MOST_MODULES = 100  # that guests/init/root.c looks for
+MOST_MODULES = 100  # that guests/init/early.h looks for
 
 
-def build(modules: str, path: str) -> None:
-    """Writes it to `path`; `modules` is the folder of the kernel's modules. Raises HostError without a compiler."""
+def build(source: str, modules: list[str], tree: str, path: str) -> None:
+    """Writes it to `path`: the init `source` of guests/init, and `modules` with what they need of `tree`, the folder of
+    the kernel's modules. Raises HostError without a compiler."""
     folder = os.path.dirname(path)
-    init = initramfs.compiled("root.c", folder)
+    init = initramfs.compiled(source, folder)
     os.unlink(os.path.join(folder, "init"))
     with open(path, "wb") as file:
-        file.write(archive(init, [content for _, content in load_order(modules, ROOT_DISK)]))
+        file.write(archive(init, [content for _, content in load_order(tree, modules)]))
 
 
 def archive(init: bytes, modules: list[bytes]) -> bytes:

@@ -1,0 +1,21 @@
+#define _GNU_SOURCE
+#include "worker.h"
+
+#include <signal.h>
+
+int corral_worker_start(pthread_t *thread, const cpu_set_t *cpus, void *(*body)(void *), void *argument)
+{
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    /* Not those of its creator: that is a vCPU's thread, which may be pinned. */
+    if (cpus)
+        pthread_attr_setaffinity_np(&attributes, sizeof *cpus, cpus);
+    /* Signals are for the threads that run vCPUs and Python. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(thread, &attributes, body, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    return -error;
+}

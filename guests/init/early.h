@@ -1,0 +1,32 @@
+/* What the inits share whose initramfs has a kernel's modules in it: /modules/00, /modules/01 and so on, in the order
+ * in which they are to be loaded (guests/root_initramfs.py). */
+#pragma once
+
+#include "freestanding.h"
+
+#include <linux/reboot.h>
+
+__attribute__((noreturn)) static void give_up(const char *why)
+{
+    say("corral: init: ");
+    say(why);
+    say("\n");
+    SYSCALL(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART, 0, 0);
+    for (;;)
+        SYSCALL(pause, 0, 0, 0, 0, 0);
+}
+
+static void load_modules(void)
+{
+    char path[] = "/modules/00";
+    for (int number = 0; number < 100; number++) {
+        path[9] = (char)('0' + number / 10);
+        path[10] = (char)('0' + number % 10);
+        long fd = SYSCALL(open, path, O_RDONLY, 0, 0, 0);
+        if (fd < 0)
+            return;
+        /* One that fails is not needed after all, or its absence is told by what needs it. */
+        SYSCALL(finit_module, fd, "", 0, 0, 0);
+        SYSCALL(close, fd, 0, 0, 0, 0);
+    }
+}
