@@ -1,41 +1,73 @@
-/* The first process of a guest that looks like its host: mounts the host's files, read-only and with a layer of memory
- * over them that takes what the guest writes, and runs a shell or a command there.
+/* The first process of a guest that looks like its host: mounts the host's file systems, read-only and with a layer of
+ * memory over each that takes what the guest writes, and runs a shell or a command there.
  *
  * From the kernel command line, besides those of session.h:
  *
- * corral.uid=N: whose rights the server of the files has. corral.cwd=PATH: where to begin, percent-encoded. */
+ * corral.mounts=PATH,PATH...: where the host has them, percent-encoded, / first. The first is the share host0.
+ *
+ * corral.user=NAME: whose rights their servers have. corral.cwd=PATH: where to begin, percent-encoded. */
 
 #include "early.h"
 #include "session.h"
 
 #include <linux/sockios.h>
 
-static void append(char *to, const char *text)
+#define MOUNTS 9
+
+static char *append(char *to, const char *text)
 {
     memcpy(to + length(to), text, length(text) + 1);
+    return to;
 }
 
 static void must_mount(const char *what, const char *where, const char *type, word flags, const char *options)
 {
-    SYSCALL(mkdir, where, 0755, 0, 0, 0);
     if (SYSCALL(mount, what, where, type, flags, options) == 0)
         return;
-    say("corral: init: cannot mount the host's files: ");
+    say("corral: init: cannot mount ");
+    say(where);
+    say(" as ");
     give_up(type);
+}
+
+static void mount_files(char digit, const char *path, const char *user)
+{
+    char tag[] = "host0", lower[] = "/host/0", upper[] = "/layer/upper0", work[] = "/layer/work0";
+    static char options[8192], target[4096];
+    tag[4] = lower[6] = upper[12] = work[11] = digit;
+    SYSCALL(mkdir, lower, 0755, 0, 0, 0);
+    SYSCALL(mkdir, upper, 0755, 0, 0, 0);
+    SYSCALL(mkdir, work, 0755, 0, 0, 0);
+    /* One user for all: whose rights count is the server's own. Loose: who else writes there is not our concern. */
+    options[0] = target[0] = 0;
+    append(options, "trans=virtio,version=9p2000.L,msize=262144,cache=loose,access=any,aname=");
+    append(append(append(options, path), ",uname="), user);
+    must_mount(tag, lower, "9p", MS_RDONLY, options);
+    options[0] = 0;
+    append(append(append(options, "lowerdir="), lower), ",upperdir=");
+    append(append(append(options, upper), ",workdir="), work);
+    must_mount("overlay", append(append(target, "/root"), path), "overlay", 0, options);
 }
 
 static void mount_host(void)
 {
-    /* One user for all: whose rights count is the server's own. Nobody else writes there as far as we care. */
-    char options[160] = "trans=virtio,version=9p2000.L,aname=/,msize=262144,cache=loose,access=any,dfltuid=";
-    char uid[32] = "0";
-    parameter(command_line, "corral.uid", uid, 16);
-    append(options, uid);
-    must_mount("host", "/host", "9p", MS_RDONLY, options);
-    must_mount("tmpfs", "/layer", "tmpfs", 0, 0);
-    SYSCALL(mkdir, "/layer/upper", 0755, 0, 0, 0);
-    SYSCALL(mkdir, "/layer/work", 0755, 0, 0, 0);
-    must_mount("overlay", "/root", "overlay", 0, "lowerdir=/host,upperdir=/layer/upper,workdir=/layer/work");
+    static char paths[8192], user[128] = "root";
+    parameter(command_line, "corral.mounts", paths, sizeof paths);
+    parameter(command_line, "corral.user", user, sizeof user);
+    SYSCALL(mkdir, "/root", 0755, 0, 0, 0);
+    SYSCALL(mkdir, "/host", 0755, 0, 0, 0);
+    mount("tmpfs", "/layer");
+    char *path = paths;
+    for (int index = 0; *path && index < MOUNTS; index++) {
+        char *end = path;
+        while (*end && *end != ',')
+            end++;
+        char *next = *end ? end + 1 : end;
+        *end = 0;
+        percent_decode(path);
+        mount_files((char)('0' + index), path, user);
+        path = next;
+    }
     SYSCALL(umount2, "/proc", 0, 0, 0, 0);
     SYSCALL(mount, "/dev", "/root/dev", 0, MS_MOVE, 0);
     SYSCALL(chdir, "/root", 0, 0, 0, 0);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -35,7 +36,7 @@ class FolderServer:
         configuration = os.memfd_create("diod.conf")
         os.write(configuration, _exports(share))
         command = [find(), "--foreground", f"--rfdno={theirs.fileno()}", f"--wfdno={theirs.fileno()}", "--no-auth"]
-        command += ["--no-userdb", f"--config-file=/proc/self/fd/{configuration}", "--logdest=stderr"]
+        command += [f"--config-file=/proc/self/fd/{configuration}", "--logdest=stderr"]
         before = os.sched_getaffinity(0)
         try:
             # A process begins where its parent's thread runs, and this may be that of a pinned vCPU.
@@ -49,6 +50,8 @@ class FolderServer:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is not for it
             )
+            # A guest may send it what makes it crash.
+            resource.prlimit(self._process.pid, resource.RLIMIT_CORE, (0, 0))
         except OSError as error:
             self._line.close()
             raise HostError(f"cannot start {command[0]}: {error.strerror}") from error

@@ -153,8 +153,8 @@ class NestedHost:
         try:
             answer = self._expect(number, timeout, SILENCE, (number, sys.stdout, sys.stderr) if live else None)
         except HostError as error:
-            said = self._file(number, "stdout")
-            words = said.read_text(errors="replace")[-500:] if said.exists() else ""
+            said = [self._file(number, kind) for kind in ("stdout", "stderr")]
+            words = "".join(file.read_text(errors="replace")[-2000:] for file in said if file.exists())
             raise HostDied(f"{error}; the command's last words: {words}") from None
         stdout, stderr = (self._file(number, kind).read_text(errors="replace") for kind in ("stdout", "stderr"))
         return Completed(int(answer.split()[1]), stdout, stderr)

@@ -32,6 +32,8 @@ mount -t tmpfs shm /new/dev/shm
 mount -t tmpfs tmp /new/tmp
 mkdir -p /new/tmp/exchange
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=none exchange /new/tmp/exchange
+mkdir -p /new/tmp/whole
+mount --move /lower /new/tmp/whole
 if [ -b /new/dev/vda ]; then mkdir -p /new/tmp/disk; mount -t ext4 /new/dev/vda /new/tmp/disk; fi
 chmod 666 /new/dev/kvm
 cp /bin/busybox /new/tmp/busybox
@@ -43,11 +45,17 @@ exec switch_root /new /tmp/busybox sh /tmp/exchange/agent
 # Reads a command's number from the second serial line, runs it, and answers with its exit status. Says in between
 # that the host lives: one that hangs is told from one that works by its silence.
 #
-# One empty VM (KVM_CREATE_VM is 0xae01) is there all the time: with the first VM the host's kernel rewrites a branch
-# of its scheduler and with the last one it writes it back, and once in a hundred times QEMU's translator, with several
-# CPUs, goes on with the INT3 that stood there in between, for ever.
+# A VM with a vCPU whose APIC is not enabled (KVM_CREATE_VM, KVM_CREATE_IRQCHIP, KVM_CREATE_VCPU) is there all the time:
+# with the first VM the host's kernel rewrites branches of its scheduler, with the first such vCPU branches of KVM, and
+# with the last ones it writes them back; and once in a hundred times QEMU's translator, with several CPUs, goes on with
+# the INT3 that stood there in between, for ever.
 AGENT = """#!/tmp/busybox sh
-perl -e 'open(my $kvm, "+<", "/dev/kvm") or die; ioctl($kvm, 0xae01, 0) or die; sleep' &
+perl -e '
+    open(my $kvm, "+<", "/dev/kvm") or die;
+    my $fd = ioctl($kvm, 0xae01, 0) or die;
+    open(my $vm, "+<&=", int($fd)) or die;
+    ioctl($vm, 0xae60, 0) && ioctl($vm, 0xae41, 0) or die;
+    sleep' &
 stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 echo ready >&3

@@ -27,7 +27,7 @@ def made_outside() -> None:
 
 def test_everybody_on_hardware_kvm(host: NestedHost) -> None:
     """runc needs control groups, which this host has not mounted: it is absent with the reason."""
-    done = host.run([*COMPARE, "--short", "--only", "start,disk-2"], timeout=240)
+    done = host.run([*COMPARE, "--short", "--only", "start,disk-2"], timeout=180)
     assert done.status == 0, done.stdout + done.stderr
     written = host.run(["cat", f"{OUT}/samples.json"])
     results = json.loads(written.stdout)

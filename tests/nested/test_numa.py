@@ -51,8 +51,8 @@ def four_nodes() -> Iterator[NestedHost]:
 
 
 def placed(host: NestedHost, *options: str, command: str = LOOK) -> dict[str, Any]:
-    argv = [sys.executable, "-m", "tests.nested.placed", "--timeout", "200", *options, "--", command]
-    done = host.run(argv, timeout=300)
+    argv = [sys.executable, "-m", "tests.nested.placed", "--timeout", "90", *options, "--", command]
+    done = host.run(argv, timeout=120)
     assert done.status == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -203,8 +203,8 @@ def test_pinned_by_hand(four_nodes: NestedHost) -> None:
 
 def test_one_node(host: NestedHost) -> None:
     """Nothing is placed unless it is asked for."""
-    argv = [sys.executable, "-m", "corral", "boot", "--cpus", "2", "--timeout", "200", "--", "cat /proc/cpuinfo"]
-    assert host.run(argv, timeout=240).stdout.count("processor") == 2
+    argv = [sys.executable, "-m", "corral", "boot", "--cpus", "2", "--timeout", "90", "--", "cat /proc/cpuinfo"]
+    assert host.run(argv, timeout=120).stdout.count("processor") == 2
     found = placed(host, "--cpus", "2", "--numa", "nodes=2", "--memory", "512M")
     assert not found["plan"]["bind"]
     check_outside(found)

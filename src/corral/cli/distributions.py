@@ -59,17 +59,25 @@ def _host(arguments: Arguments, notices: list[str]) -> Arguments:
             "this KVM interprets kernel code: the host's own kernel takes some fifteen minutes to boot, "
             "--kernel host does it all the same; corral boot debian has a small one"
         )
+    import pwd
+
     from corral.guests import host, parameters
 
     with Progress() as progress:
         found = host.get(progress)
     if not found.kernel.own:
-        notices.append(f"this host has no kernel in /boot that is whole; {found.kernel.release} from its packages then")
+        notices.append(
+            f"no kernel in /boot that could mount the host's files; {found.kernel.release} from its packages then"
+        )
     every = {name: list(values) for name, values in arguments.every.items()}
-    every["share"] = [f"/,tag={host.TAG}", *every.get("share", [])]
+    with open("/proc/self/mountinfo", encoding="ascii") as file:
+        mounts = host.mounts(file.read())
+    shares = [f"{_escaped(path)},tag={host.TAG}{index}" for index, path in enumerate(mounts)]
+    every["share"] = [*shares, *every.get("share", [])]
     every["initrd"] = [found.initramfs]
     every["root"] = ["none"]
-    every["append"] = [" ".join([parameters.for_host(os.getcwd()), arguments.values.get("append", "")])]
+    user = pwd.getpwuid(os.getuid()).pw_name
+    every["append"] = [" ".join([parameters.for_host(mounts, user, os.getcwd()), arguments.values.get("append", "")])]
     return Arguments(every, [found.vmlinux], arguments.rest)
 
 

@@ -14,14 +14,19 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str], None]
 
-TAG = "host"  # guests/init/host.c mounts the share of this name
+TAG = "host"  # and a digit: guests/init/host.c mounts the shares of these names
+MOST_MOUNTS = 9
+# What a disk may have, or a network; a kernel's own file systems, and memory, are the guest's own.
+FILE_SYSTEMS = frozenset(
+    "ext2 ext3 ext4 xfs btrfs bcachefs f2fs zfs jfs vfat exfat erofs squashfs nfs nfs4 9p virtiofs".split()
+)
 MODULES = ["virtio_mmio", "9pnet_virtio", "9p", "overlay"]
 MODULE_FOLDERS = ("/lib/modules", "/usr/lib/modules")
 
 
 @record(frozen=True)
 class HostKernel:
-    """A kernel and the folder of its modules. `own`: it is from this host's /boot."""
+    """A kernel that can mount a shared folder, and where its modules are. `own`: it is from this host's /boot."""
 
     release: str
     image: str
@@ -55,14 +60,30 @@ def get(progress: Progress = lambda text: None) -> HostGuest:
     return HostGuest(kernel, vmlinux, os.path.join(target, "initramfs.cpio"))
 
 
+def mounts(mountinfo: str) -> list[str]:
+    """Where the host's file systems are, / first, by /proc/self/mountinfo. Each is shared by itself: diod does not go
+    from one into another. Raises HostError for a root that cannot be shared."""
+    kinds = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        path = before.split(" ")[4].encode().decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
+        kinds[path] = after.split(" ")[0]  # the last is on top
+    if kinds.get("/") not in FILE_SYSTEMS:
+        raise HostError(
+            f"this host's root is of the kind {kinds.get('/')}, which no guest can look like; is it a container?"
+        )
+    found = [path for path, kind in kinds.items() if kind in FILE_SYSTEMS and "," not in path and os.path.isdir(path)]
+    return sorted(found)[:MOST_MOUNTS]
+
+
 def find(running: str, boot: str = "/boot", module_folders: tuple[str, ...] = MODULE_FOLDERS) -> HostKernel | None:
-    """The kernel that runs here, or else the newest in /boot, with its modules; None where there is none. Raises
+    """The kernel that runs here, or else the newest in /boot, with its modules; None where none is whole. Raises
     HostError for one that the user may not read."""
     names = [name for name in (os.listdir(boot) if os.path.isdir(boot) else []) if name.startswith("vmlinuz-")]
     newest = sorted(names, key=lambda name: os.path.getmtime(os.path.join(boot, name)), reverse=True)
     for name in sorted(newest, key=lambda name: name != f"vmlinuz-{running}"):
         image, release = os.path.join(boot, name), name.removeprefix("vmlinuz-")
-        modules = next((path for parent in module_folders if os.path.isdir(path := f"{parent}/{release}")), None)
+        modules = next((path for parent in module_folders if _has_9p(path := f"{parent}/{release}")), None)
         if modules and not os.access(image, os.R_OK):
             raise HostError(f"{image} is not yours to read; as root: chmod a+r {image}")
         if modules:
@@ -70,9 +91,21 @@ def find(running: str, boot: str = "/boot", module_folders: tuple[str, ...] = MO
     return None
 
 
+def _has_9p(modules: str) -> bool:
+    """Whether a kernel can mount the host's files; Debian's for clouds, for instance, cannot."""
+    for name in ("modules.order", "modules.builtin"):
+        try:
+            with open(os.path.join(modules, name), encoding="utf-8", errors="replace") as file:
+                if "/9pnet_virtio.ko" in file.read():
+                    return True
+        except OSError:
+            continue
+    return False
+
+
 def _distributions(progress: Progress) -> HostKernel:
     from corral.guests import kernel
 
-    found = kernel.get("stock", progress)
+    found = kernel.get("stock-generic", progress)
     package = os.path.dirname(os.path.dirname(found.path))
     return HostKernel(found.version, found.path, os.path.join(package, "lib", "modules", found.version), own=False)

@@ -79,9 +79,9 @@ def for_command(words: list[str]) -> str:
     return f"corral.run={_encoded(line)}"
 
 
-def for_host(folder: str) -> str:
+def for_host(mounts: list[str], user: str, folder: str) -> str:
     """What the init of a guest that looks like its host needs to know; it begins in `folder`."""
-    return f"corral.uid={os.getuid()} corral.cwd={_encoded(folder)}"
+    return f"corral.mounts={','.join(map(_encoded, mounts))} corral.user={user} corral.cwd={_encoded(folder)}"
 
 
 def _encoded(text: str) -> str:

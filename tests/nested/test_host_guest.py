@@ -1,0 +1,69 @@
+"""`corral boot host`: a guest that looks like its host, which is the nested one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from corral.guests import debian, host
+from tests.nested.host import NestedHost
+
+# Where the nested host has the files of this machine as one file system: its own root is layers of several, which no
+# guest can look like.
+ENTER = """
+W=/tmp/whole
+mountpoint -q $W/proc || { mount -t proc proc $W/proc && mount -t sysfs sys $W/sys \
+    && mount --rbind /dev $W/dev && mount -t tmpfs tmp $W/tmp; } || exit
+exec chroot $W sh -c 'cd "$0" && exec "$@"' "$PWD" "$@"
+"""
+CORRAL = [sys.executable, "-m", "corral", "boot", "host", "--timeout", "60"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def made_outside() -> None:
+    debian.require_installed(["diod"], "sharing folders")
+    host.get()
+
+
+def boot(nested: NestedHost, *words: str) -> tuple[int, str]:
+    done = nested.run(["sh", "-c", ENTER, "sh", *CORRAL, *words], timeout=90)
+    return done.status, done.stdout + done.stderr
+
+
+def test_a_command_in_this_folder(host: NestedHost) -> None:
+    """It sees what is here, may write, and what it writes is gone with it."""
+    line = "pwd; id -un; head -n 2 pyproject.toml; echo new >pyproject.toml && cat pyproject.toml; exit 5"
+    status, console = boot(host, "--", line)
+    assert status == 5, console
+    words = console.replace("\r", "").splitlines()
+    at = words.index(os.getcwd())
+    assert words[at + 1] == "root"
+    assert words[at + 2 : at + 4] == Path("pyproject.toml").read_text().splitlines()[:2]
+    assert words[at + 4] == "new"
+    status, console = boot(host, "--cpus", "2", "--", "head -n 1 pyproject.toml; nproc")
+    assert status == 0, console
+    assert "\nnew" not in console
+    assert "\n2" in console.replace("\r", "")
+
+
+def test_the_hosts_programs(host: NestedHost) -> None:
+    script = "import ssl, sqlite3; print('python', 6 * 7)"
+    status, console = boot(host, "--", sys.executable, "-c", script)
+    assert status == 0, console
+    assert "python 42" in console
+
+
+def test_words_that_do_not_fit(host: NestedHost) -> None:
+    for words in (("--initrd", "none"), ("--kernel", "cloud"), ("--root", "0")):
+        status, console = boot(host, *words)
+        assert status == 2, console
+        assert console.count("\n") == 1
+
+
+def test_a_root_of_layers_is_refused(host: NestedHost) -> None:
+    done = host.run([*CORRAL, "--", "true"], timeout=60)
+    assert done.status == 3, done.stdout + done.stderr
+    assert "overlay" in done.stderr
