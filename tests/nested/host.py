@@ -21,8 +21,8 @@ from corral.guests import cache, debian, kernel, sources
 from corral.images import build as images
 from tests.nested import host_initramfs
 
-BOOT_TIMEOUT = 90.0
-SILENCE = 45.0  # seconds without a word, where there is one each two seconds: it hangs
+BOOT_TIMEOUT = 60.0
+SILENCE = 30.0  # seconds without a word, where there is one each two seconds: it hangs
 DISK = "/tmp/disk"  # in the nested host
 # Without ERMS and FSRM Linux clears pages by eight bytes at a time: the translator takes as long for one. Page tables
 # of five levels, the nested ones too, are only more to walk.

@@ -43,17 +43,11 @@ def test_a_command_in_this_folder(host: NestedHost) -> None:
     assert words[at + 1] == "root"
     assert words[at + 2 : at + 4] == Path("pyproject.toml").read_text().splitlines()[:2]
     assert words[at + 4] == "new"
-    status, console = boot(host, "--cpus", "2", "--", "head -n 1 pyproject.toml; nproc")
+    line = "head -n 1 pyproject.toml; nproc; python3 -c 'import ssl, sqlite3; print(6 * 7)'"
+    status, console = boot(host, "--cpus", "2", "--", line)
     assert status == 0, console
     assert "\nnew" not in console
-    assert "\n2" in console.replace("\r", "")
-
-
-def test_the_hosts_programs(host: NestedHost) -> None:
-    script = "import ssl, sqlite3; print('python', 6 * 7)"
-    status, console = boot(host, "--", sys.executable, "-c", script)
-    assert status == 0, console
-    assert "python 42" in console
+    assert "\n2\n42" in console.replace("\r", "")
 
 
 def test_words_that_do_not_fit(host: NestedHost) -> None:

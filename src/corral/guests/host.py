@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 TAG = "host"  # and a digit: guests/init/host.c mounts the shares of these names
 MOST_MOUNTS = 9
 # What a disk may have, or a network; a kernel's own file systems, and memory, are the guest's own.
-FILE_SYSTEMS = frozenset(
-    "ext2 ext3 ext4 xfs btrfs bcachefs f2fs zfs jfs vfat exfat erofs squashfs nfs nfs4 9p virtiofs".split()
-)
+FILE_SYSTEMS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "f2fs", "zfs", "jfs", "vfat", "exfat", "erofs"}
+FILE_SYSTEMS |= {"squashfs", "nfs", "nfs4", "9p", "virtiofs"}
 MODULES = ["virtio_mmio", "9pnet_virtio", "9p", "overlay"]
 MODULE_FOLDERS = ("/lib/modules", "/usr/lib/modules")
 
