@@ -18,6 +18,7 @@ NAMES = [
     "copies",
     "smp",
     "traced",
+    "login",
     "compute",
     "numa",
 ]

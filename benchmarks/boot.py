@@ -26,8 +26,8 @@ MARK = b"corral: init"
 LIMIT = 120.0  # seconds
 
 
-def until_init(command: list[str]) -> float:
-    """Seconds from process start until MARK arrives. The process is ended then."""
+def until(command: list[str], mark: bytes = MARK) -> float:
+    """Seconds from process start until `mark` arrives. The process is ended then."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -42,10 +42,10 @@ def until_init(command: list[str]) -> float:
     watchdog.start()
     try:
         received = b""
-        while MARK not in received:
+        while mark not in received:
             data = process.stdout.read(65536)
             if not data:
-                raise RuntimeError(f"{command[0]} ended before init; the last it said: {received[-300:]!r}")
+                raise RuntimeError(f"{command[0]} ended before {mark!r}; the last it said: {received[-300:]!r}")
             received += data
         return time.perf_counter() - start
     finally:
@@ -67,7 +67,7 @@ def commands() -> dict[str, list[str]]:
 
 def against_qemu(contenders: dict[str, list[str]]) -> Samples:
     """On hardware KVM."""
-    return interleaved({name: partial(until_init, command) for name, command in contenders.items()}, ROUNDS)
+    return interleaved({name: partial(until, command) for name, command in contenders.items()}, ROUNDS)
 
 
 def compared(samples: Samples, place: str) -> bool:
@@ -79,7 +79,7 @@ def main() -> bool:
     contenders = commands()
     if host_kind() is Kind.HARDWARE:
         return compared(against_qemu(contenders), "here")
-    samples = interleaved({"Corral": lambda: until_init(contenders["Corral"])}, ROUNDS, warm_up=0)
+    samples = interleaved({"Corral": lambda: until(contenders["Corral"])}, ROUNDS, warm_up=0)
     medians = report("boot on this machine's pagetable KVM, process start to init", samples, "Corral", "s")
     met = verdict("Corral", medians["Corral"], 12, "s")
     return compared(nested.run("boot", contenders), "in the nested host") and met

@@ -12,7 +12,7 @@ import sys
 from functools import partial
 
 from benchmarks import installed, nested
-from benchmarks.boot import until_init
+from benchmarks.boot import until
 from benchmarks.measure import Samples, interleaved, report, verdict
 from corral.guests import default, initramfs, kernel, parameters
 from corral.kvm.system import Kind, host_kind
@@ -44,7 +44,7 @@ def _contenders(image: str, line: str) -> Commands:
 
 
 def measured(contenders: Commands) -> Samples:
-    return interleaved({name: partial(until_init, command) for name, command in contenders.items()}, ROUNDS)
+    return interleaved({name: partial(until, command) for name, command in contenders.items()}, ROUNDS)
 
 
 def compared(what: str, samples: Samples) -> bool:

@@ -11,7 +11,7 @@ import sys
 from functools import partial
 
 from benchmarks import installed, nested
-from benchmarks.boot import until_init
+from benchmarks.boot import until
 from benchmarks.measure import Samples, interleaved, report, verdict
 from corral.guests import initramfs, kernel
 from corral.kvm.system import Kind, host_kind
@@ -30,7 +30,7 @@ def commands() -> dict[str, list[str]]:
 
 
 def measured(contenders: dict[str, list[str]], rounds: int = ROUNDS) -> Samples:
-    return interleaved({name: partial(until_init, command) for name, command in contenders.items()}, rounds)
+    return interleaved({name: partial(until, command) for name, command in contenders.items()}, rounds)
 
 
 def compared(samples: Samples, place: str) -> bool:

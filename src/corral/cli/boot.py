@@ -77,7 +77,7 @@ examples:
   corral boot ./kernel.elf --module initrd.tar=words --debug-exit 0xf4 --screen    a kernel of your own making
   corral boot ./vmlinuz --disk cloud.img --cloud-init user-data --hostname web-1 --ssh-key ~/.ssh/id_rsa.pub
   corral boot debian                         Debian with its own kernel and systemd; made the first time
-  corral boot host -- make check             this host's own kernel and files, here; what is written is gone with it
+  corral boot host -- make check             this host's own kernel and files, here; they stay as they are
   corral boot --disk rootfs.img              the system that is on the image
   corral boot --disk base.img,snapshot=on    the same, and the image stays as it is
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
@@ -86,7 +86,7 @@ examples:
   the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
   format=raw (it is raw although it begins like another format)
 
---share takes after the path: rw; tag=NAME, by which the guest mounts it (default: share), with the path as aname:
+--share takes after the path: rw; tag=NAME (default: share); the guest mounts it with the path as aname:
   mount -t 9p -o trans=virtio,aname=/the/path share /mnt
   The guest's kernel needs drivers for it, which Corral's small one has not; it may do there what you may
 

@@ -149,7 +149,7 @@ def test_the_machine_that_a_distribution_gets(store: Path) -> None:
 
     arguments = parse(boot.COMMAND, ["debian:trixie", "--kernel", "cloud", "--disk", "mine"])
     assert arguments is not None
-    expanded = distributions.expand(arguments)
+    expanded = distributions.expand(arguments, [])
     assert expanded.operands == [str(folder / "vmlinux")]
     assert expanded.values["initrd"] == str(folder / "initramfs.cpio")
     assert expanded.every["disk"] == [f"{folder}/root.img,snapshot=on", "mine"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import select
 import socket
 import struct
@@ -25,6 +26,7 @@ from tests.support.virtio_driver import Queue, align
 
 T_VERSION, T_ATTACH, T_WALK, T_OPEN, T_READ, T_FLUSH, T_MKDIR = 100, 104, 110, 12, 116, 108, 72
 R_ERROR = 7
+NOBODY = 0xFFFFFFFF  # no fid, no number of a user
 EIO, EINVAL, EROFS = 5, 22, 30
 ROOM = 4096
 
@@ -119,7 +121,8 @@ def shared(tmp_path: Path) -> Iterator[Callable[[bool], Driver]]:
         undo.extend([server.close, driver.close])
         assert driver.start() == 0
         assert driver.ask(T_VERSION, 0xFFFF, struct.pack("<I", 65536) + string(b"9P2000.L"))[0] == T_VERSION + 1
-        who = struct.pack("<II", 1, 0xFFFFFFFF) + string(b"") + string(bytes(tmp_path)) + struct.pack("<I", os.getuid())
+        user = pwd.getpwuid(os.getuid()).pw_name.encode()
+        who = struct.pack("<II", 1, NOBODY) + string(user) + string(bytes(tmp_path)) + struct.pack("<I", NOBODY)
         assert driver.ask(T_ATTACH, 1, who)[0] == T_ATTACH + 1
         return driver
 

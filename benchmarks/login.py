@@ -1,0 +1,93 @@
+"""login: from process start to the login prompt of an unmodified Debian with systemd, against QEMU microvm and q35.
+
+In turns, with the same kernel, initramfs, image and memory; in a nested host where this one has no hardware KVM, and
+there `python -m benchmarks.login COMMANDS` does it. And here: how soon after `corral boot debian` its kernel says its
+first line, when everything is there already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from functools import partial
+
+from benchmarks import installed, nested
+from benchmarks.boot import until
+from benchmarks.measure import Samples, interleaved, report, verdict
+from corral.compare.contenders.qemu import COMMON, PROGRAM
+from corral.guests import cache, distribution, parameters, root_initramfs, sources
+from corral.guests.debian import fetch
+from corral.kvm.system import Kind, host_kind
+
+ROUNDS, FIRST_LINE_ROUNDS = 5, 15
+MEMORY = "512"  # MiB
+PROMPT, FIRST_LINE = b"login: ", b"Linux version"
+MICROVM, Q35 = "QEMU microvm", "QEMU q35"
+
+
+def commands() -> dict[str, list[str]]:
+    """By contender. Makes what they need: a nested host sees the cache of this one, and cannot add to it."""
+    debian = distribution.get("debian", generic=False)
+    initramfs = _initramfs(debian)
+    corral = [installed.corral(), "boot", debian.kernel, "--initrd", initramfs, "--memory", f"{MEMORY}M"]
+    corral += ["--disk", f"{debian.image},snapshot=on", "--root", "0"]
+    # What Corral gives a distribution's kernel by itself.
+    line = f"{parameters.for_kind(Kind.HARDWARE, stock=True, acpi=True)} {parameters.for_root(0)}"
+    qemu = [*COMMON, "-m", MEMORY, "-serial", "stdio", "-kernel", debian.kernel, "-initrd", initramfs]
+    qemu += ["-drive", f"file={debian.image},format=raw,if=none,id=root,snapshot=on"]
+    return {
+        "Corral": corral,
+        MICROVM: [PROGRAM, "-M", "microvm", *qemu, "-append", line, "-device", "virtio-blk-device,drive=root"],
+        # It has PCI, and its disks are there.
+        Q35: [
+            PROGRAM,
+            "-M",
+            "q35",
+            *qemu,
+            "-append",
+            line.replace("pci=off ", ""),
+            "-device",
+            "virtio-blk-pci,drive=root",
+        ],
+    }
+
+
+def _initramfs(debian: distribution.Distribution) -> str:
+    """Corral's for that kernel, with the transport of q35's disks in it too."""
+    modules = [*root_initramfs.ROOT_DISK, "virtio_pci"]
+    target = cache.folder("bench", f"login_{debian.release}_{sources.digest(repr(modules).encode())}")
+    with cache.making(target) as unfinished:
+        if unfinished:
+            package = fetch(f"linux-image-{debian.release}")
+            tree = os.path.join(package, "lib", "modules", debian.release)
+            root_initramfs.build("root.c", modules, tree, os.path.join(unfinished, "initramfs.cpio"))
+    return os.path.join(target, "initramfs.cpio")
+
+
+def against_qemu(contenders: dict[str, list[str]]) -> Samples:
+    """On hardware KVM."""
+    return interleaved({name: partial(until, command, PROMPT) for name, command in contenders.items()}, ROUNDS)
+
+
+def first_line() -> bool:
+    """The second start and later ones: the first makes what they need."""
+    command = [installed.corral(), "boot", "debian", "--append", "earlycon=uart8250,io,0x3f8 ignore_loglevel"]
+    samples = interleaved({"corral boot debian": lambda: until(command, FIRST_LINE)}, FIRST_LINE_ROUNDS)
+    medians = report("from process start to the kernel's first line, here", samples, "corral boot debian")
+    return verdict("the first line", medians["corral boot debian"], 0.3, "s")
+
+
+def main() -> bool:
+    contenders = commands()
+    samples = against_qemu(contenders) if host_kind() is Kind.HARDWARE else nested.run("login", contenders)
+    medians = report("from process start to a login prompt, Debian with systemd", samples, MICROVM, "s")
+    met = [verdict(f"Corral / {peer}", medians["Corral"] / medians[peer], 0.8) for peer in (MICROVM, Q35)]
+    return all([*met, first_line()])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        print(json.dumps(against_qemu(json.loads(sys.argv[1]))))
+    else:
+        sys.exit(not main())
