@@ -305,7 +305,8 @@ int corral_p9_start(struct corral_p9 *p, uint64_t features, const struct corral_
         return error;
     cpu_set_t set;
     CPU_ZERO(&set);
-    memcpy(&set, cpus, n_words * sizeof *cpus < sizeof set ? n_words * sizeof *cpus : sizeof set);
+    if (n_words)
+        memcpy(&set, cpus, n_words * sizeof *cpus < sizeof set ? n_words * sizeof *cpus : sizeof set);
     p->kick_fd = kick_fd;
     p->server_fd = server_fd;
     p->read_only = read_only;
