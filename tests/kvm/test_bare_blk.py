@@ -32,7 +32,7 @@ def run(words: str, *images: Path, read_only: bool = False) -> tuple[list[str], 
     config = MachineConfig(
         kernel=str(blk_guest()),
         memory=32 << 20,
-        cmdline=f"{parameters.for_disks(len(images))} {words}",
+        cmdline=f"{parameters.for_devices(len(images))} {words}",
         disks=tuple(DiskConfig(str(image), read_only=read_only) for image in images),
     )
     try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
-from corral.compare import programs
+from corral.compare import programs, tools
 from corral.compare.measures.base import Measure
 from corral.compare.measures.held import Disk, Memory
 from corral.compare.measures.rate import Rate
 from corral.compare.measures.start import Start
+from corral.compare.measures.tool import ToolMeasure
 from corral.compare.measures.workload import Workload
 from corral.errors import ConfigError
 
@@ -26,7 +27,8 @@ def everything() -> list[Measure]:
     measures += [Rate(2, fewest=2), *(Rate(count) for count in (1, 10, 50, 100))]
     measures += [Memory(count) for count in (1, 3, 10)]
     measures += [Disk(count) for count in (2, 10)]
-    return measures + [_workload(name) for name in programs.names() if name != "hello"]
+    measures += [_workload(name) for name in programs.names() if name != "hello"]
+    return measures + [ToolMeasure(tool) for tool in tools.ALL]
 
 
 def _workload(name: str) -> Workload:

@@ -23,12 +23,21 @@ class Unsuitable(Exception):
 class Job:
     """A program to run. In its arguments `{scratch}` stands for the name under which it finds the file `scratch`, which
     is a disk of its own, and `{private}` for a place where it may write what nobody else sees: a layer of its own over
-    what all instances share, which for a virtual machine is the disk `base`."""
+    what all instances share, which for a virtual machine is the disk `base`. `root`: a folder that has the program at
+    its own path, with all that it needs; without, it is a static binary that needs nothing. `memory`: bytes that a
+    guest must have for it."""
 
     program: Path
     arguments: tuple[str, ...] = ()
     scratch: Path | None = None
     base: Path | None = None
+    root: Path | None = None
+    memory: int = 0
+
+    @property
+    def inside(self) -> str:
+        """The program's path in whatever it runs in."""
+        return str(self.program) if self.root else f"/bin/{self.program.name}"
 
     @property
     def private(self) -> bool:

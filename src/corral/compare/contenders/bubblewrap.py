@@ -19,8 +19,9 @@ class Bubblewrap(Contender):
         return first_line(["bwrap", "--version"])
 
     def launch(self, job: Job) -> Launch:
-        argv = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--proc", "/proc", "--dev", "/dev"]
-        argv += ["--tmpfs", "/tmp", "--ro-bind", str(job.program), f"/bin/{job.program.name}"]
+        argv = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session"]
+        argv += ["--ro-bind", str(job.root), "/"] if job.root else ["--ro-bind", str(job.program), job.inside]
+        argv += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
         layers: tuple[Path, ...] = ()
         if job.scratch:
             argv += ["--bind", str(job.scratch), "/scratch"]
@@ -29,7 +30,7 @@ class Bubblewrap(Contender):
             own = self.kit.fresh("bubblewrap")
             layers = (own,)
             argv += ["--bind", str(own), "/own"]
-        argv += ["--", f"/bin/{job.program.name}", *job.words("/scratch", "/own/private")]
+        argv += ["--", job.inside, *job.words("/scratch", "/own/private")]
         return Launch(argv, layers=layers)
 
     def files(self, job: Job) -> list[Path]:

@@ -30,8 +30,10 @@ class Corral(Contender):
         return f"corral {corral.__version__}"
 
     def launch(self, job: Job) -> Launch:
-        argv = [*program(), "boot", str(guest.kernel_path()), "--initrd", str(guest.initrd(self.kit, job.program))]
-        argv += ["--memory", f"{self.kit.memory >> 20}M"]
+        argv = [*program(), "boot", str(guest.kernel_path()), "--initrd", str(guest.initrd(self.kit, job))]
+        argv += ["--memory", f"{max(self.kit.memory, job.memory) >> 20}M"]
+        if job.root:
+            argv += ["--disk", f"{guest.root_disk(self.kit, job.root)},format=raw,ro"]
         if job.scratch:
             argv += ["--disk", f"{job.scratch},format=raw"]
         if job.private:
@@ -40,7 +42,7 @@ class Corral(Contender):
 
     def files(self, job: Job) -> list[Path]:
         package = Path(corral.__file__).parent
-        return [guest.kernel_path(), guest.initrd(self.kit, job.program), package, *map(Path, program())]
+        return [guest.kernel_path(), guest.initrd(self.kit, job), package, *map(Path, program())]
 
 
 def program() -> list[str]:

@@ -49,14 +49,14 @@ class _Engine(Contender):
     def launch(self, job: Job) -> Launch:
         if job.private:
             raise Unsuitable("an engine keeps its containers' layers in a place of its own, beside all others")
-        image = self._image(job.program)
+        image = self._image(job)
         self.kit.count += 1
         name = f"corral-compare-{os.getpid()}-{self.kit.count}"
         argv = [self.name, "run", "--rm", "--name", name, "--network", "none", "--pull", "never", *_limits()]
         if job.scratch:
             argv += ["--volume", f"{job.scratch}:/scratch"]
         words = job.words("/scratch", "")
-        return Launch([*argv, image, f"/bin/{job.program.name}", *words], undo=([self.name, "rm", "--force", name],))
+        return Launch([*argv, image, job.inside, *words], undo=([self.name, "rm", "--force", name],))
 
     def remove(self) -> None:
         """Takes its images away again."""
@@ -65,13 +65,14 @@ class _Engine(Contender):
                 [self.name, "rmi", "--force", image], stdin=subprocess.DEVNULL, capture_output=True, check=False
             )
 
-    def _image(self, program: Path) -> str:
+    def _image(self, job: Job) -> str:
+        program = job.program
         if program not in self._images:
             tag = f"corral-compare-{os.getpid()}:{program.name}"
             self._images[program] = tag
             archive = io.BytesIO()
             with tarfile.open(fileobj=archive, mode="w") as tar:
-                tar.add(program, f"bin/{program.name}")
+                tar.add(job.root or program, "" if job.root else f"bin/{program.name}")
             command = [self.name, "import", "-", tag]
             done = subprocess.run(command, input=archive.getvalue(), capture_output=True, timeout=LONGEST, check=False)
             if done.returncode:

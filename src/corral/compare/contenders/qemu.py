@@ -51,24 +51,26 @@ class _Qemu(Contender):
         return first_line([PROGRAM, "--version"])
 
     def launch(self, job: Job) -> Launch:
-        image = guest.initrd(self.kit, job.program)
+        image = guest.initrd(self.kit, job)
         line = f"{parameters.for_kind(host_kind(), stock=False)} {parameters.for_command(self.command(job))}"
-        argv = [PROGRAM, "-M", self.machine, *COMMON, "-m", str(self.kit.memory >> 20), "-serial", "stdio"]
+        argv = [PROGRAM, "-M", self.machine, *COMMON, "-serial", "stdio"]
+        argv += ["-m", str(max(self.kit.memory, job.memory) >> 20)]
         argv += ["-kernel", str(guest.kernel_path()), "-initrd", str(image), "-append", line]
         argv += self.report
-        argv += self.disk(f"file={job.scratch}") if job.scratch else []
-        argv += self.disk(f"file={job.base},snapshot=on") if job.private else []
+        argv += self.disk("root", f"file={guest.root_disk(self.kit, job.root)},readonly=on") if job.root else []
+        argv += self.disk("scratch", f"file={job.scratch}") if job.scratch else []
+        argv += self.disk("private", f"file={job.base},snapshot=on") if job.private else []
         return Launch(argv, fatal=b"KVM internal error", decode=self.decode)
 
     def command(self, job: Job) -> list[str]:
         return guest.command(job)
 
-    def disk(self, file: str) -> list[str]:
+    def disk(self, name: str, file: str) -> list[str]:
         raise Unsuitable(f"the kernel that all guests boot finds no disk of {self.title}: it has no PCI")
 
     def files(self, job: Job) -> list[Path]:
         binary = Path(shutil.which(PROGRAM) or "/usr/bin/qemu-system-x86_64")
-        return [guest.kernel_path(), guest.initrd(self.kit, job.program), binary, Path("/usr/share/qemu")]
+        return [guest.kernel_path(), guest.initrd(self.kit, job), binary, Path("/usr/share/qemu")]
 
 
 class Microvm(_Qemu):
@@ -76,9 +78,9 @@ class Microvm(_Qemu):
     title = "VM (QEMU microvm)"
     machine = "microvm,acpi=off"  # the kernel has none; only then does QEMU tell it of disks
 
-    def disk(self, file: str) -> list[str]:
-        drive = f"{file},if=none,id=scratch,format=raw,aio=threads"
-        return ["-drive", drive, "-device", "virtio-blk-device,drive=scratch"]
+    def disk(self, name: str, file: str) -> list[str]:
+        drive = f"{file},if=none,id={name},format=raw,aio=threads"
+        return ["-drive", drive, "-device", f"virtio-blk-device,drive={name}"]
 
 
 class Q35(_Qemu):

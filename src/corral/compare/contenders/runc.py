@@ -44,11 +44,14 @@ class Runc(Contender):
     def _prefix(self) -> str:
         return f"corral-compare-{os.getpid()}-"
 
-    def _root(self, program: Path) -> Path:
+    def _root(self, job: Job) -> Path:
         """The folder that every instance has as its root, read-only."""
+        if job.root:
+            return job.root
+        program = job.program
         root = self.kit.folder / f"root-{program.name}"
         if not root.exists():
-            for name in ("bin", "proc", "dev", "own"):
+            for name in ("bin", "proc", "dev", "own", "tmp"):
                 (root / name).mkdir(parents=True)
             shutil.copy2(program, root / "bin" / program.name)
             (root / "scratch").touch()
@@ -56,10 +59,11 @@ class Runc(Contender):
 
     def _configuration(self, job: Job, bundle: Path, own: Path | None) -> dict[str, Any]:
         """config.json of the OCI runtime specification; without root with a user namespace."""
-        root = self._root(job.program)
+        root = self._root(job)
         mounts: list[dict[str, Any]] = [
             {"destination": "/proc", "type": "proc", "source": "proc"},
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+            {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=1777"]},
         ]
         if job.scratch:
             options = ["bind", "rw"]
@@ -79,7 +83,7 @@ class Runc(Contender):
             "ociVersion": "1.0.2",
             "process": {
                 "user": {"uid": 0, "gid": 0},
-                "args": [f"/bin/{job.program.name}", *job.words("/scratch", "/own/private")],
+                "args": [job.inside, *job.words("/scratch", "/own/private")],
                 "env": ["PATH=/bin"],
                 "cwd": "/",
                 "noNewPrivileges": True,
