@@ -98,9 +98,10 @@ def test_a_flush_that_does_nothing_is_found_out(recorded: Run, memory: Path) -> 
 
 
 def test_the_guests_own_kernel_mounts_it(recorded: Run, tmp_path: Path) -> None:
-    """Some of the images, drawn."""
+    """Some of the images, drawn; of those from before the first step was synced, none has to have a log."""
     random = dice("mounts")
-    chosen = random.sample(list(images_of(recorded, recorded.records, every=20)), MOUNTS)
+    images = images_of(recorded, recorded.records, every=20)
+    chosen = random.sample([image for image in images if image[1]], MOUNTS)
     disks, lines = [], ["mkdir -p /m"]
     for index, (_, _, image) in enumerate(chosen):
         path = tmp_path / f"{index}.img"

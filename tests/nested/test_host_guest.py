@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -44,8 +45,9 @@ def test_a_command_in_this_folder(host: NestedHost) -> None:
     assert words[at + 2 : at + 4] == Path("pyproject.toml").read_text().splitlines()[:2]
     assert words[at + 4] == "new"
     line = "head -n 1 pyproject.toml; nproc; python3 -c 'import ssl, sqlite3; print(6 * 7)'"
-    status, console = boot(host, "--cpus", "2", "--", line)
+    status, console = boot(host, "--cpus", "2", "--stats", "--", line)
     assert status == 0, console
+    assert re.search(r"share host0: \d{3,} messages answered, \d+ refused", console)
     assert "\nnew" not in console
     assert "\n2\n42" in console.replace("\r", "")
 

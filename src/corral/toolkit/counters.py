@@ -14,16 +14,20 @@ _HEADER = ("disk", "queue", *_WORDS, "median us", "99 % us")
 
 
 def text(machine: Machine) -> str:
-    """A line for each queue of each disk, and one for the console. The machine may run."""
+    """A line for each queue of each disk, one for each shared folder, and one for the console. The machine may run."""
     rows: list[tuple[str, ...]] = [_HEADER]
     for index, disk in enumerate(machine.disks):
         name = machine.config.disks[index].id or str(index)
         rows += [(name, str(queue), *_cells(stats)) for queue, stats in enumerate(disk.stats())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    shares = [
+        f"share {config.tag}: {share.answered} messages answered, {share.refused} refused"
+        for config, share in zip(machine.config.shares, machine.shares, strict=True)
+    ]
     serial = machine.serial.stats()
     console = f"console: {serial['sent']} bytes sent, {serial['dropped']} dropped; {serial['received']} received"
-    return "\n".join([*(lines if machine.disks else ["no disks"]), console])
+    return "\n".join([*(lines if machine.disks else ["no disks"]), *shares, console])
 
 
 def percentile(latency: Sequence[int], share: float) -> float:
