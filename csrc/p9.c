@@ -177,7 +177,7 @@ static void take(struct corral_p9 *p, const struct corral_chain *chain)
     if (!whole || get32(p->out) != size)
         error = EINVAL;
     else if (p->read_only && !only_looks(p->out, size))
-        error = EROFS; /* not the server's to decide: diod forgets some ways to change a file */
+        error = EROFS; /* told at once, whatever the server would make of it */
 
     pthread_mutex_lock(&p->lock);
     if (error)

@@ -1,4 +1,8 @@
-"""The 9P server of a shared folder: a diod for each, which speaks over a socket of Corral's and ends with it."""
+"""The 9P server of a shared folder: a diod for each, which speaks over a socket of Corral's and ends with it.
+
+diod follows "..", slashes in names and links out of what it exports, so it runs in a mount namespace (bubblewrap) where
+there is nothing else: its libraries, and the folder, which the host's kernel keeps from being written unless it may be.
+"""
 
 from __future__ import annotations
 
@@ -15,27 +19,34 @@ if TYPE_CHECKING:
 
 SEARCHED = "/usr/sbin:/usr/local/sbin"  # besides PATH, which of a user that is not root often lacks them
 PATIENCE = 2.0  # seconds that it may take to end after its connection has
+LIBRARIES = ("/usr", "/lib", "/lib64", "/bin", "/sbin")
+USERS = ("/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/ld.so.cache")
 
 
-def find() -> str:
-    """diod's path. Raises HostError."""
-    found = shutil.which("diod") or shutil.which("diod", path=SEARCHED)
-    if not found:
-        raise HostError("sharing a folder with a guest needs diod; install it: apt-get install diod")
-    return found
+def find() -> tuple[str, str]:
+    """The paths of bubblewrap and of diod. Raises HostError."""
+    found = []
+    for program, package in (("bwrap", "bubblewrap"), ("diod", "diod")):
+        path = shutil.which(program) or shutil.which(program, path=SEARCHED)
+        if not path:
+            raise HostError(f"sharing a folder with a guest needs {program}; install it: apt-get install {package}")
+        found.append(path)
+    return found[0], found[1]
 
 
 class FolderServer:
-    """One that runs; `fd` is a connected socket. With the rights of whoever started it, and no more than reading where
-    the share is not writable. Raises HostError."""
+    """One that runs; `fd` is a connected socket. With the rights of whoever started it, in that folder. Raises
+    HostError."""
 
     def __init__(self, share: ShareConfig, cpus: tuple[int, ...] = ()) -> None:
+        wrapper, server = find()
         self._line, theirs = socket.socketpair()
         self.fd = self._line.fileno()
         configuration = os.memfd_create("diod.conf")
         os.write(configuration, _exports(share))
-        command = [find(), "--foreground", f"--rfdno={theirs.fileno()}", f"--wfdno={theirs.fileno()}", "--no-auth"]
-        command += [f"--config-file=/proc/self/fd/{configuration}", "--logdest=stderr"]
+        command = [wrapper, *_view(share), server, "--foreground", "--no-auth", "--logdest=stderr"]
+        command += [f"--rfdno={theirs.fileno()}", f"--wfdno={theirs.fileno()}"]
+        command += [f"--config-file=/proc/self/fd/{configuration}"]
         before = os.sched_getaffinity(0)
         try:
             # A process begins where its parent's thread runs, and this may be that of a pinned vCPU.
@@ -48,11 +59,10 @@ class FolderServer:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is not for it
-                cwd="/proc",  # where no core can be left: it asks for one, and a guest may send it what makes it crash
             )
         except OSError as error:
             self._line.close()
-            raise HostError(f"cannot start {command[0]}: {error.strerror}") from error
+            raise HostError(f"cannot start {wrapper}: {error.strerror}") from error
         finally:
             theirs.close()
             os.close(configuration)
@@ -68,8 +78,23 @@ class FolderServer:
             self._process.wait()
 
 
+def _view(share: ShareConfig) -> list[str]:
+    """bubblewrap's words for what the server sees; what is mounted later is on top."""
+    words = ["--die-with-parent", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
+    for path in LIBRARIES:
+        if os.path.islink(path):
+            words += ["--symlink", os.readlink(path), path]
+        elif os.path.isdir(path):
+            words += ["--ro-bind", path, path]
+    for path in USERS:
+        words += ["--ro-bind-try", path, path]
+    folder = os.path.realpath(share.path)
+    words += ["--bind" if share.writable else "--ro-bind", folder, folder, "--proc", "/proc", "--dev", "/dev"]
+    # Where no core can be left: diod asks for one, and a guest may send it what makes it crash.
+    return [*words, "--chdir", "/proc", "--"]
+
+
 def _exports(share: ShareConfig) -> bytes:
-    """As Lua, with every byte of the path in decimal. diod's option for it, --export-opts, is without effect; and that
-    a folder is only read is not left to diod alone (csrc/p9.c)."""
+    """As Lua, with every byte of the path in decimal. diod's option for it, --export-opts, is without effect."""
     path = "".join(f"\\{byte:03}" for byte in os.fsencode(os.path.realpath(share.path)))
     return f'exports = {{ {{ path="{path}", opts="{"" if share.writable else "ro"}" }} }}\n'.encode()

@@ -25,7 +25,7 @@ CORRAL = [sys.executable, "-m", "corral", "boot", "host", "--timeout", "60"]
 
 @pytest.fixture(scope="module", autouse=True)
 def made_outside() -> None:
-    debian.require_installed(["diod"], "sharing folders")
+    debian.require_installed(["bubblewrap", "diod"], "sharing folders")
     host.get()
 
 

@@ -104,9 +104,17 @@ class Driver:
         self.memory.close()
 
 
+def attach(driver: Driver, folder: Path) -> None:
+    assert driver.start() == 0
+    assert driver.ask(T_VERSION, 0xFFFF, struct.pack("<I", 65536) + string(b"9P2000.L"))[0] == T_VERSION + 1
+    user = pwd.getpwuid(os.getuid()).pw_name.encode()
+    who = struct.pack("<II", 1, NOBODY) + string(user) + string(bytes(folder)) + struct.pack("<I", NOBODY)
+    assert driver.ask(T_ATTACH, 1, who)[0] == T_ATTACH + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def server_installed() -> None:
-    debian.require_installed(["diod"], "sharing folders")
+    debian.require_installed(["bubblewrap", "diod"], "sharing folders")
 
 
 @pytest.fixture
@@ -119,11 +127,7 @@ def shared(tmp_path: Path) -> Iterator[Callable[[bool], Driver]]:
         server = FolderServer(ShareConfig(str(tmp_path), writable=writable))
         driver = Driver(server.fd, read_only=not writable)
         undo.extend([server.close, driver.close])
-        assert driver.start() == 0
-        assert driver.ask(T_VERSION, 0xFFFF, struct.pack("<I", 65536) + string(b"9P2000.L"))[0] == T_VERSION + 1
-        user = pwd.getpwuid(os.getuid()).pw_name.encode()
-        who = struct.pack("<II", 1, NOBODY) + string(user) + string(bytes(tmp_path)) + struct.pack("<I", NOBODY)
-        assert driver.ask(T_ATTACH, 1, who)[0] == T_ATTACH + 1
+        attach(driver, tmp_path)
         return driver
 
     yield make
@@ -199,6 +203,42 @@ def test_nothing_changes_a_folder_that_is_to_be_read(
 
 # The bits of NONBLOCK, DIRECT, LARGEFILE, DIRECTORY, NOFOLLOW, NOATIME and CLOEXEC.
 FLAGS = (11, 14, 15, 16, 17, 18, 19)
+
+
+WAYS_OUT: list[list[bytes]] = [
+    [b"..", b"secret"],
+    [b"../secret"],
+    [b"link"],
+    [b"folder", b"secret"],
+    [b"folder/secret"],
+    [b"sub", b"..", b"..", b"secret"],
+    [b"sub/../../secret"],
+    [b"absolute"],
+    [b".."] * 20 + [b"proc", b"1", b"root", b"etc", b"hostname"],
+]
+
+
+@pytest.mark.parametrize("writable", [False, True])
+@pytest.mark.parametrize("names", WAYS_OUT)
+def test_nobody_gets_out_of_the_folder(tmp_path: Path, names: list[bytes], writable: bool) -> None:
+    """diod by itself goes along with most of these."""
+    (tmp_path / "secret").write_text("secret")
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "link").symlink_to("../secret")
+    (folder / "folder").symlink_to("..")
+    (folder / "absolute").symlink_to(tmp_path / "secret")
+    server = FolderServer(ShareConfig(str(folder), writable=writable))
+    driver = Driver(server.fd, read_only=not writable)
+    attach(driver, folder)
+    walked = driver.ask(T_WALK, 2, struct.pack("<IIH", 1, 2, len(names)) + b"".join(map(string, names)))
+    driver.ask(T_OPEN, 3, struct.pack("<II", 2, os.O_RDWR if writable else os.O_RDONLY))
+    kind, _, body = driver.ask(T_READ, 4, struct.pack("<IQI", 2, 0, 100))
+    driver.ask(118, 5, struct.pack("<IQI", 2, 0, 7) + b"changed")
+    driver.close()
+    server.close()
+    assert (tmp_path / "secret").read_text() == "secret"
+    assert kind == R_ERROR, (walked, body)
 
 
 def test_what_gets_to_the_server_of_a_folder_that_is_to_be_read() -> None:
@@ -378,5 +418,5 @@ def test_folders_that_cannot_be_shared(tmp_path: Path, monkeypatch: pytest.Monke
         ShareConfig(str(tmp_path), tag="")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("corral.folder_server.SEARCHED", str(tmp_path))
-    with pytest.raises(HostError, match="apt-get install diod"):
+    with pytest.raises(HostError, match="apt-get install bubblewrap"):
         FolderServer(ShareConfig(str(tmp_path)))
