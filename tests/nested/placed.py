@@ -54,6 +54,9 @@ def main() -> None:
         said.append(line.decode(errors="replace").rstrip("\r\n"))
         if said[-1] == "all is said":
             break
+    else:
+        guest.wait()
+        sys.exit("\n".join([*said[-40:], f"the guest ended before all was said: status {guest.returncode}"]))
     result |= {"guest": said, "threads": threads(guest.pid), "memory": memory(guest.pid), "second": plan(options)}
     guest.kill()
     guest.wait()
