@@ -44,7 +44,7 @@ class Guest:
     def rate(self) -> float:
         assert self._process.stdin
         assert self._process.stdout
-        print(f"work linpack {SECONDS} 1", file=self._process.stdin, flush=True)
+        print(f"{work.NAME} {SECONDS} linpack 1", file=self._process.stdin, flush=True)
         for line in self._process.stdout:
             found = work.rate(line)
             if found is not None:
@@ -81,7 +81,7 @@ def guest(cpus: list[int], parameters: str) -> Iterator[Guest]:
 
 
 def native(cpu: int) -> float:
-    done = subprocess.run([work.program(), "linpack", SECONDS, str(cpu)], capture_output=True, text=True, check=True)
+    done = subprocess.run([work.program(), SECONDS, "linpack", str(cpu)], capture_output=True, text=True, check=True)
     found = work.rate(done.stdout)
     assert found is not None
     return found
@@ -99,8 +99,8 @@ def main() -> bool:
             for _ in range(ROUNDS):
                 running.wait_until_idle()
                 pairs[name].append((native(cpus[1]), running.rate()))
-    samples = {HOST: [1e9 / outside for name in pairs for outside, _ in pairs[name]]}
-    samples |= {name: [1e9 / inside for _, inside in pairs[name]] for name in pairs}
+    samples = {HOST: [1 / outside for name in pairs for outside, _ in pairs[name]]}
+    samples |= {name: [1 / inside for _, inside in pairs[name]] for name in pairs}
     report("linpack: time of 1e9 operations", samples, HOST)
     ratios = {name: statistics.median(inside / outside for outside, inside in pairs[name]) for name in pairs}
     print(f"  pair by pair: tickless {ratios[GUEST]:.3f}, with ticks {ratios[TICKING]:.3f} of native")

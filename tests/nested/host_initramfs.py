@@ -30,6 +30,8 @@ mkdir -p /new/dev/pts /new/dev/shm
 mount -t devpts devpts /new/dev/pts
 mount -t tmpfs shm /new/dev/shm
 mount -t tmpfs tmp /new/tmp
+mount -t tmpfs tmp /new/var/tmp
+mount -t cgroup2 groups /new/sys/fs/cgroup
 mkdir -p /new/tmp/exchange
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=524288,cache=none exchange /new/tmp/exchange
 mkdir -p /new/tmp/whole

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from corral.compare import programs
 from corral.guests import debian, initramfs, kernel
 from corral.numa import cpu_list
 from tests.nested.host import NestedHost
@@ -22,6 +23,8 @@ FOUR = {"cpus": 4, "nodes": [([0, 1], 1536), ([2], 1024), ([3], 0), ([], 1024)]}
 FOUR_FAR = {(0, 1): 15, (1, 0): 18} | {(1, 2): 17, (2, 1): 17, (2, 3): 22, (3, 2): 22}
 FOUR_FAR |= {(0, 2): 30, (2, 0): 30, (0, 3): 40, (3, 0): 40, (1, 3): 25, (3, 1): 25}
 
+MODES = ("stream", "chase", "linpack")
+
 LOOK = r"""
 cd /sys/devices/system
 for f in node/node*/cpulist node/node*/distance cpu/cpu*/topology/thread_siblings_list; do echo "$f: $(cat $f)"; done
@@ -34,8 +37,10 @@ dmesg -r | grep -E '^<[0-4]>.*(NUMA|node|SRAT|SLIT|sched|smpboot|topology|cache)
 @pytest.fixture(scope="module", autouse=True)
 def made_outside() -> None:
     initramfs.path()
-    for name in ("stock", "small-smp"):
+    for name in ("stock", "small-smp", "small"):
         kernel.get(name)
+    for program in ("hello", "parallel"):
+        programs.binary(program)
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +189,19 @@ def test_four_odd_nodes(four_nodes: NestedHost) -> None:
     files = seen(found)
     assert files["node/node0/distance"] == "10 15 30"
     assert files["node/node0/cpulist"] == "0-1"
+
+
+def test_the_ablation(two_nodes: NestedHost) -> None:
+    """`corral compare` with one part of the placement at a time: that it runs, and where; the nodes are all alike."""
+    out = "/tmp/compared"
+    command = ["compare", "--only", "numa-flat,numa-placed", "--contenders", "native,corral", "--runs", "1"]
+    done = two_nodes.run([sys.executable, "-m", "corral", *command, "--out", out], timeout=300)
+    assert done.status == 0, done.stdout + done.stderr
+    results = json.loads(two_nodes.run(["cat", f"{out}/samples.json"]).stdout)
+    found = {(one["contender"], one["measure"], one["metric"]) for one in results["samples"]}
+    both = {"native", "corral"}
+    assert {(c, m, k) for c in both for m in ("numa-flat", "numa-placed") for k in MODES} == found, results["absences"]
+    assert results["manifest"]["NUMA nodes"] == 2
 
 
 def test_a_map_with_a_node_of_memory_alone(four_nodes: NestedHost) -> None:

@@ -89,6 +89,8 @@ def warnings(manifest: dict[str, Any]) -> list[str]:
         found.append(f"the CPU's governor is {manifest['governor']}: clock rates may have changed during the run")
     if manifest.get("smt") == "on":
         found.append("SMT is on: what ran on the sibling of a pinned CPU took part of it")
+    if manifest.get("NUMA nodes") == 1:
+        found.append("one NUMA node: what placement is worth cannot be seen on this host (numa-flat to numa-placed)")
     if manifest.get("rounds", FEWEST) < FEWEST:
         found.append(f"fewer than {FEWEST} rounds: no difference can be shown with them")
     return found

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 from corral.compare import programs, tools
+from corral.compare.contenders.base import PLACEMENTS
 from corral.compare.measures.base import Measure
 from corral.compare.measures.held import Disk, Memory
+from corral.compare.measures.placed import Placed, nodes
 from corral.compare.measures.rate import Rate
 from corral.compare.measures.start import Start
 from corral.compare.measures.tool import ToolMeasure
@@ -17,6 +19,7 @@ SHORT = ("start", "rate-2", "memory-1")
 ONLY_NAMED = ("rate-2", "disk-2")
 """For a short run: not part of a run that names nothing."""
 MANY = "rate-100"  # part of such a run where memory allows it
+OTHERS_HAVE = ("hello", "parallel")  # programs that other measures run
 
 ON_DISK = {"disk": 256}
 """Workloads that get the name of a disk of their own, and its MiB."""
@@ -27,8 +30,9 @@ def everything() -> list[Measure]:
     measures += [Rate(2, fewest=2), *(Rate(count) for count in (1, 10, 50, 100))]
     measures += [Memory(count) for count in (1, 3, 10)]
     measures += [Disk(count) for count in (2, 10)]
-    measures += [_workload(name) for name in programs.names() if name != "hello"]
-    return measures + [ToolMeasure(tool) for tool in tools.ALL]
+    measures += [_workload(name) for name in programs.names() if name not in OTHERS_HAVE]
+    measures += [ToolMeasure(tool) for tool in tools.ALL]
+    return measures + [Placed(name) for name in PLACEMENTS]
 
 
 def _workload(name: str) -> Workload:
@@ -37,15 +41,17 @@ def _workload(name: str) -> Workload:
 
 
 def choose(names: list[str], short: bool, memory: int) -> list[Measure]:
-    """Those named; otherwise all that this host has the memory for, or the few that a short run has. `memory`: bytes of
-    a guest's. Raises ConfigError."""
+    """Those named; otherwise all that this host has the memory and the nodes for, or the few that a short run has.
+    `memory`: bytes of a guest's. Raises ConfigError."""
     measures = everything()
     known = [measure.name for measure in measures]
     for name in names:
         if name not in known:
             raise ConfigError(f"there is nothing to measure by the name {name!r}; there are {', '.join(known)}")
     if not names:
+        left_out = set(ONLY_NAMED)
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        left_out = ONLY_NAMED if free > 100 * memory else (*ONLY_NAMED, MANY)
+        left_out |= {MANY} if free <= 100 * memory else set()
+        left_out |= {Placed(name).name for name in PLACEMENTS} if nodes() < 2 else set()
         names = list(SHORT) if short else [name for name in known if name not in left_out]
     return [measure for measure in measures if measure.name in names]

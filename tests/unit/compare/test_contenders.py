@@ -11,11 +11,13 @@ import pytest
 
 from corral.cli import main
 from corral.compare import experiment
-from corral.compare.contenders import ALL, Job, Kit, Launch, choose
+from corral.compare.contenders import ALL, Job, Kit, Launch, Unsuitable, choose
+from corral.compare.contenders.base import PLACEMENTS
 from corral.compare.contenders.bubblewrap import Bubblewrap
+from corral.compare.contenders.corral_vm import PLACED
 from corral.compare.contenders.engines import Docker, Podman
 from corral.compare.contenders.native import Native
-from corral.compare.contenders.qemu import by_debug_exit, by_line
+from corral.compare.contenders.qemu import Microvm, by_debug_exit, by_line
 from corral.compare.contenders.runc import Runc
 from corral.errors import ConfigError
 
@@ -58,6 +60,13 @@ def test_exit_statuses_that_come_through_qemu() -> None:
     assert by_line(0, [b"x\n", b"corral-status 7\r\n"]) == 7
     assert by_line(0, [b"corral-status\n", b"corral-status x\n"]) == 255
     assert by_line(-9, [b"corral-status 0\n"]) == -9
+
+
+def test_a_placement_is_corrals_alone(tmp_path: Path) -> None:
+    kit = Kit(tmp_path, 64 << 20)
+    assert set(PLACED) == set(PLACEMENTS)
+    with pytest.raises(Unsuitable, match="places neither"):
+        Microvm(kit).launch(Job(PROGRAM, placement="flat"))
 
 
 @pytest.mark.parametrize("engine", [Podman, Docker])

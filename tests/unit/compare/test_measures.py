@@ -13,9 +13,11 @@ from corral.compare.contenders.base import Failed
 from corral.compare.contenders.native import Native
 from corral.compare.measures import held, start
 from corral.compare.measures.base import Place
+from corral.compare.measures.placed import Placed, one_of_each_core
 from corral.compare.measures.rate import Rate
 from corral.compare.measures.workload import Workload
 from corral.errors import ConfigError, HostError
+from corral.numa import host
 
 
 @pytest.fixture
@@ -129,3 +131,28 @@ def test_programs_that_cannot_be_built(tmp_path: Path, monkeypatch: pytest.Monke
         programs.binary("broken")
     with pytest.raises(ConfigError, match="no workload 'other'; there are broken"):
         programs.binary("other")
+
+
+def test_all_cores_at_once(native: Native, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, monkeypatch, "echo stream $(grep -c . /proc/self/status) MB/s; echo linpack $(nproc) GFLOP/s")
+    found = Placed("flat").take(native, place)
+    assert found["linpack"] == (float(len(one_of_each_core(place.all))), "GFLOP/s")
+
+
+def test_a_thread_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpus = tuple(host.Cpu(number, 0, 0, 0, number % 4) for number in range(8))
+    machine = host.Host(cpus, (), {}, frozenset(range(1, 8)), frozenset({0}))
+    monkeypatch.setattr(host, "read", lambda: machine)
+    assert one_of_each_core(tuple(range(8))) == (1, 2, 3, 4)
+    assert one_of_each_core((5, 6, 1)) == (1, 6)
+
+
+def test_placement_is_measured_where_there_are_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def names() -> set[str]:
+        return {measure.name for measure in suite.choose([], False, 128 << 20)}
+
+    monkeypatch.setattr(suite, "nodes", lambda: 1)
+    alone = names()
+    monkeypatch.setattr(suite, "nodes", lambda: 2)
+    assert names() - alone == {"numa-flat", "numa-pinned", "numa-nodes", "numa-placed"}
+    assert [measure.name for measure in suite.choose(["numa-flat"], False, 0)] == ["numa-flat"]

@@ -14,6 +14,13 @@ from typing import ClassVar
 
 from corral.compare.processes import Decode, Failed, Process, descendants, plain
 
+PLACEMENTS = {
+    "flat": "knows no nodes, and its vCPUs run anywhere",
+    "pinned": "knows no nodes, each vCPU has a CPU",
+    "nodes": "has the host's nodes, memory bound to them; vCPUs run anywhere",
+    "placed": "has the host's nodes, memory bound to them, a CPU for each vCPU",
+}
+
 
 class Unsuitable(Exception):
     """This contender cannot do this job on this host; the text is the reason, one line for the report."""
@@ -25,7 +32,8 @@ class Job:
     is a disk of its own, and `{private}` for a place where it may write what nobody else sees: a layer of its own over
     what all instances share, which for a virtual machine is the disk `base`. `root`: a folder that has the program at
     its own path, with all that it needs; without, it is a static binary that needs nothing. `memory`: bytes that a
-    guest must have for it."""
+    guest must have for it; `cpus`: its vCPUs. `placement` of these on the host: one of PLACEMENTS, "" for whatever a
+    VMM does by itself."""
 
     program: Path
     arguments: tuple[str, ...] = ()
@@ -33,6 +41,8 @@ class Job:
     base: Path | None = None
     root: Path | None = None
     memory: int = 0
+    cpus: int = 1
+    placement: str = ""
 
     @property
     def inside(self) -> str:
@@ -181,6 +191,7 @@ def clean_environment() -> dict[str, str]:
 
 
 __all__ = [
+    "PLACEMENTS",
     "Contender",
     "Failed",
     "Job",

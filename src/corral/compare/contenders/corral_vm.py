@@ -9,7 +9,15 @@ import corral
 from corral.compare.contenders import guest
 from corral.compare.contenders.base import Contender, Job, Launch, clean_environment
 from corral.errors import HostError
-from corral.kvm.system import System
+from corral.guests import kernel
+from corral.kvm.system import Kind, System, host_kind
+
+PLACED = {
+    "flat": ["--numa", "none", "--pin", "none"],
+    "pinned": ["--numa", "none"],
+    "nodes": ["--numa", "spread", "--pin", "none"],
+    "placed": ["--numa", "spread"],
+}
 
 
 class Corral(Contender):
@@ -30,8 +38,9 @@ class Corral(Contender):
         return f"corral {corral.__version__}"
 
     def launch(self, job: Job) -> Launch:
-        argv = [*program(), "boot", str(guest.kernel_path()), "--initrd", str(guest.initrd(self.kit, job))]
+        argv = [*program(), "boot", _kernel(job), "--initrd", str(guest.initrd(self.kit, job))]
         argv += ["--memory", f"{max(self.kit.memory, job.memory) >> 20}M"]
+        argv += ["--cpus", str(job.cpus), *PLACED[job.placement]] if job.placement else []
         if job.root:
             argv += ["--disk", f"{guest.root_disk(self.kit, job.root)},format=raw,ro"]
         if job.scratch:
@@ -43,6 +52,13 @@ class Corral(Contender):
     def files(self, job: Job) -> list[Path]:
         package = Path(corral.__file__).parent
         return [guest.kernel_path(), guest.initrd(self.kit, job), package, *map(Path, program())]
+
+
+def _kernel(job: Job) -> str:
+    """The one that all guests boot; where placement counts, one that knows nodes, as far as this KVM's speed allows."""
+    if not job.placement:
+        return str(guest.kernel_path())
+    return kernel.get("small-smp" if host_kind() is Kind.PAGETABLE else "stock").path
 
 
 def program() -> list[str]:

@@ -51,6 +51,8 @@ class _Qemu(Contender):
         return first_line([PROGRAM, "--version"])
 
     def launch(self, job: Job) -> Launch:
+        if job.placement:
+            raise Unsuitable("QEMU places neither vCPUs nor memory by itself")
         image = guest.initrd(self.kit, job)
         line = f"{parameters.for_kind(host_kind(), stock=False)} {parameters.for_command(self.command(job))}"
         argv = [PROGRAM, "-M", self.machine, *COMMON, "-serial", "stdio"]

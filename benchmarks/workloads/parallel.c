@@ -1,15 +1,11 @@
-/* Work for a guest and its host alike, measured where it runs: memory streamed, pointers chased, a small Linpack.
- *
- * work MODE SECONDS CPU...: a thread on each of these CPUs. Prints "MODE N" with N a second: bytes, hops or
- * floating-point operations, of all threads together. */
+/* All CPUs at once, a thread on each: memory streamed, pointers chased, a small Linpack, each thread with memory
+ * that it touched first. What all of them did together. parallel [SECONDS [MODE [CPU...]]]: stream, chase, linpack
+ * or all of them; on the CPUs it may run on, or on these */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+
+#include "common.h"
 
 #define MOST_CPUS 64
 #define STREAM (4u << 20) /* doubles: 32 MiB each of three */
@@ -20,28 +16,18 @@
 struct worker {
     pthread_t thread;
     int cpu;
+    const struct mode *mode;
     double seconds, rate;
-    double (*once)(void *state); /* returns what it did */
-    void *state;
 };
 
 static pthread_barrier_t ready;
 static volatile double sink; /* so that no result is unused */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 static void *allocate(size_t size)
 {
     void *p = aligned_alloc(64, size);
-    if (!p) {
-        perror("work");
-        exit(1);
-    }
+    if (!p)
+        fail("parallel");
     return p;
 }
 
@@ -118,11 +104,16 @@ static double linpack(void *state)
     return 2.0 / 3.0 * ORDER * ORDER * ORDER;
 }
 
-static const struct {
-    const char *name;
+static const struct mode {
+    const char *name, *unit;
+    double of; /* so many are one of the unit */
     void *(*new)(void);
-    double (*once)(void *);
-} modes[] = {{"stream", stream_new, stream}, {"chase", chase_new, chase}, {"linpack", linpack_new, linpack}};
+    double (*once)(void *state); /* returns what it did: bytes, hops, floating-point operations */
+} modes[] = {
+    {"stream", "MB/s", 1e6, stream_new, stream},
+    {"chase", "Mhops/s", 1e6, chase_new, chase},
+    {"linpack", "GFLOP/s", 1e9, linpack_new, linpack},
+};
 
 static void *run(void *argument)
 {
@@ -130,48 +121,57 @@ static void *run(void *argument)
     cpu_set_t one;
     CPU_ZERO(&one);
     CPU_SET((unsigned)w->cpu, &one);
-    if (sched_setaffinity(0, sizeof one, &one) < 0) {
-        fprintf(stderr, "work: no CPU %d\n", w->cpu);
-        exit(1);
-    }
-    void *state = ((void *(*)(void))w->state)();
-    w->once(state); /* warm */
+    if (sched_setaffinity(0, sizeof one, &one) < 0)
+        fail("a thread's CPU");
+    void *state = w->mode->new();
+    w->mode->once(state); /* warm */
     pthread_barrier_wait(&ready);
     double done = 0, start = now(), elapsed;
     do
-        done += w->once(state);
+        done += w->mode->once(state);
     while ((elapsed = now() - start) < w->seconds);
     w->rate = done / elapsed;
+    free(state);
     return NULL;
 }
 
-int main(int argc, char **argv)
+static void all_at_once(const struct mode *mode, double seconds, const int *cpus, unsigned n)
 {
     static struct worker workers[MOST_CPUS];
-    unsigned mode = 0, n = (unsigned)argc - 3;
-    while (argc > 3 && mode < sizeof modes / sizeof *modes && strcmp(argv[1], modes[mode].name))
-        mode++;
-    if (argc < 4 || n > MOST_CPUS || mode == sizeof modes / sizeof *modes) {
-        fprintf(stderr, "usage: work stream|chase|linpack SECONDS CPU...\n");
-        return 2;
-    }
     pthread_barrier_init(&ready, NULL, n);
     for (unsigned i = 0; i < n; i++) {
-        struct worker *w = &workers[i];
-        *w = (struct worker){.cpu = atoi(argv[3 + i]),
-                             .seconds = atof(argv[2]),
-                             .once = modes[mode].once,
-                             .state = (void *)modes[mode].new};
-        if (pthread_create(&w->thread, NULL, run, w)) {
-            perror("work");
-            return 1;
-        }
+        workers[i] = (struct worker){.cpu = cpus[i], .mode = mode, .seconds = seconds};
+        errno = pthread_create(&workers[i].thread, NULL, run, &workers[i]);
+        if (errno)
+            fail("a thread");
     }
     double rate = 0;
     for (unsigned i = 0; i < n; i++) {
         pthread_join(workers[i].thread, NULL);
         rate += workers[i].rate;
     }
-    printf("%s %.0f\n", argv[1], rate);
+    pthread_barrier_destroy(&ready);
+    told(mode->name, rate / mode->of, mode->unit);
+}
+
+int main(int count, char **words)
+{
+    double seconds = argument(count, words, 1);
+    int cpus[MOST_CPUS];
+    unsigned n = 0;
+    for (int at = 3; at < count && n < MOST_CPUS; at++)
+        cpus[n++] = atoi(words[at]);
+    cpu_set_t mine;
+    if (sched_getaffinity(0, sizeof mine, &mine) < 0)
+        fail("parallel");
+    for (int cpu = 0; count <= 3 && cpu < CPU_SETSIZE && n < MOST_CPUS; cpu++)
+        if (CPU_ISSET((unsigned)cpu, &mine))
+            cpus[n++] = cpu;
+    unsigned ran = 0;
+    for (const struct mode *mode = modes; mode < modes + sizeof modes / sizeof *modes; mode++)
+        if (count < 3 || !strcmp(words[2], mode->name))
+            all_at_once(mode, seconds, cpus, n), ran++;
+    if (!ran)
+        end(1, words[0], "its second argument is stream, chase or linpack");
     return 0;
 }
