@@ -40,7 +40,7 @@ def _lines(table: Table, results: Results) -> list[str]:
     for row in table.rows:
         summary = row.summary
         span = f"{number(summary.low)} to {number(summary.high)}"
-        numbers = f"{number(summary.median):>12}{span:>24}{number(summary.mad):>10}"
+        numbers = f"{number(summary.median):>12}{f" {span}":>24}{f" {number(summary.mad)}":>10}"
         lines.append(f"  {results.contenders[row.contender]:26}{numbers}  {row.verdict}{_limits(row.ratio)}".rstrip())
     return lines
 
