@@ -39,8 +39,9 @@ def _lines(table: Table, results: Results) -> list[str]:
     lines = [head, f"  {'':26}{'median':>12}{'95 % of it':>24}{'MAD':>10}  ratio"]
     for row in table.rows:
         summary = row.summary
-        span = f"{number(summary.low)} to {number(summary.high)}"
-        numbers = f"{number(summary.median):>12}{f" {span}":>24}{f" {number(summary.mad)}":>10}"
+        span = f" {number(summary.low)} to {number(summary.high)}"
+        spread = f" {number(summary.mad)}"
+        numbers = f"{number(summary.median):>12}{span:>24}{spread:>10}"
         lines.append(f"  {results.contenders[row.contender]:26}{numbers}  {row.verdict}{_limits(row.ratio)}".rstrip())
     return lines
 
