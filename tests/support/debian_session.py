@@ -1,9 +1,10 @@
 """A person at `corral boot` of a Debian image, played through a pseudo-terminal:
 
-python -m tests.support.debian_session HOW CPUS
+python -m tests.support.debian_session HOW CPUS [KERNEL [TIMES]]
 
-HOW is how it ends: poweroff (from inside), sigterm or ctrl-a-x (from outside). The guest writes to a copy of the image,
-and e2fsck looks at that afterwards. Says how long the login prompt took; ends with status 0 if all was well.
+HOW is how it ends: poweroff (from inside), sigterm or ctrl-a-x (from outside). KERNEL is cloud, or generic. The guest
+writes to a copy of the image, and e2fsck looks at that afterwards. With TIMES the copy is booted so often, and only the
+first time a person works there. Says how long the login prompt took; ends with status 0 if all was well.
 """
 
 from __future__ import annotations
@@ -91,10 +92,10 @@ def work(terminal: Terminal) -> None:
     assert b"corral" in terminal.say(b"cat note; echo").replace(b"cat note", b"")
 
 
-def packed() -> str:
+def packed(generic: bool = False) -> str:
     """The image as an archive, made where its holes can be seen: an emulated host reads its files through 9P, which
     knows of none, and takes minutes for the 4 GiB."""
-    found = distribution.get("debian", generic=False)
+    found = distribution.get("debian", generic)
     target = cache.folder("nested", os.path.basename(found.folder))
     with cache.making(target) as unfinished:
         if unfinished:
@@ -103,16 +104,17 @@ def packed() -> str:
     return os.path.join(target, "root.tar")
 
 
-def main(how: str, cpus: str) -> int:
-    found = distribution.get("debian", generic=False)
-    image = Path("/tmp", os.path.basename(found.image))
-    subprocess.run(["tar", "--extract", "--sparse", "--file", packed(), "--directory=/tmp"], check=True)
-    argv = [sys.executable, "-m", "corral", "boot", found.kernel, "--initrd", found.initramfs, "--disk", str(image)]
-    terminal = Terminal([*argv, "--grace", "60", "--cpus", cpus])
+def session(argv: list[str], how: str, first: bool) -> None:
+    """From its start to its end by itself."""
+    terminal = Terminal(argv)
     try:
         terminal.expect(b"login: ")
-        print(f"login prompt after {time.monotonic() - terminal.started:.1f} s")
-        work(terminal)
+        print(f"login prompt after {time.monotonic() - terminal.started:.1f} s", flush=True)
+        if first:
+            work(terminal)
+        elif how == "poweroff":
+            terminal.type(b"root\r")
+            terminal.expect(PROMPT)
         if how == "poweroff":
             terminal.type(b"poweroff\r")
         elif how == "sigterm":
@@ -120,13 +122,25 @@ def main(how: str, cpus: str) -> int:
         else:
             terminal.type(b"\x01x")
         status = terminal.end()
-        print(f"status {status}")
-        subprocess.run(["e2fsck", "-fn", str(image)], check=True, capture_output=True)
-        print("clean")
-        return status
+        assert status == 0, f"status {status}"
     finally:
         terminal.process.kill()
         terminal.process.wait()
+
+
+def main(how: str, cpus: str, kernel: str = "cloud", times: str = "1") -> int:
+    generic = {"cloud": False, "generic": True}[kernel]
+    found = distribution.get("debian", generic)
+    image = Path("/tmp", os.path.basename(found.image))
+    subprocess.run(["tar", "--extract", "--sparse", "--file", packed(generic), "--directory=/tmp"], check=True)
+    argv = [sys.executable, "-m", "corral", "boot", found.kernel, "--initrd", found.initramfs, "--disk", str(image)]
+    try:
+        for boot in range(int(times)):
+            session([*argv, "--grace", "60", "--cpus", cpus], how, first=not boot)
+            subprocess.run(["e2fsck", "-fn", str(image)], check=True, capture_output=True)
+            print(f"boot {boot + 1}: clean", flush=True)
+        return 0
+    finally:
         image.unlink()
 
 

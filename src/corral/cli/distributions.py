@@ -22,7 +22,7 @@ def expand(arguments: Arguments, notices: list[str]) -> Arguments:
     """The command line in `corral boot`'s other words. Raises ConfigError for one that contradicts itself, HostError
     when the distribution cannot be made."""
     word = arguments.operands[0]
-    if word == HOST and not os.path.exists(word):
+    if word == HOST:
         return _host(arguments, notices)
     if not distribution.is_name(word):
         return arguments

@@ -63,8 +63,9 @@ ABOUT = "release"
 
 
 def is_name(word: str) -> bool:
-    """Whether the operand of `corral boot` names a distribution and not a file."""
-    return word.partition(":")[0] in FAMILIES and not os.path.exists(word)
+    """Whether the operand of `corral boot` names a distribution; a file of that name is written ./debian, for source
+    trees have a folder debian."""
+    return word.partition(":")[0] in FAMILIES
 
 
 def get(word: str, generic: bool, progress: Progress = lambda text: None) -> Distribution:

@@ -154,3 +154,20 @@ def test_the_machine_that_a_distribution_gets(store: Path) -> None:
     assert expanded.values["initrd"] == str(folder / "initramfs.cpio")
     assert expanded.every["disk"] == [f"{folder}/root.img,snapshot=on", "mine"]
     assert expanded.values["grace"] == "15"
+
+
+def test_a_folder_of_that_name_is_not_meant(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Debian package's sources have a folder debian."""
+    folder = made(store, "debian-trixie")
+    (folder / "vmlinux").touch()
+    (tmp_path / "debian:trixie").mkdir()
+    monkeypatch.chdir(tmp_path)
+    from corral.cli import distributions
+    from corral.cli.options import parse
+
+    arguments = parse(boot.COMMAND, ["debian:trixie", "--kernel", "cloud"])
+    assert arguments is not None
+    assert distributions.expand(arguments, []).operands == [str(folder / "vmlinux")]
+    outside = parse(boot.COMMAND, ["./debian:trixie"])
+    assert outside is not None
+    assert distributions.expand(outside, []).operands == ["./debian:trixie"]
