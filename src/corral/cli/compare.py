@@ -24,7 +24,7 @@ Measures what virtualization costs on this machine: the same static programs as 
 Corral's virtual machines and in QEMU's, in turns. Ends with a table, and with a report, samples.json and samples.csv
 in a folder. Who cannot run here is told with the reason. Ctrl-C ends it early and keeps what was measured.""",
     options=(
-        Option("only", "NAME,...", "only these measures or workloads; may be repeated (see --list)"),
+        Option("only", "NAME,...", "only these measures or workloads (see --list); rate is rate-1, rate-10 and so on"),
         Option("contenders", "NAME,...", "only these; may be repeated (see --list)"),
         Option("runs", "N", "rounds that count (default: 10; 6 are the fewest that show a difference)"),
         Option("short", "", "one round of few measures: whether all works, not what it costs"),

@@ -45,13 +45,19 @@ def choose(names: list[str], short: bool, memory: int) -> list[Measure]:
     `memory`: bytes of a guest's. Raises ConfigError."""
     measures = everything()
     known = [measure.name for measure in measures]
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"there is nothing to measure by the name {name!r}; there are {', '.join(known)}")
+    chosen = {found for name in names for found in _named(name, known)}
     if not names:
         left_out = set(ONLY_NAMED)
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         left_out |= {MANY} if free <= 100 * memory else set()
-        left_out |= {Placed(name).name for name in PLACEMENTS} if nodes() < 2 else set()
-        names = list(SHORT) if short else [name for name in known if name not in left_out]
-    return [measure for measure in measures if measure.name in names]
+        left_out |= set(_named("numa", known)) if nodes() < 2 else set()
+        chosen = set(SHORT) if short else set(known) - left_out
+    return [measure for measure in measures if measure.name in chosen]
+
+
+def _named(name: str, known: list[str]) -> list[str]:
+    """The measure of that name, else all that have it before a hyphen. Raises ConfigError."""
+    found = [name] if name in known else [one for one in known if one.startswith(f"{name}-")]
+    if not found:
+        raise ConfigError(f"there is nothing to measure by the name {name!r}; there are {', '.join(known)}")
+    return found

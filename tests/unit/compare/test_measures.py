@@ -156,3 +156,13 @@ def test_placement_is_measured_where_there_are_nodes(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(suite, "nodes", lambda: 2)
     assert names() - alone == {"numa-flat", "numa-pinned", "numa-nodes", "numa-placed"}
     assert [measure.name for measure in suite.choose(["numa-flat"], False, 0)] == ["numa-flat"]
+
+
+def test_a_name_stands_for_all_that_begin_with_it() -> None:
+    def names(*only: str) -> list[str]:
+        return [measure.name for measure in suite.choose(list(only), False, 0)]
+
+    assert names("numa") == ["numa-flat", "numa-pinned", "numa-nodes", "numa-placed"]
+    assert names("start", "fio") == ["start", "fio-randread", "fio-write"], "what has the name itself is meant alone"
+    with pytest.raises(ConfigError, match="by the name 'num'"):
+        names("num")
