@@ -1,14 +1,15 @@
 """A person at `corral boot` of a Debian image, played through a pseudo-terminal:
 
-python -m tests.support.debian_session HOW CPUS [KERNEL [TIMES]]
+python -m tests.support.debian_session [--cpus N] [--generic] [--times N] [--name debian:SUITE] HOW
 
-HOW is how it ends: poweroff (from inside), sigterm or ctrl-a-x (from outside). KERNEL is cloud, or generic. The guest
-writes to a copy of the image, and e2fsck looks at that afterwards. With TIMES the copy is booted so often, and only the
-first time a person works there. Says how long the login prompt took; ends with status 0 if all was well.
+HOW is how it ends: poweroff (from inside), sigterm or ctrl-a-x (from outside). The guest writes to a copy of the image,
+and e2fsck looks at that afterwards. With --times the copy is booted so often, and only the first time a person works
+there. Says how long the login prompt took; ends with status 0 if all was well.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import pty
 import select
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from corral.guests import cache, distribution
 
-LONG = 30.0  # seconds: an emulated host is slow
+LONG = 60.0  # seconds: an emulated host is slow
 PROMPT = b"corral:~# "
 
 
@@ -92,10 +93,9 @@ def work(terminal: Terminal) -> None:
     assert b"corral" in terminal.say(b"cat note; echo").replace(b"cat note", b"")
 
 
-def packed(generic: bool = False) -> str:
+def packed(found: distribution.Distribution) -> str:
     """The image as an archive, made where its holes can be seen: an emulated host reads its files through 9P, which
     knows of none, and takes minutes for the 4 GiB."""
-    found = distribution.get("debian", generic)
     target = cache.folder("nested", os.path.basename(found.folder))
     with cache.making(target) as unfinished:
         if unfinished:
@@ -128,15 +128,21 @@ def session(argv: list[str], how: str, first: bool) -> None:
         terminal.process.wait()
 
 
-def main(how: str, cpus: str, kernel: str = "cloud", times: str = "1") -> int:
-    generic = {"cloud": False, "generic": True}[kernel]
-    found = distribution.get("debian", generic)
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.support.debian_session")
+    parser.add_argument("--cpus", default="1")
+    parser.add_argument("--generic", action="store_true", help="the kernel for every PC")
+    parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--name", default="debian")
+    parser.add_argument("how", choices=["poweroff", "sigterm", "ctrl-a-x"])
+    options = parser.parse_args()
+    found = distribution.get(options.name, options.generic)
     image = Path("/tmp", os.path.basename(found.image))
-    subprocess.run(["tar", "--extract", "--sparse", "--file", packed(generic), "--directory=/tmp"], check=True)
+    subprocess.run(["tar", "--extract", "--sparse", "--file", packed(found), "--directory=/tmp"], check=True)
     argv = [sys.executable, "-m", "corral", "boot", found.kernel, "--initrd", found.initramfs, "--disk", str(image)]
     try:
-        for boot in range(int(times)):
-            session([*argv, "--grace", "60", "--cpus", cpus], how, first=not boot)
+        for boot in range(options.times):
+            session([*argv, "--grace", "60", "--cpus", options.cpus], options.how, first=not boot)
             subprocess.run(["e2fsck", "-fn", str(image)], check=True, capture_output=True)
             print(f"boot {boot + 1}: clean", flush=True)
         return 0
@@ -145,4 +151,4 @@ def main(how: str, cpus: str, kernel: str = "cloud", times: str = "1") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())
