@@ -16,6 +16,7 @@ import sys
 
 from benchmarks import work
 from benchmarks.measure import Samples, interleaved, report
+from corral.compare.measures.placed import nodes, one_of_each_core
 from corral.guests import initramfs, kernel, parameters
 from corral.kvm.system import Kind
 from corral.numa import host, placement
@@ -37,8 +38,9 @@ PARTS: dict[str, dict[str, object]] = {
 }
 
 
-def cores(found: host.Host) -> int:
-    return len({cpu.core for cpu in found.usable()})
+def cores() -> tuple[int, ...]:
+    """A CPU of each."""
+    return one_of_each_core(tuple(os.sched_getaffinity(0)))
 
 
 def guest(part: str, archive: str) -> None:
@@ -48,7 +50,7 @@ def guest(part: str, archive: str) -> None:
     from corral.machine import Machine
 
     found = host.read()
-    cpus = cores(found)
+    cpus = len(cores())
     request = Request(cpus, cpus * PER_VCPU, **PARTS[part])  # type: ignore[arg-type]
     command = [work.NAME, SECONDS]
     line = f"{parameters.for_kind(Kind.HARDWARE, stock=True, acpi=True)} {parameters.for_command(command)}"
@@ -67,10 +69,9 @@ def guest(part: str, archive: str) -> None:
 
 def native() -> dict[str, float]:
     """The program on the host, a thread a core, by mode."""
-    chosen = sorted({cpu.core for cpu in host.read().usable()})
     rates = {}
     for mode in MODES:
-        argv = [work.program(), SECONDS, mode, *map(str, chosen)]
+        argv = [work.program(), SECONDS, mode, *map(str, cores())]
         rates[mode] = work.rate(subprocess.run(argv, capture_output=True, text=True, check=True).stdout) or 0.0
     return rates
 
@@ -110,15 +111,15 @@ def main() -> bool:
         from tests.nested.host import NestedHost
 
         initramfs.path(), kernel.get("stock")
-        nodes = [([0, 1], 1536), ([2, 3], 1536)]
-        with NestedHost(cpus=4, nodes=nodes, distances={(0, 1): 21, (1, 0): 21}) as emulated:
+        two = [([0, 1], 1536), ([2, 3], 1536)]
+        with NestedHost(cpus=4, nodes=two, distances={(0, 1): 21, (1, 0): 21}) as emulated:
             done = emulated.run([sys.executable, "-m", "benchmarks.numa", "here", archive], timeout=1500)
         print("\nan emulated host with two nodes, whose memory is all alike: its figures say nothing of placement")
         if done.status:
             raise RuntimeError(done.stderr)
         show(json.loads(done.stdout.splitlines()[-1]))
         return True
-    if len({cpu.node for cpu in host.read().usable()}) < 2:
+    if nodes() < 2:
         print("\nnuma: this host has one node, so there is nothing that placement could change here")
         return True
     show(measured(archive))

@@ -25,13 +25,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
     guest about as often, whichever VMM runs it. A failure of Corral's comes again."""
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     hosts = [value for value in arguments.values() if isinstance(value, NestedHost)]
-    left = {HostDied: _DEATHS, Exception: _FAILURES}
+    left = {HostDied: _DEATHS, AssertionError: _FAILURES}
     while True:
         try:
             pyfuncitem.obj(**arguments)
             return True
-        except Exception as problem:
-            kind = HostDied if isinstance(problem, HostDied) else Exception
+        except (HostDied, AssertionError) as problem:
+            kind = HostDied if isinstance(problem, HostDied) else AssertionError
             if not hosts or not left[kind]:
                 raise
             left[kind] -= 1

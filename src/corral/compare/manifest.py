@@ -13,6 +13,7 @@ from typing import Any
 
 import corral
 from corral.compare.contenders import Contender
+from corral.compare.measures.placed import nodes
 from corral.compare.statistics import FEWEST
 from corral.doctor import MEANING
 from corral.kvm.system import Kind, host_kind
@@ -38,6 +39,7 @@ def collect(contenders: Sequence[Contender], rounds: int, pinned: Sequence[int],
         "guest memory": memory,
         "transparent hugepages": _chosen(_read("/sys/kernel/mm/transparent_hugepage/enabled")),
         "NUMA nodes": len(found.nodes),
+        "NUMA nodes with CPUs": nodes(),
         "kernel": platform.release(),
         "mitigations": _mitigations(),
         "KVM": kind.value if os.path.exists("/dev/kvm") else "none",
@@ -89,8 +91,10 @@ def warnings(manifest: dict[str, Any]) -> list[str]:
         found.append(f"the CPU's governor is {manifest['governor']}: clock rates may have changed during the run")
     if manifest.get("smt") == "on":
         found.append("SMT is on: what ran on the sibling of a pinned CPU took part of it")
-    if manifest.get("NUMA nodes") == 1:
-        found.append("one NUMA node: what placement is worth cannot be seen on this host (numa-flat to numa-placed)")
+    if manifest.get("NUMA nodes with CPUs") == 1:
+        found.append(
+            "one NUMA node has CPUs: what placement is worth cannot be seen on this host (numa-flat to numa-placed)"
+        )
     if manifest.get("rounds", FEWEST) < FEWEST:
         found.append(f"fewer than {FEWEST} rounds: no difference can be shown with them")
     return found

@@ -145,6 +145,11 @@ def test_a_thread_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "read", lambda: machine)
     assert one_of_each_core(tuple(range(8))) == (1, 2, 3, 4)
     assert one_of_each_core((5, 6, 1)) == (1, 6)
+    many = host.Host(
+        tuple(host.Cpu(number, 0, 0, 0, number) for number in range(130)), (), {}, frozenset(range(130)), frozenset({0})
+    )
+    monkeypatch.setattr(host, "read", lambda: many)
+    assert one_of_each_core(tuple(range(130))) == tuple(range(0, 130, 3))
 
 
 def test_placement_is_measured_where_there_are_nodes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from corral.guests import kernel
 from corral.kvm.system import Kind, System, host_kind
 
 PLACED = {
+    "": [],
     "flat": ["--numa", "none", "--pin", "none"],
     "pinned": ["--numa", "none"],
     "nodes": ["--numa", "spread", "--pin", "none"],
@@ -40,7 +41,7 @@ class Corral(Contender):
     def launch(self, job: Job) -> Launch:
         argv = [*program(), "boot", _kernel(job), "--initrd", str(guest.initrd(self.kit, job))]
         argv += ["--memory", f"{max(self.kit.memory, job.memory) >> 20}M"]
-        argv += ["--cpus", str(job.cpus), *PLACED[job.placement]] if job.placement else []
+        argv += ["--cpus", str(job.cpus), *PLACED[job.placement]]
         if job.root:
             argv += ["--disk", f"{guest.root_disk(self.kit, job.root)},format=raw,ro"]
         if job.scratch:

@@ -56,7 +56,7 @@ class _Qemu(Contender):
         image = guest.initrd(self.kit, job)
         line = f"{parameters.for_kind(host_kind(), stock=False)} {parameters.for_command(self.command(job))}"
         argv = [PROGRAM, "-M", self.machine, *COMMON, "-serial", "stdio"]
-        argv += ["-m", str(max(self.kit.memory, job.memory) >> 20)]
+        argv += ["-m", str(max(self.kit.memory, job.memory) >> 20), "-smp", str(job.cpus)]
         argv += ["-kernel", str(guest.kernel_path()), "-initrd", str(image), "-append", line]
         argv += self.report
         argv += self.disk("root", f"file={guest.root_disk(self.kit, job.root)},readonly=on") if job.root else []

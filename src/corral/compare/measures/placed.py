@@ -9,6 +9,7 @@ from __future__ import annotations
 from corral.compare import metric_lines, programs
 from corral.compare.contenders.base import PLACEMENTS, Contender, Failed, Job
 from corral.compare.measures.base import Measure, Metrics, Place
+from corral.config import MOST_CPUS
 from corral.numa import host
 
 PREFIX = "numa-"
@@ -36,12 +37,13 @@ class Placed(Measure):
 
 
 def one_of_each_core(cpus: tuple[int, ...]) -> tuple[int, ...]:
-    """The first CPU of each core, among these."""
+    """The first CPU of each core, among these; of more cores than a guest can have vCPUs, every second or third."""
     first: dict[int, int] = {}
     for cpu in host.read().usable():
         if cpu.id in cpus:
             first.setdefault(cpu.core, cpu.id)
-    return tuple(sorted(first.values()))
+    found = sorted(first.values())
+    return tuple(found[:: -(-len(found) // MOST_CPUS)])
 
 
 def nodes() -> int:
