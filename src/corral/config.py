@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from corral.boot.kernel import FlatEntry, Module
+    from corral.boot.kernel import Firmware, FlatEntry, Module
     from corral.numa.plan import Plan
 
 MOST_CPUS = 64
@@ -82,7 +82,8 @@ class MachineConfig:
     `acpi`: the guest has ACPI tables, and a way to power off. It has an MP table in any case. `plan`: where vCPUs and
     memory are to be, and what the guest sees of that (corral.numa); None: the host's scheduler has it its way.
     `protocol` is by which the kernel is entered (corral.boot.PROTOCOLS), None: what suits it; `flat`: it is raw code.
-    `modules` are files for it beside its initrd. `debug_exit` is a port by which the guest ends itself with a status.
+    `modules` are files for it beside its initrd. `bios`: a PC's BIOS starts, which boots the kernel, or the first disk
+    where that is "". `debug_exit` is a port by which the guest ends itself with a status.
     Raises ConfigError for what no machine can have. Files are opened, and found wanting, when the machine is built.
     """
 
@@ -98,6 +99,7 @@ class MachineConfig:
     protocol: str | None = None
     flat: FlatEntry | None = None
     modules: tuple[Module, ...] = ()
+    bios: Firmware | None = None
     debug_exit: int | None = None
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+    from corral.boot import Kernel
     from corral.config import DiskConfig, ShareConfig
     from corral.devices.power_button import PowerButton
     from corral.devices.virtio.blk import Disk
@@ -86,6 +87,8 @@ class Machine:
         entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd, rsdp)
 
         self._create_devices(undo)
+        if config.bios:
+            self._connect_bios(kernel)
         self.virtio: list[MmioTransport] = []
         self.disks = [self._create_disk(disk, undo) for disk in config.disks]
         self.shares = [self._create_share(share, undo) for share in config.shares]
@@ -110,7 +113,8 @@ class Machine:
     def _describe_to_guest(self, config: MachineConfig) -> int:
         """The tables that tell a kernel its processors and devices. Returns the address of ACPI's, 0 for none."""
         ids = [position.apic_id for position in self.positions]
-        mptable.write(self.memory, ids)
+        if not config.bios:  # which makes one itself, and lies where it would be
+            mptable.write(self.memory, ids)
         if not config.acpi:
             return 0
         from corral.arch.x86_64 import acpi
@@ -120,7 +124,8 @@ class Machine:
             from corral.numa.guest import topology
 
             nodes = topology(config.plan, ids)
-        return acpi.write(self.memory, ids, len(config.disks) + len(config.shares), nodes)
+        at = layout.above_bios(self.memory.low_end) if config.bios else layout.ACPI_TABLES
+        return acpi.write(self.memory, ids, len(config.disks) + len(config.shares), nodes, at)
 
     def _create_devices(self, undo: Undo) -> None:
         self.ports, self.mmio_bus = Bus("port"), Bus("MMIO")
@@ -149,6 +154,16 @@ class Machine:
 
             self.power_button = PowerButton(self.vm, layout.POWER_BUTTON_GSI)
             undo.push(self.power_button.close)
+
+    def _connect_bios(self, kernel: Kernel) -> None:
+        from corral.boot.bios import Bios
+        from corral.devices.fw_cfg import FwCfg
+        from corral.devices.handover import Handover, ResetControl
+
+        assert isinstance(kernel, Bios)
+        self.ports.claim(*layout.FW_CFG_PORTS, FwCfg(kernel.files))
+        self.ports.claim(layout.HANDOVER_PORT, layout.HANDOVER_PORT, Handover(kernel.hand_over))
+        self.ports.claim(layout.RESET_CONTROL, layout.RESET_CONTROL, ResetControl())
 
     def _create_disk(self, config: DiskConfig, undo: Undo) -> Disk:
         from corral.devices.virtio.blk import Disk

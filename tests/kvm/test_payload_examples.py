@@ -39,7 +39,7 @@ def as_shown(lines: list[str]) -> str:
 def test_the_sessions(tmp_path: Path) -> None:
     kernel.get("small")  # made before, so that no progress is shown
     names = re.findall(r"`(\w+\.S)`:\n\n```asm", PAGE.read_text())
-    assert names == ["kernel.S", "sector.S"]
+    assert names == ["kernel.S", "sector.S", "pc.S"]
     for name, source in zip(names, blocks("asm"), strict=True):
         (tmp_path / name).write_text(source)
     (tmp_path / "bin").mkdir()

@@ -135,13 +135,6 @@ def package(name: str) -> Path:
         pytest.skip(str(error))
 
 
-def test_ipxe_is_refused_in_one_line() -> None:
-    done = boot(str(package("ipxe") / "boot" / "ipxe.lkrn"))
-    assert done.returncode == 2
-    assert "calls a PC's BIOS" in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
 def test_a_multiboot_program_with_a_screen() -> None:
     """grub-invaders: an ELF file whose Multiboot header has addresses of its own. Its screen is a PC's."""
     done = boot(

@@ -1,4 +1,5 @@
-"""Payloads on hardware KVM: Xen, which is a Multiboot kernel, and a cloud-init disk in the distribution's kernel."""
+"""Payloads on hardware KVM: Xen, which is a Multiboot kernel; iPXE and GRUB, which need a BIOS; and a cloud-init disk
+in the distribution's kernel."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from corral.errors import HostError
-from corral.guests import cache, debian, kernel, sources
+from corral.guests import cache, debian, initramfs, kernel, sources
 from tests.nested.host import NestedHost
 from tests.nested.test_acpi import with_modules
-from tests.support import root_image
+from tests.support import grub_disk, root_image
 
 CORRAL = [sys.executable, "-m", "corral"]
 XEN = "xen-hypervisor-4.17-amd64"
@@ -69,6 +70,26 @@ def test_xen(host: NestedHost, xen: str) -> None:
     assert "(XEN) Command line: no-real-mode" in done.stdout
     assert "dom0 kernel not specified" not in done.stdout
     assert "(XEN) System RAM: 511MB" in done.stdout
+
+
+def test_ipxe(host: NestedHost) -> None:
+    """It needs a BIOS, gets one unasked, and takes its first script from its command line."""
+    program = Path(debian.fetch("ipxe")) / "boot" / "ipxe.lkrn"
+    done = host.run([*CORRAL, "boot", str(program), "--append", "echo from a script && reboot"], timeout=60)
+    assert done.status == 0, done.stdout + done.stderr
+    assert "iPXE initialising devices" in done.stdout
+    assert "from a scrip" in done.stdout  # the BIOS keeps a letter back, which the reset makes it forget
+    assert "so it gets one: SeaBIOS" in done.stderr
+
+
+def test_a_disk_with_grub(host: NestedHost, folder: Path) -> None:
+    """A whole PC's way: BIOS, boot loader, the distribution's kernel by its real-mode entry, a shell."""
+    disk = grub_disk.make(folder / "grub", Path(kernel.get("stock").path), Path(initramfs.path()))
+    line = f"echo 'exit 7' | {' '.join(CORRAL)} boot --bios --disk {disk},snapshot=on --cpus 2 --timeout 100"
+    done = host.run(["sh", "-c", line], timeout=150)
+    assert "GRUB loading" in done.stdout, done.stdout + done.stderr
+    assert "BusyBox" in done.stdout
+    assert done.status == 7
 
 
 def test_any_kernel_and_any_disk(host: NestedHost, stranger: str, partitioned: str) -> None:

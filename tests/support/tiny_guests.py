@@ -22,6 +22,19 @@ def raw(executable: Path) -> Path:
     return target
 
 
+def flat(name: str, address: int) -> Path:
+    """guests/asm/<name>.S as raw code for `address`."""
+    source = ASM / f"{name}.S"
+    target = cache() / f"{name}-{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}.flat"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_suffix(f".{os.getpid()}")
+        link = ["-m32", "-nostdlib", "-static", f"-Wl,-Ttext={address:#x},--build-id=none,--oformat=binary"]
+        subprocess.run(["gcc", *link, str(source), "-o", str(temporary)], check=True)
+        temporary.replace(target)
+    return target
+
+
 def tiny_guest(name: str, **defines: int) -> Path:
     """The executable of guests/asm/<name>.S, with -D<key>=<value> for each define."""
     source = ASM / f"{name}.S"

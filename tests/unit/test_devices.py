@@ -1,13 +1,16 @@
-"""The small devices: clock, keyboard controller, status port."""
+"""The small devices: clock, keyboard controller, status port, and those of a BIOS."""
 
 from __future__ import annotations
 
 import calendar
+import struct
 
 import pytest
 
 from corral.devices.cmos import Cmos
 from corral.devices.debug_exit import DebugExit
+from corral.devices.fw_cfg import FwCfg
+from corral.devices.handover import Handover, ResetControl
 from corral.devices.i8042 import I8042
 from corral.devices.status_port import StatusPort
 from corral.exits import Cause, GuestEnded
@@ -83,3 +86,42 @@ def test_debug_exit_ends_the_guest_with_an_odd_status(value: int, status: int) -
     assert ended.value.cause.clean
     assert told.status == status
     assert DebugExit(told).read(0, 4) == 0
+
+
+def fw_cfg_item(device: FwCfg, item: int, length: int) -> bytes:
+    device.write(0, 2, item)
+    return bytes(device.read(1, 1) for _ in range(length))
+
+
+def test_a_firmware_reads_its_files() -> None:
+    device = FwCfg({"etc/first": b"abc", "etc/second": b""})
+    assert fw_cfg_item(device, 0, 5) == b"QEMU\0"
+    assert fw_cfg_item(device, 1, 4) == b"\1\0\0\0"
+    directory = fw_cfg_item(device, 0x19, 4 + 2 * 64)
+    assert directory[:4] == b"\0\0\0\2"
+    size, item, name = struct.unpack_from(">IH2x56s", directory, 4)
+    assert (size, name.rstrip(b"\0")) == (3, b"etc/first")
+    assert fw_cfg_item(device, item, 5) == b"abc\0\0"
+    assert fw_cfg_item(device, item, 3) == b"abc"
+
+
+@pytest.mark.parametrize(("offset", "value"), [(0, 0xFFFF), (0, 0x21), (1, 0), (0, 0x80000003)])
+def test_a_firmware_asks_for_anything(offset: int, value: int) -> None:
+    device = FwCfg({"etc/first": b"abc"})
+    device.write(offset, 4, value)
+    assert (device.read(0, 2), device.read(1, 1)) == (0, 0)
+
+
+def test_the_reset_control_register() -> None:
+    ResetControl().write(0, 1, 0x02)
+    with pytest.raises(GuestEnded) as end:
+        ResetControl().write(0, 1, 0x06)
+    assert end.value.cause is Cause.RESET
+
+
+def test_a_handover_is_asked_for_by_a_write() -> None:
+    calls: list[int] = []
+    port = Handover(lambda: calls.append(1))
+    assert port.read(0, 1) == 0xFF
+    port.write(0, 1, 0)
+    assert calls == [1]

@@ -1,7 +1,8 @@
 """Booting: from a file that a person names to guest memory and the state in which the first vCPU enters it.
 
 Pure Python, no KVM. open_kernel() tells Linux bzImages, ELF kernels, PVH guests and Multiboot kernels apart by their
-content; open_flat() takes raw code for an address. Both return a Kernel: load() it, get an Entry.
+content; open_flat() takes raw code for an address; bios.py has a PC's BIOS. All return a Kernel: load() it, get an
+Entry.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from corral.boot.elf import Elf
     from corral.config import MachineConfig
 
-__all__ = ["Entry", "Kernel", "KernelFacts", "Mode", "open_flat", "open_kernel", "open_payload"]
+__all__ = ["Entry", "Kernel", "KernelFacts", "Mode", "needs_bios", "open_flat", "open_kernel", "open_payload"]
 
 PROTOCOLS = ("linux", "pvh", "multiboot", "multiboot2")
 # Of the headers of Multiboot 1 and 2. To look for four bytes costs less than to import what knows the rest.
@@ -25,7 +26,12 @@ _MULTIBOOT_MAGICS = (b"\x02\xb0\xad\x1b", b"\xd6\x50\x52\xe8")
 
 def open_payload(config: MachineConfig) -> Kernel:
     """The kernel of a machine, with the modules that it gets. Raises BootError as open_kernel() does."""
-    if config.flat is not None:
+    kernel: Kernel
+    if config.bios is not None:
+        from corral.boot.bios import open_bios
+
+        kernel = open_bios(config.bios, config.kernel, config.cpus)
+    elif config.flat is not None:
         kernel = open_flat(config.kernel, config.flat.address, config.flat.mode, config.flat.entry)
     else:
         kernel = open_kernel(config.kernel, config.protocol)
@@ -51,6 +57,21 @@ def open_kernel(path: str | os.PathLike[str], protocol: str | None = None) -> Ke
         if isinstance(error, Flaw):
             raise file.error(str(error)) from None
         raise
+
+
+def needs_bios(path: str | os.PathLike[str]) -> bool:
+    """Whether the file at `path` is a program with Linux's header that calls a PC's BIOS, as iPXE does."""
+    with ImageFile(path, "kernel") as file:
+        head = file.head(4096)
+    if head.startswith(b"\x7fELF"):
+        return False
+    from corral.boot import bzimage
+
+    if not bzimage.recognises(head) or bzimage.has_payload(head):
+        return False
+    from corral.boot.unpacked import calls_bios
+
+    return calls_bios(head)
 
 
 def open_flat(path: str | os.PathLike[str], address: int, mode: Mode = Mode.REAL, entry: int | None = None) -> Kernel:

@@ -32,7 +32,7 @@ def load_initrd(
     """
     with ImageFile(path, "initrd") as file:
         try:
-            address = _find_place(memory, file.size, taken, limit, above_4g)
+            address = find_place(memory, file.size, taken, limit, above_4g)
             if not any_content:
                 from corral.boot import initramfs
 
@@ -43,7 +43,7 @@ def load_initrd(
         return address, file.size
 
 
-def _find_place(memory: GuestMemory, size: int, taken: list[tuple[int, int]], limit: int, above_4g: bool) -> int:
+def find_place(memory: GuestMemory, size: int, taken: list[tuple[int, int]], limit: int, above_4g: bool) -> int:
     windows = list(free_windows(memory, taken, layout.HIGH_MEMORY, min(limit, layout.RAM_HOLE)))
     if above_4g:
         windows += free_windows(memory, taken, layout.RAM_HOLE_END, 1 << 64)

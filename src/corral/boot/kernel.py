@@ -49,6 +49,14 @@ class FlatEntry:
 
 
 @record(frozen=True)
+class Firmware:
+    """A PC's BIOS: the file of its image, and that of the option ROM by which it hands over to a program."""
+
+    image: str
+    rom: str
+
+
+@record(frozen=True)
 class KernelFacts:
     """What is known of a kernel without running it; None: not known without loading it, or not there."""
 

@@ -15,6 +15,7 @@ INITRD = "an initramfs: a cpio archive (format newc), compressed or not"
 
 _HEAD = 36 << 10  # as far as an ISO 9660 descriptor
 _SMALLEST = 512  # no file of use is shorter
+_DISK = "name the kernel that is on it, or boot it as a PC does: corral boot --bios --disk FILE"
 _LINE_BREAKS = dict.fromkeys(b"\t\n\r")
 
 # (offset, magic, what it is, what to do). The first that fits is taken.
@@ -45,7 +46,7 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
         0x200,
         b"EFI PART",
         "a disk image with a GPT",
-        "a disk is not booted from: name the kernel that is on it",
+        _DISK,
     ),
     (0x438, b"\x53\xef", "an ext2/3/4 file system", "name the kernel that is on it"),
     (0, b"hsqs", "a squashfs file system", "name the kernel that is on it"),
@@ -57,7 +58,7 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
         510,
         b"\x55\xaa",
         "a boot sector or a disk image",
-        "a disk is not booted from: name the kernel that is on it",
+        _DISK,
     ),
     (0, b"070701", "a cpio archive, an initramfs perhaps", "pass that with --initrd, and name a kernel"),
     (0, b"070702", "a cpio archive, an initramfs perhaps", "pass that with --initrd, and name a kernel"),

@@ -32,6 +32,12 @@ _LOWEST = 1 << 20
 _OLD_CMDLINE_SIZE = 255
 
 
+def calls_bios(head: bytes) -> bool:
+    """Whether a program with such a header has no other entry than that in real mode."""
+    header = SetupHeader(head)
+    return header.version < VERSION_XLOADFLAGS or not header.loadflags & LOADED_HIGH
+
+
 class Unpacked(Kernel):
     """Loaded where it wants to be. Raises Flaw for what has no 64-bit entry."""
 
@@ -41,8 +47,8 @@ class Unpacked(Kernel):
         super().__init__(file)
         self.header = header = SetupHeader(head)
         self._setup_size = _SECTOR * (1 + (header.setup_sects or 4))
-        if header.version < VERSION_XLOADFLAGS or not header.loadflags & LOADED_HIGH:
-            raise Flaw("is a program that calls a PC's BIOS (iPXE is one), which is not here; name the kernel itself")
+        if calls_bios(head):
+            raise Flaw("is a program that calls a PC's BIOS, as iPXE does; boot it with --bios")
         if not header.xloadflags & XLF_KERNEL_64:
             raise Flaw("is a 32-bit program; use the one for x86-64 (memtest86+x64.bin)")
         self._size = file.size - self._setup_size

@@ -40,6 +40,7 @@ with it the guest.""",
         Option("module", "FILE[=WORDS]", "a file for a PVH or Multiboot kernel; may be repeated"),
         Option("protocol", "NAME", "how it is entered: linux, pvh, multiboot, multiboot2 (default: what suits)"),
         Option("flat", "MODE@ADDRESS", "KERNEL is raw code, like real@0x7c00 or long@0x200000[,entry=0x200040]"),
+        Option("bios", "", "start as a PC does, with SeaBIOS: from the first disk, or KERNEL (iPXE, memdisk)"),
         Option("append", "STR", "kernel parameters, after Corral's own: the last one counts"),
         Option("memory", "SIZE", "guest memory, like 512M or 6G (default: 512M, less on a pagetable KVM)"),
         Option("cpus", "N|SHAPE", "virtual CPUs, 1 to 64, or sockets=S,cores=C,threads=T (default: 1)"),
@@ -76,6 +77,7 @@ examples:
   corral boot ./vmlinuz --initrd my.cpio --memory 2G --console file:boot.log --timeout 60
   corral boot ./kernel.elf --module initrd.tar=words --debug-exit 0xf4 --screen    a kernel of your own making
   corral boot ./vmlinuz --disk cloud.img --cloud-init user-data --hostname web-1 --ssh-key ~/.ssh/id_rsa.pub
+  corral boot --bios --disk pc.img           a disk with a boot loader of its own, like GRUB
   corral boot debian                         Debian with its own kernel and systemd; made the first time
   corral boot host -- make check             this host's own kernel and files, here; they stay as they are
   corral boot --disk rootfs.img              the system that is on the image
@@ -336,6 +338,10 @@ def _with_kernel(
     arguments: Arguments, machine: MachineConfig, acpi: bool | None, plan: Plan | None, notices: list[str]
 ) -> MachineConfig:
     """The same machine with what it boots: the user's kernel, or the one that this host serves best."""
+    if _wants_bios(arguments, machine):
+        from corral.cli import bios
+
+        return bios.configure(arguments, machine, acpi, plan, notices)
     from corral.guests import parameters
 
     kind = host_kind()
@@ -397,6 +403,17 @@ def _with_kernel(
         modules=machine.modules,
         debug_exit=machine.debug_exit,
     )
+
+
+def _wants_bios(arguments: Arguments, machine: MachineConfig) -> bool:
+    """Whether the guest begins with a PC's BIOS: because it is asked for, or because KERNEL cannot do without."""
+    if "bios" in arguments.values or not arguments.operands:
+        return "bios" in arguments.values
+    if machine.flat is not None or machine.protocol is not None:
+        return False
+    from corral import boot
+
+    return boot.needs_bios(arguments.operands[0])
 
 
 def _preflight(arguments: Arguments, machine: MachineConfig, acpi: bool | None, root: int | None) -> Report:

@@ -17,11 +17,15 @@ LOADER_UNDEFINED = 0xFF
 
 # loadflags
 LOADED_HIGH = 1 << 0
+CAN_USE_HEAP = 1 << 7
 # xloadflags, protocol 2.12 and later
 XLF_KERNEL_64 = 1 << 0
 XLF_CAN_BE_LOADED_ABOVE_4G = 1 << 1
 
 # Versions of the protocol that brought what is read here.
+VERSION_HEAP = 0x201
+VERSION_CMDLINE_POINTER = 0x202
+VERSION_INITRD_ADDR_MAX = 0x203
 VERSION_CMDLINE_SIZE = 0x206
 VERSION_PAYLOAD = 0x208
 VERSION_INIT_SIZE = 0x20A
@@ -52,6 +56,7 @@ class SetupHeader(Record):
     code32_start = u32(0x214)  # where Linux is entered by the 32-bit protocol
     ramdisk_image = u32(0x218)
     ramdisk_size = u32(0x21C)
+    heap_end_ptr = u16(0x224)  # counted from the setup code, less 0x200
     cmd_line_ptr = u32(0x228)
     initrd_addr_max = u32(0x22C)  # the highest byte that an initrd may occupy
     kernel_alignment = u32(0x230)

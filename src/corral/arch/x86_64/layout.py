@@ -21,6 +21,8 @@ MULTIBOOT_INFO_END = 0x7000
 ZERO_PAGE = 0x7000  # struct boot_params of the Linux boot protocol: one page
 PAGE_TABLES = 0x9000  # identity map for the 64-bit entry
 PAGE_TABLES_END = 0x10000
+REAL_MODE_SETUP = 0x10000  # the setup code of a program that a BIOS hands over to, and its stack
+REAL_MODE_STACK = 0x1FE00
 COMMAND_LINE = 0x20000
 COMMAND_LINE_END = 0x30000
 
@@ -32,6 +34,10 @@ ACPI_TABLES_END = 0xF0000
 MP_TABLE = 0xF0000  # the BIOS area too: room for the table of any number of processors
 MP_TABLE_END = 0x100000
 HIGH_MEMORY = 0x100000  # kernels are loaded from here up
+# A PC's BIOS, where a guest has one, is in the place of both: it ends at 1 MiB, and a CPU begins 16 bytes before.
+BIOS = 0xE0000
+BIOS_ENTRY = 0xFFFF0
+BIOS_TABLES = 64 * KIB  # the end of RAM below 4 GiB, where ACPI's tables are then
 
 # RAM ends at 3 GiB at most and goes on at 4 GiB; devices live in between.
 RAM_HOLE = 3 * GIB
@@ -50,6 +56,11 @@ def virtio_mmio(index: int) -> int:
     return VIRTIO_MMIO + index * PAGE_SIZE
 
 
+def above_bios(low_end: int) -> int:
+    """Where the RAM ends that a BIOS may have; ACPI's tables are behind it. `low_end`: where RAM below 4 GiB ends."""
+    return low_end - BIOS_TABLES
+
+
 # I/O ports, first and last, and interrupt lines.
 PIT_PORTS = ((0x40, 0x43), (0x61, 0x61))
 I8042_PORTS = ((0x60, 0x60), (0x64, 0x64))
@@ -65,6 +76,10 @@ POWER_BUTTON_GSI = 3
 ACPI_POWER_PORTS = (0x600, 0x602)
 # A guest's init writes the exit status of its command here, one byte, when the command line names the port.
 STATUS_PORT = 0xCA1
+# Of a guest with a BIOS: what that is told of its machine, its wish for the program to boot, and the way to a reset.
+FW_CFG_PORTS = (0x510, 0x511)
+HANDOVER_PORT = 0xCA2
+RESET_CONTROL = 0xCF9
 # What nobody else may have. Configuration space of PCI, too: a guest that looks for it must find nothing.
 PORTS_IN_USE = (
     *PIT_PORTS,
@@ -74,6 +89,8 @@ PORTS_IN_USE = (
     COM1_PORTS,
     ACPI_POWER_PORTS,
     (STATUS_PORT, STATUS_PORT),
+    FW_CFG_PORTS,
+    (HANDOVER_PORT, HANDOVER_PORT),
     (0x20, 0x21),  # the interrupt controllers of the kernel
     (0xA0, 0xA1),
     (0x4D0, 0x4D1),

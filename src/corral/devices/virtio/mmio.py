@@ -37,8 +37,9 @@ CONFIG_GENERATION, CONFIG = 0x0FC, 0x100
 ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET, FAILED = 1, 2, 4, 8, 64, 128
 
 # What the driver may go on to from each status (section 3.1.1), besides 0, a reset, and FAILED, which it may always.
+# SeaBIOS takes the first two steps in one.
 TRANSITIONS = {
-    0: (ACKNOWLEDGE,),
+    0: (ACKNOWLEDGE, ACKNOWLEDGE | DRIVER),
     ACKNOWLEDGE: (ACKNOWLEDGE | DRIVER,),
     ACKNOWLEDGE | DRIVER: (ACKNOWLEDGE | DRIVER | FEATURES_OK,),
     ACKNOWLEDGE | DRIVER | FEATURES_OK: (ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK,),

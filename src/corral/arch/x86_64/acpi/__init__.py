@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 _ALIGNMENT = 16  # of the RSDP, which is searched for at such addresses; the other tables may lie anywhere
 
 
-def build(apic_ids: Sequence[int], disks: int, topology: Topology | None = None) -> dict[int, bytes]:
-    """Each table by its guest physical address; the first one is the RSDP.
+def build(
+    apic_ids: Sequence[int], disks: int, topology: Topology | None = None, at: int = layout.ACPI_TABLES
+) -> dict[int, bytes]:
+    """Each table by its guest physical address; the first one, at `at`, is the RSDP.
 
     `apic_ids` has the bootstrap processor first. Without `topology` a guest has no NUMA nodes. Raises ConfigError when
     there is no room for so many tables.
     """
     placed: dict[int, bytes] = {}
-    free = layout.ACPI_TABLES + _aligned(root.RSDP_SIZE)
+    free = at + _aligned(root.RSDP_SIZE)
 
     def place(table: bytes) -> int:
         nonlocal free
@@ -46,17 +48,23 @@ def build(apic_ids: Sequence[int], disks: int, topology: Topology | None = None)
 
         listed += [affinity.srat(topology), affinity.slit(topology)]
     pointer = root.rsdp(place(root.xsdt([place(table) for table in listed])))
-    if free > layout.ACPI_TABLES_END:
-        raise ConfigError(f"ACPI tables of {free - layout.ACPI_TABLES} bytes do not fit; fewer CPUs or nodes do")
-    return {layout.ACPI_TABLES: pointer, **placed}
+    if free - at > layout.ACPI_TABLES_END - layout.ACPI_TABLES:
+        raise ConfigError(f"ACPI tables of {free - at} bytes do not fit; fewer CPUs or nodes do")
+    return {at: pointer, **placed}
 
 
-def write(memory: GuestMemory, apic_ids: Sequence[int], disks: int, topology: Topology | None = None) -> int:
+def write(
+    memory: GuestMemory,
+    apic_ids: Sequence[int],
+    disks: int,
+    topology: Topology | None = None,
+    at: int = layout.ACPI_TABLES,
+) -> int:
     """build() into guest memory. Returns the RSDP's address, for the boot protocol. Raises ConfigError."""
-    tables = build(apic_ids, disks, topology)
+    tables = build(apic_ids, disks, topology, at)
     for address, table in tables.items():
         memory.write(address, table)
-    return layout.ACPI_TABLES
+    return at
 
 
 def _aligned(size: int) -> int:

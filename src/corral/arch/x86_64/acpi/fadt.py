@@ -34,6 +34,7 @@ class Fadt(Record):
     SIZE = 276
     __slots__ = ()
 
+    dsdt = u32(40)
     p_level2_latency = u16(96)
     p_level3_latency = u16(98)
     boot_architecture = u16(109)
@@ -55,7 +56,7 @@ def build(dsdt: int) -> bytes:
     fadt.flags = WBINVD | C1_ON_ALL | NO_FIXED_BUTTONS | RESET_REGISTER | HARDWARE_REDUCED
     fadt.reset_value = RESET_VALUE
     fadt.minor_version = _MINOR
-    fadt.x_dsdt = dsdt
+    fadt.dsdt = fadt.x_dsdt = dsdt  # SeaBIOS knows the old field alone
     fadt.hypervisor = int.from_bytes(b"Corral\0\0", "little")
     first = layout.ACPI_POWER_PORTS[0]
     for at, register in (
