@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from corral.errors import HostError
+
 
 def load_order(tree: str, modules: list[str]) -> list[tuple[str, bytes]]:
     """(file name, content) of `modules` and all that they depend on, what is depended on first; `tree` is the folder of
@@ -37,10 +39,18 @@ def _information(module: bytes, key: bytes) -> bytes:
 
 
 def _read(path: str) -> bytes:
+    """The module's ELF file; distributions pack them by gzip, xz or zstd. Raises HostError for one that is damaged, or
+    whose packing takes a library that is missing."""
+    from corral.boot import decompress
+    from corral.boot.file import Flaw
+
     with open(path, "rb") as file:
         content = file.read()
-    if path.endswith(".xz"):
-        import lzma
-
-        return lzma.decompress(content)
-    return content
+    form = decompress.identify(content[: decompress.MAGIC_SIZE])
+    if form is None:
+        return content
+    source = decompress.Source(lambda at, size: content[at : at + size], 0, len(content))
+    try:
+        return b"".join(decompress.unpack(form, source))
+    except Flaw as flaw:
+        raise HostError(f"the module {path} {flaw}") from None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from corral.errors import HostError
 from corral.guests import root_initramfs
 from corral.guests.modules import load_order
+from tests.support import kernels
 
 
 def module(folder: Path, name: str, depends: str) -> None:
@@ -43,6 +47,21 @@ def test_what_is_not_there_is_built_in(tree: Path) -> None:
 
 def test_compressed_modules_come_unpacked(tree: Path) -> None:
     assert all(content.startswith(b"\x7fELF") for _, content in load_order(str(tree), ["disk"]))
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("zst", kernels.zstd), ("xz", lzma.compress)])
+def test_every_packing_of_distributions(tmp_path: Path, ending: str, pack: Callable[[bytes], bytes]) -> None:
+    content = b"\x7fELF...\0depends=\0name=one\0"
+    (tmp_path / f"one.ko.{ending}").write_bytes(pack(content))
+    assert load_order(str(tmp_path), ["one"]) == [("one.ko", content)]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])  # zstd's library does not tell that an end is missing
+def test_a_damaged_module_is_told(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    packed = pack(b"\x7fELF...\0depends=\0name=one\0")
+    (tmp_path / "one.ko.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(HostError, match=r"one\.ko.*copy or build it again"):
+        load_order(str(tmp_path), ["one"])
 
 
 def test_the_archive_has_them_by_number() -> None:
