@@ -22,7 +22,7 @@ from pathlib import Path
 
 from corral.guests import cache, distribution
 
-LONG = 60.0  # seconds: an emulated host is slow
+LONG = 150.0  # seconds: an emulated host is slow, and a machine may be twice as slow as another
 PROMPT = b"corral:~# "
 
 
