@@ -83,7 +83,7 @@ class ExitTrace:
         for reason in reasons:
             if reason not in known:
                 raise ConfigError(f"there is no exit reason {reason!r}; there are {', '.join(sorted(known))}")
-        self._machine = machine
+        self._machine, self._size = machine, size
         self._names = {number: name for name, number in known.items()}
         self._rings: list[CData] = []
         self._buffer = ffi.new("struct corral_exit_record[]", _BATCH)
@@ -145,7 +145,9 @@ class ExitTrace:
             lib.corral_exit_ring_select(ring, mask)
 
     def _exits(self, vcpu: int) -> Iterator[Exit]:
-        while count := lib.corral_exit_ring_take(self._rings[vcpu], self._buffer, _BATCH):
+        left = self._size  # more is what a vCPU adds while this is read: without an end, if it is quicker than Python
+        while count := lib.corral_exit_ring_take(self._rings[vcpu], self._buffer, min(left, _BATCH)):
+            left -= count
             for r in self._buffer[0:count]:
                 yield Exit(
                     *(vcpu, r.time, self._names.get(r.reason, str(r.reason)), _BY[r.by], r.rip),
