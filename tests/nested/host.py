@@ -23,7 +23,8 @@ from tests.nested import host_initramfs
 
 BOOT_TIMEOUT = 60.0
 SILENCE = 30.0  # seconds without a word, where there is one each two seconds: it hangs
-DISK = "/tmp/disk"  # in the nested host
+OWN = "/tmp"  # which the nested host has for itself
+DISK = f"{OWN}/disk"  # in the nested host
 # Without ERMS and FSRM Linux clears pages by eight bytes at a time: the translator takes as long for one. Page tables
 # of five levels, the nested ones too, are only more to walk.
 CPU = "max,svm=on,-erms,-fsrm,-la57"
@@ -71,6 +72,8 @@ class NestedHost:
         self._count = 0
 
     def __enter__(self) -> NestedHost:
+        if Path.cwd().is_relative_to(OWN):
+            raise HostError(f"the nested host has a {OWN} of its own, so it does not see this folder; work elsewhere")
         if shutil.which("qemu-system-x86_64") is None:
             debian.require_installed(["qemu-system-x86"], "the nested host")
         image = kernel.get("stock-generic")
