@@ -13,7 +13,7 @@ export RUFF_CACHE_DIR := $(CACHE)/ruff
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 BASELINE := $(CACHE)/baseline
 COMPARE = $(BIN)/corral compare --contenders native,corral --only start,memory-1 --runs 10
-PYTEST := $(BIN)/pytest -o cache_dir=$(CACHE)/pytest
+PYTEST := $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-min=5
 
 .PHONY: help boot test lint unit guests kvm nested sanitize fuzz durability bench baseline venv clean
 

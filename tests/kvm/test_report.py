@@ -20,7 +20,7 @@ from corral.toolkit.report import cause, full, parts, screen
 from corral.toolkit.report.guest import Guest
 from tests.support.tiny_guests import tiny_guest
 
-LONG = 60.0  # seconds: nothing takes so long unless it hangs
+LONG = 120.0  # seconds: nothing takes so long unless it hangs
 
 
 def machine(name: str, cpus: int = 1) -> Machine:

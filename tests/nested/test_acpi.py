@@ -36,8 +36,8 @@ def made_outside() -> None:
 
 def boot(host: NestedHost, script: str, *options: str) -> tuple[int, list[str]]:
     """Exit status and console of a guest whose shell reads a script."""
-    line = f'printf %s "$0" | exec {" ".join(CORRAL)} boot --timeout 90 "$@"'
-    done = host.run(["sh", "-c", line, script, *options], timeout=120)
+    line = f'printf %s "$0" | exec {" ".join(CORRAL)} boot --timeout 240 "$@"'
+    done = host.run(["sh", "-c", line, script, *options], timeout=300)
     return done.status, (done.stdout + done.stderr).replace("\r", "").splitlines()
 
 
@@ -65,7 +65,7 @@ def test_reset(host: NestedHost, name: str) -> None:
 
 
 def test_a_command_that_powers_off_succeeds(host: NestedHost) -> None:
-    done = host.run([*CORRAL, "boot", "--cpus", "2", "--timeout", "90", "--", "poweroff -f"], timeout=120)
+    done = host.run([*CORRAL, "boot", "--cpus", "2", "--timeout", "240", "--", "poweroff -f"], timeout=300)
     assert done.status == 0, done.stdout + done.stderr
     assert "-cloud-" in done.stderr, "the kernel that is booted by itself, whatever the number of CPUs"
 

@@ -26,7 +26,7 @@ def made_outside() -> None:
 
 
 def test_everybody_on_hardware_kvm(host: NestedHost) -> None:
-    done = host.run([*COMPARE, "--short", "--only", "start,disk-2"], timeout=180)
+    done = host.run([*COMPARE, "--short", "--only", "start,disk-2"], timeout=480)
     assert done.status == 0, done.stdout + done.stderr
     written = host.run(["cat", f"{OUT}/samples.json"])
     results = json.loads(written.stdout)

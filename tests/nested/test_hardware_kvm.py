@@ -15,7 +15,7 @@ CORRAL = [sys.executable, "-m", "corral"]
 
 def boot(host: NestedHost, *options: str, command: str) -> tuple[int, str]:
     """Exit status and console of a guest that runs one shell command."""
-    done = host.run([*CORRAL, "boot", *options, "--timeout", "90", "--", command], timeout=120)
+    done = host.run([*CORRAL, "boot", *options, "--timeout", "240", "--", command], timeout=300)
     return done.status, done.stdout + done.stderr
 
 
@@ -30,7 +30,7 @@ def test_commands_have_their_own_output_and_status(host: NestedHost) -> None:
     assert (done.status, done.stdout, done.stderr) == (9, "out\n", "err\n")
 
 
-def kvm_tests(host: NestedHost, *names: str, timeout: float = 120) -> None:
+def kvm_tests(host: NestedHost, *names: str, timeout: float = 300) -> None:
     """Runs tests of tests/kvm in the host. Of one that hangs, faulthandler tells where, before the time is over."""
     command = [
         sys.executable,
@@ -54,11 +54,11 @@ def test_machines(host: NestedHost) -> None:
 
 def test_machines_that_a_script_drives(host: NestedHost) -> None:
     """Those of Linux too: the distribution's kernel here, whose console and memory a script reads."""
-    kvm_tests(host, "test_scripted", "test_scripted_points", "test_profiler", timeout=180)
+    kvm_tests(host, "test_scripted", "test_scripted_points", "test_profiler", timeout=480)
 
 
 def test_looking_at_machines(host: NestedHost) -> None:
-    kvm_tests(host, "test_report", "test_stat", timeout=180)
+    kvm_tests(host, "test_report", "test_stat", timeout=480)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -85,11 +85,11 @@ def test_the_small_kernel(host: NestedHost, cpus: int) -> None:
 
 
 def test_disks(host: NestedHost) -> None:
-    kvm_tests(host, "test_disks", timeout=180)
+    kvm_tests(host, "test_disks", timeout=480)
 
 
 def test_the_end_of_input_ends_the_guest(host: NestedHost) -> None:
-    done = host.run([*CORRAL, "boot", kernel.get("small").path, "--timeout", "90"], timeout=120)
+    done = host.run([*CORRAL, "boot", kernel.get("small").path, "--timeout", "240"], timeout=300)
     assert done.status == 0, done.stdout + done.stderr
     assert "corral: init" in done.stdout
 
@@ -97,12 +97,12 @@ def test_the_end_of_input_ends_the_guest(host: NestedHost) -> None:
 @pytest.mark.parametrize("name", ["small", "stock"])
 def test_no_output_is_lost_at_the_end(host: NestedHost, name: str) -> None:
     """The terminal has kilobytes still to send when the command ends."""
-    argv = [*CORRAL, "boot", kernel.get(name).path, "--timeout", "90", "--", "seq 1 3000"]
-    done = host.run(argv, timeout=120)
+    argv = [*CORRAL, "boot", kernel.get(name).path, "--timeout", "240", "--", "seq 1 3000"]
+    done = host.run(argv, timeout=300)
     assert [str(number) for number in range(1, 3001)] == [line for line in done.stdout.split() if line.isdigit()][:3000]
 
 
 def test_debugging(host: NestedHost) -> None:
     """gdb on a Linux guest too. The emulator delivers steps alone, so all points are done by them here."""
     debian.require_installed(["gdb"], "debugging a guest")
-    kvm_tests(host, "test_debugger", "test_gdb", timeout=180)
+    kvm_tests(host, "test_debugger", "test_gdb", timeout=480)

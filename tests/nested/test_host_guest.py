@@ -20,7 +20,7 @@ mountpoint -q $W/proc || { mount -t proc proc $W/proc && mount -t sysfs sys $W/s
     && mount --rbind /dev $W/dev && mount -t tmpfs tmp $W/tmp; } || exit
 exec chroot $W sh -c 'cd "$0" && exec "$@"' "$PWD" "$@"
 """
-CORRAL = [sys.executable, "-m", "corral", "boot", "host", "--timeout", "60"]
+CORRAL = [sys.executable, "-m", "corral", "boot", "host", "--timeout", "150"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,7 +30,7 @@ def made_outside() -> None:
 
 
 def boot(nested: NestedHost, *words: str) -> tuple[int, str]:
-    done = nested.run(["sh", "-c", ENTER, "sh", *CORRAL, *words], timeout=90)
+    done = nested.run(["sh", "-c", ENTER, "sh", *CORRAL, *words], timeout=400)
     return done.status, done.stdout + done.stderr
 
 
@@ -60,6 +60,6 @@ def test_words_that_do_not_fit(host: NestedHost) -> None:
 
 
 def test_a_root_of_layers_is_refused(host: NestedHost) -> None:
-    done = host.run([*CORRAL, "--", "true"], timeout=60)
+    done = host.run([*CORRAL, "--", "true"], timeout=300)
     assert done.status == 3, done.stdout + done.stderr
     assert "overlay" in done.stderr

@@ -56,8 +56,8 @@ def four_nodes() -> Iterator[NestedHost]:
 
 
 def placed(host: NestedHost, *options: str, command: str = LOOK) -> dict[str, Any]:
-    argv = [sys.executable, "-m", "tests.nested.placed", "--timeout", "90", *options, "--", command]
-    done = host.run(argv, timeout=120)
+    argv = [sys.executable, "-m", "tests.nested.placed", "--timeout", "240", *options, "--", command]
+    done = host.run(argv, timeout=300)
     assert done.status == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -221,8 +221,8 @@ def test_pinned_by_hand(four_nodes: NestedHost) -> None:
 
 def test_one_node(host: NestedHost) -> None:
     """Nothing is placed unless it is asked for."""
-    argv = [sys.executable, "-m", "corral", "boot", "--cpus", "2", "--timeout", "90", "--", "cat /proc/cpuinfo"]
-    assert host.run(argv, timeout=120).stdout.count("processor") == 2
+    argv = [sys.executable, "-m", "corral", "boot", "--cpus", "2", "--timeout", "240", "--", "cat /proc/cpuinfo"]
+    assert host.run(argv, timeout=300).stdout.count("processor") == 2
     found = placed(host, "--cpus", "2", "--numa", "nodes=2", "--memory", "512M")
     assert not found["plan"]["bind"]
     check_outside(found)
@@ -232,7 +232,7 @@ def test_one_node(host: NestedHost) -> None:
 def test_huge_pages(two_nodes: NestedHost) -> None:
     folder = "/sys/devices/system/node/node1/hugepages/hugepages-2048kB"
     boot = [sys.executable, "-m", "corral", "boot", "--hugepages", "2M", "--numa", "0@1", "--memory", "256M"]
-    refused = two_nodes.run([*boot, "--timeout", "100", "--", "true"], timeout=200)
+    refused = two_nodes.run([*boot, "--timeout", "240", "--", "true"], timeout=400)
     assert refused.status == 3
     assert f"echo 128 > {folder}/nr_hugepages" in refused.stderr
     assert two_nodes.run(["sh", "-c", f"echo 128 > {folder}/nr_hugepages"]).status == 0

@@ -63,8 +63,8 @@ def xen() -> str:
 def test_xen(host: NestedHost, xen: str) -> None:
     """With a module it gets as far as its first look at a real-time clock."""
     words = [xen, "--protocol", "multiboot2", "--append", "_ no-real-mode com1=115200 console=com1 noreboot"]
-    words += ["--module", f"{kernel.get('stock').path}=words", "--acpi", "on", "--timeout", "3.5"]
-    done = host.run([*CORRAL, "boot", *words], timeout=60)
+    words += ["--module", f"{kernel.get('stock').path}=words", "--acpi", "on", "--timeout", "10"]
+    done = host.run([*CORRAL, "boot", *words], timeout=300)
     assert done.status == 124
     assert "(XEN) Bootloader: Corral" in done.stdout
     assert "(XEN) Command line: no-real-mode" in done.stdout
@@ -75,7 +75,7 @@ def test_xen(host: NestedHost, xen: str) -> None:
 def test_ipxe(host: NestedHost) -> None:
     """It needs a BIOS, gets one unasked, and takes its first script from its command line."""
     program = Path(debian.fetch("ipxe")) / "boot" / "ipxe.lkrn"
-    done = host.run([*CORRAL, "boot", str(program), "--append", "echo from a script && reboot"], timeout=60)
+    done = host.run([*CORRAL, "boot", str(program), "--append", "echo from a script && reboot"], timeout=300)
     assert done.status == 0, done.stdout + done.stderr
     assert "iPXE initialising devices" in done.stdout
     assert "from a scrip" in done.stdout  # the BIOS keeps a letter back, which the reset makes it forget
@@ -85,8 +85,8 @@ def test_ipxe(host: NestedHost) -> None:
 def test_a_disk_with_grub(host: NestedHost, folder: Path) -> None:
     """A whole PC's way: BIOS, boot loader, the distribution's kernel by its real-mode entry, a shell."""
     disk = grub_disk.make(folder / "grub", Path(kernel.get("stock").path), Path(initramfs.path()))
-    line = f"echo 'exit 7' | {' '.join(CORRAL)} boot --bios --disk {disk},snapshot=on --cpus 2 --timeout 100"
-    done = host.run(["sh", "-c", line], timeout=150)
+    line = f"echo 'exit 7' | {' '.join(CORRAL)} boot --bios --disk {disk},snapshot=on --cpus 2 --timeout 240"
+    done = host.run(["sh", "-c", line], timeout=300)
     assert "GRUB loading" in done.stdout, done.stdout + done.stderr
     assert "BusyBox" in done.stdout
     assert done.status == 7
@@ -98,8 +98,8 @@ def test_any_kernel_and_any_disk(host: NestedHost, stranger: str, partitioned: s
     host.run(["sh", "-c", f"cp {partitioned} /tmp/disk"])
     script = "mount\ncat /proc/cmdline\necho volume $(head -c 32774 /dev/vdb | tail -c 5)\n"
     script += "echo x >/dev/vdb || echo read-only\n"
-    line = f'printf %s "$0" | {" ".join(CORRAL)} boot {stranger} --disk /tmp/disk --hostname web-1 --timeout 100'
-    done = host.run(["sh", "-c", line, script], timeout=150)
+    line = f'printf %s "$0" | {" ".join(CORRAL)} boot {stranger} --disk /tmp/disk --hostname web-1 --timeout 240'
+    done = host.run(["sh", "-c", line, script], timeout=300)
     output = done.stdout.replace("\r", "")
     assert done.status == 0, output + done.stderr
     assert done.stderr == ""
@@ -121,8 +121,8 @@ def test_a_cloud_init_disk_is_mounted_by_the_distributions_kernel(host: NestedHo
     script = "".join(f"insmod /modules/{module}\n" for module in modules)
     script += "mkdir /mnt; mount -t iso9660 /dev/vda /mnt; ls -l /mnt; cat /mnt/*\n"
     words = "--cloud-init /tmp/user-data --hostname web-1 --ssh-key /tmp/key.pub"
-    line = f'printf %s "$0" | {" ".join(CORRAL)} boot {stock.path} --initrd {archive} {words} --timeout 100'
-    done = host.run(["sh", "-c", line, script], timeout=150)
+    line = f'printf %s "$0" | {" ".join(CORRAL)} boot {stock.path} --initrd {archive} {words} --timeout 240'
+    done = host.run(["sh", "-c", line, script], timeout=300)
     output = done.stdout.replace("\r", "")
     assert done.status == 0, output + done.stderr
     assert "-r--r--r--" in output
