@@ -41,6 +41,7 @@ def kvm_tests(host: NestedHost, *names: str, timeout: float = 300) -> None:
         "no:cacheprovider",
         "-o",
         f"faulthandler_timeout={timeout / 2}",
+        "--hypothesis-profile=emulated",
     ]
     done = host.run([*command, *(f"tests/kvm/{name}.py" for name in names)], timeout)
     assert done.status == 0, done.stdout[-3000:] + done.stderr

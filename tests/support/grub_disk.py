@@ -16,13 +16,13 @@ PARTITION_TABLE = 446
 LINUX, BOOTABLE = 0x83, 0x80
 MODULES = ["biosdisk", "part_msdos", "ext2", "linux", "boot"]
 SCRIPT = """set root=hd0,msdos1
-linux /vmlinuz console=ttyS0 panic=-1 quiet corral.status=0xca1
+linux /vmlinuz console=ttyS0 panic=-1 quiet corral.status=0xca1 PARAMETERS
 initrd /initrd
 boot
 """
 
 
-def make(path: Path, kernel: Path, initrd: Path) -> Path:
+def make(path: Path, kernel: Path, initrd: Path, parameters: str) -> Path:
     """Writes it to `path`, with files of the same name and an ending beside it. Installs GRUB's tools when root."""
     debian.require_installed(["grub-pc-bin", "grub-common"], "a disk with GRUB")
     files = path.with_suffix(".files")
@@ -32,7 +32,7 @@ def make(path: Path, kernel: Path, initrd: Path) -> Path:
     system = path.with_suffix(".ext4")
     build.from_folder(str(files), str(system), 64 << 20, lambda text: None)
     script = path.with_suffix(".cfg")
-    script.write_text(SCRIPT)
+    script.write_text(SCRIPT.replace("PARAMETERS", parameters))
     core = path.with_suffix(".core")
     command = ["grub-mkimage", "--format=i386-pc", f"--output={core}", "--prefix=/", f"--config={script}", *MODULES]
     subprocess.run(command, check=True)
