@@ -19,6 +19,7 @@ NAMES = [
     "smp",
     "traced",
     "login",
+    "host",
     "compute",
     "numa",
 ]

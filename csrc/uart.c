@@ -41,7 +41,7 @@ struct corral_uart {
     bool line_high;
 
     uint8_t ier, lcr, mcr, msr, scr, dll, dlm;
-    bool fifos, thre_pending, overrun, waiting_for_room;
+    bool fifos, thre_pending, overrun, waiting_for_room, hung_up;
     unsigned trigger, polls;
 
     uint8_t fifo_data[FIFO_SIZE], input_data[INPUT_SIZE], output_data[OUTPUT_SIZE];
@@ -115,10 +115,9 @@ static void set_modem_lines(struct corral_uart *u, uint8_t lines)
     u->msr = lines | (u->msr & 0x0f) | delta;
 }
 
-static void write_mcr(struct corral_uart *u, uint8_t value)
+static void update_modem_lines(struct corral_uart *u)
 {
-    u->mcr = value & MCR_BITS;
-    uint8_t lines = MSR_CTS | MSR_DSR | MSR_DCD;
+    uint8_t lines = MSR_CTS | MSR_DSR | (u->hung_up ? 0 : MSR_DCD);
     if (u->mcr & MCR_LOOP)
         lines = (u->mcr & MCR_RTS ? MSR_CTS : 0) | (u->mcr & MCR_DTR ? MSR_DSR : 0) |
                 (u->mcr & MCR_OUT1 ? MSR_RI : 0) | (u->mcr & MCR_OUT2 ? MSR_DCD : 0);
@@ -235,7 +234,8 @@ static void register_write(struct corral_uart *u, uint16_t offset, uint8_t value
         u->lcr = value;
         break;
     case MCR:
-        write_mcr(u, value);
+        u->mcr = value & MCR_BITS;
+        update_modem_lines(u);
         break;
     case SCR:
         u->scr = value;
@@ -297,6 +297,15 @@ size_t corral_uart_offer(struct corral_uart *u, const uint8_t *data, size_t size
     update_line(u);
     pthread_mutex_unlock(&u->lock);
     return taken;
+}
+
+void corral_uart_hang_up(struct corral_uart *u)
+{
+    pthread_mutex_lock(&u->lock);
+    u->hung_up = true;
+    update_modem_lines(u);
+    update_line(u);
+    pthread_mutex_unlock(&u->lock);
 }
 
 void corral_uart_stats(struct corral_uart *u, struct corral_uart_stats *stats)

@@ -26,6 +26,9 @@ size_t corral_uart_drain(struct corral_uart *u, uint8_t *buffer, size_t size);
 /* Offers input to the guest; returns how many bytes were taken (less than size: offer the rest later). */
 size_t corral_uart_offer(struct corral_uart *u, const uint8_t *data, size_t size);
 
+/* The far end is gone, for good: the carrier (DCD) drops, and a driver that minds hangs up its terminal too. */
+void corral_uart_hang_up(struct corral_uart *u);
+
 void corral_uart_stats(struct corral_uart *u, struct corral_uart_stats *stats);
 
 /* A corral_pio_op over the eight registers; device is the UART. */

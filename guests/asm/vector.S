@@ -16,6 +16,7 @@ _start:
     movl $level3 + 3, level4            /* the first 2 MiB, where they are */
     movl $level2 + 3, level3
     movl $0x83, level2
+    gate 6, on_invalid_opcode
     gate 19, on_simd_error
     gate 32, on_interrupt
     lidt interrupts_pointer
@@ -36,10 +37,7 @@ _start:
 long:
     mov $16, %eax
     mov %eax, %ss                       /* IRETQ takes it from this table */
-    xor %ecx, %ecx
-    mov $7, %eax                        /* XCR0: x87, SSE, AVX */
-    xor %edx, %edx
-    xsetbv
+    call enable_avx
 
     vmovdqu numbers(%rip), %ymm0
     vpaddd numbers + 32(%rip), %ymm0, %ymm0
@@ -78,6 +76,18 @@ after_simd_error:
     mov $0xfe, %al
     out %al, $I8042
     hlt
+
+enable_avx:
+    xor %ecx, %ecx
+    mov $7, %eax                        /* XCR0: x87, SSE, AVX */
+    xor %edx, %edx
+    xsetbv
+    ret
+
+/* QEMU 7.2 does not intercept XSETBV for a KVM in it: that KVM forgets XCR0 at the next exit. */
+on_invalid_opcode:
+    call enable_avx
+    iretq
 
 on_simd_error:
     mov $19, %ebx

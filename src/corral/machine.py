@@ -281,6 +281,14 @@ class Machine:
         end: GuestEnded = ended.end
         return Outcome(over, end.cause, end.detail, ended.index, self.status_port.status)
 
+    def ask_to_end(self) -> None:
+        """Presses the power button, or hangs up the serial line of a guest without ACPI; what it makes of that is its
+        own affair: a system shuts down. From any thread, and from a signal handler."""
+        if self.power_button:
+            self.power_button.press()
+        else:
+            self.serial.hang_up()
+
     def dismiss(self) -> None:
         """Ends run() from any thread, as a user does who quits."""
         self._dismissed = True

@@ -29,7 +29,7 @@ def machine(name: str = "two_places", cpus: int = 1, **defines: int) -> Machine:
 
 
 def test_time_goes_where_it_does() -> None:
-    with machine(COUNT=50_000) as vm:  # so that the exit of each turn is nothing, in an emulated host too
+    with machine(COUNT=500_000) as vm:  # so that the exit of each turn is nothing, in an emulated host too
         vm.run_until("r", LONG)
         with Profiler(vm, 100) as profiler:  # not often: on a busy host the guest would get nowhere between two samples
             vm.resume()

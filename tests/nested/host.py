@@ -32,6 +32,14 @@ CPU = "max,svm=on,-erms,-fsrm,-la57"
 SMT = ",topoext=on,x-force-features=on,family=23,model=49,xlevel=0x8000001e"
 APPEND = "console=ttyS0 loglevel=5 mitigations=off nokaslr tsc=reliable no_timer_check panic=-1"
 
+# Where the nested host has this machine's files as one file system: its own root is layers of several.
+ENTER = """
+W=/tmp/whole
+mountpoint -q $W/proc || { mount -t proc proc $W/proc && mount -t sysfs sys $W/sys \
+    && mount --rbind /dev $W/dev && mount -t tmpfs tmp $W/tmp; } || exit
+exec chroot $W sh -c 'cd "$0" && exec "$@"' "$PWD" "$@"
+"""
+
 
 class HostDied(HostError):
     """The emulated machine's own kernel panicked, or QEMU ended, or nothing came from either any more."""
@@ -228,6 +236,12 @@ class NestedHost:
         for (source, target), distance in self._distances.items():
             words += ["-numa", f"dist,src={source},dst={target},val={distance}"]
         return words
+
+
+def in_one_root(argv: list[str]) -> list[str]:
+    """The command that runs `argv`, in a nested host, where the root is one file system, which nobody can write to:
+    a guest can look like that."""
+    return ["sh", "-c", ENTER, "sh", *argv]
 
 
 def _plain(name: str) -> bool:

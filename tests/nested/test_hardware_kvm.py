@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -30,8 +31,14 @@ def test_commands_have_their_own_output_and_status(host: NestedHost) -> None:
     assert (done.status, done.stdout, done.stderr) == (9, "out\n", "err\n")
 
 
+_failed: dict[tuple[str, ...], list[str]] = {}
+
+
 def kvm_tests(host: NestedHost, *names: str, timeout: float = 300) -> None:
-    """Runs tests of tests/kvm in the host. Of one that hangs, faulthandler tells where, before the time is over."""
+    """Runs tests of tests/kvm in the host. Of one that hangs, faulthandler tells where, before the time is over.
+
+    Where conftest.py asks again after a failure, those that failed.
+    """
     command = [
         sys.executable,
         "-m",
@@ -43,7 +50,9 @@ def kvm_tests(host: NestedHost, *names: str, timeout: float = 300) -> None:
         f"faulthandler_timeout={timeout / 2}",
         "--hypothesis-profile=emulated",
     ]
-    done = host.run([*command, *(f"tests/kvm/{name}.py" for name in names)], timeout)
+    chosen = _failed.pop(names, []) or [f"tests/kvm/{name}.py" for name in names]
+    done = host.run([*command, *chosen], timeout)
+    _failed[names] = re.findall(r"^FAILED (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
     assert done.status == 0, done.stdout[-3000:] + done.stderr
     assert " passed" in done.stdout
 

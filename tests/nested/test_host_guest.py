@@ -10,16 +10,8 @@ from pathlib import Path
 import pytest
 
 from corral.guests import debian, host
-from tests.nested.host import NestedHost
+from tests.nested.host import NestedHost, in_one_root
 
-# Where the nested host has the files of this machine as one file system: its own root is layers of several, which no
-# guest can look like.
-ENTER = """
-W=/tmp/whole
-mountpoint -q $W/proc || { mount -t proc proc $W/proc && mount -t sysfs sys $W/sys \
-    && mount --rbind /dev $W/dev && mount -t tmpfs tmp $W/tmp; } || exit
-exec chroot $W sh -c 'cd "$0" && exec "$@"' "$PWD" "$@"
-"""
 CORRAL = [sys.executable, "-m", "corral", "boot", "host", "--timeout", "150"]
 
 
@@ -30,7 +22,7 @@ def made_outside() -> None:
 
 
 def boot(nested: NestedHost, *words: str) -> tuple[int, str]:
-    done = nested.run(["sh", "-c", ENTER, "sh", *CORRAL, *words], timeout=400)
+    done = nested.run(in_one_root([*CORRAL, *words]), timeout=400)
     return done.status, done.stdout + done.stderr
 
 

@@ -138,6 +138,18 @@ def test_changes_of_modem_lines_are_told_once(uart: BareUart) -> None:
     assert uart.cause() == IIR_NONE
 
 
+def test_a_line_that_is_hung_up_has_no_carrier_any_more(uart: BareUart) -> None:
+    uart.out(IER, 0x08)
+    assert uart.inp(MSR) == 0xB0
+    uart.hang_up()
+    assert uart.cause() == IIR_MODEM
+    assert uart.inp(MSR) == 0x38
+    uart.out(MCR, RTS)
+    uart.hang_up()
+    assert uart.cause() == IIR_NONE
+    assert uart.inp(MSR) == 0x30
+
+
 def test_enabling_the_transmit_interrupt_interrupts_at_once(uart: BareUart) -> None:
     uart.out(IER, 0x02)
     assert uart.cause() == IIR_THRE

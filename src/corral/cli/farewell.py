@@ -1,4 +1,4 @@
-"""Leaving a guest that has something to save: it is asked first, by its power button, and made to after a while."""
+"""Leaving a guest that has something to save: it is asked first, and made to after a while."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _ASKED = "the guest is asked to shut down, and ended in {grace:g} s; ask again t
 class Farewell:
     """A context manager around a machine's run, for the main thread.
 
-    Ctrl-A X (Console.may_leave) and a SIGTERM, SIGINT or SIGHUP press the machine's power button the first time. The
-    second time, or `grace` seconds later, they do what they do without this.
+    Ctrl-A X (Console.may_leave) and a SIGTERM, SIGINT or SIGHUP ask the guest to end (Machine.ask_to_end) the first
+    time. The second time, or `grace` seconds later, they do what they do without this.
     """
 
     def __init__(self, machine: Machine, console: Console, grace: float) -> None:
@@ -49,11 +49,10 @@ class Farewell:
 
     def may_leave(self) -> bool:
         """Whether it was asked already; if not, it is now."""
-        button = self._machine.power_button
-        if self._asked or button is None:
+        if self._asked:
             return True
         self._asked = True
-        button.press()
+        self._machine.ask_to_end()
         signal.setitimer(signal.ITIMER_REAL, self._grace)
         try:
             sys.stderr.write(f"\r\ncorral: {_ASKED.format(grace=self._grace)}\r\n")

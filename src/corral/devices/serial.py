@@ -43,6 +43,11 @@ class Serial:
         """Types `data` to the guest; returns how many bytes were taken. Offer the rest later."""
         return lib.corral_uart_offer(self._uart, data, len(data))
 
+    def hang_up(self) -> None:
+        """Drops the carrier, for good. Linux hangs up a terminal that minds (`stty -clocal`): what runs there gets
+        SIGHUP. From any thread, and from a signal handler."""
+        lib.corral_uart_hang_up(self._uart)
+
     def stats(self) -> dict[str, int]:
         """Bytes: sent and dropped (the guest's output), received and refused (its input)."""
         stats = ffi.new("struct corral_uart_stats *")

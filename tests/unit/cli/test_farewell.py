@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,12 +14,11 @@ from corral.console import Console
 
 
 class FakeMachine:
-    def __init__(self, has_button: bool = True) -> None:
-        self.pressed = self.dismissed = 0
-        self.power_button = SimpleNamespace(press=self._press) if has_button else None
+    def __init__(self) -> None:
+        self.asked = self.dismissed = 0
 
-    def _press(self) -> None:
-        self.pressed += 1
+    def ask_to_end(self) -> None:
+        self.asked += 1
 
     def dismiss(self) -> None:
         self.dismissed += 1
@@ -36,16 +34,10 @@ def test_the_first_time_the_guest_is_asked_the_second_time_it_ends(capfd: pytest
     around, console = farewell(machine)
     with around:
         assert not console.may_leave()
-        assert (machine.pressed, machine.dismissed) == (1, 0)
+        assert (machine.asked, machine.dismissed) == (1, 0)
         assert console.may_leave()
-    assert machine.pressed == 1
+    assert machine.asked == 1
     assert "asked to shut down" in capfd.readouterr().err
-
-
-def test_a_guest_without_a_button_ends_at_once() -> None:
-    around, console = farewell(FakeMachine(has_button=False))
-    with around:
-        assert console.may_leave()
 
 
 def test_a_guest_that_does_not_listen_is_ended_when_its_time_is_over() -> None:
@@ -63,7 +55,7 @@ def test_sigterm_asks_and_the_second_one_insists() -> None:
     around, _ = farewell(machine)
     around.__enter__()
     os.kill(os.getpid(), signal.SIGTERM)
-    assert (machine.pressed, machine.dismissed) == (1, 0)
+    assert (machine.asked, machine.dismissed) == (1, 0)
     os.kill(os.getpid(), signal.SIGTERM)
     assert machine.dismissed == 1
     with pytest.raises(SystemExit, match="143"):
@@ -75,7 +67,7 @@ def test_a_guest_that_shuts_down_when_it_is_asked_has_its_own_status() -> None:
     machine = FakeMachine()
     with farewell(machine)[0]:
         os.kill(os.getpid(), signal.SIGTERM)
-    assert (machine.pressed, machine.dismissed) == (1, 0)
+    assert (machine.asked, machine.dismissed) == (1, 0)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
