@@ -84,6 +84,7 @@ class MachineConfig:
     `protocol` is by which the kernel is entered (corral.boot.PROTOCOLS), None: what suits it; `flat`: it is raw code.
     `modules` are files for it beside its initrd. `bios`: a PC's BIOS starts, which boots the kernel, or the first disk
     where that is "". `debug_exit` is a port by which the guest ends itself with a status.
+    `nested`: the guest may run guests of its own, where the host's KVM has that for guests.
     Raises ConfigError for what no machine can have. Files are opened, and found wanting, when the machine is built.
     """
 
@@ -101,6 +102,7 @@ class MachineConfig:
     modules: tuple[Module, ...] = ()
     bios: Firmware | None = None
     debug_exit: int | None = None
+    nested: bool = False
 
     def __post_init__(self) -> None:
         check_size(self.memory)

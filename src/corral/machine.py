@@ -213,7 +213,8 @@ class Machine:
         if interpreted:
             vcpu.assist()
         caches = self.config.plan is None or self.config.plan.caches
-        vcpu.set_cpuid(cpuid.for_vcpu(self.system.supported_cpuid(), position, interpreted, caches))
+        supported, nested = self.system.supported_cpuid(), self.config.nested
+        vcpu.set_cpuid(cpuid.for_vcpu(supported, position, interpreted, caches, nested))
         registers.firmware_msrs(vcpu)
         if index == 0:
             registers.firmware_lapic(vcpu)

@@ -81,16 +81,19 @@ def made_outside() -> None:
 
 def test_the_distributions_cloud_kernel(host: NestedHost) -> None:
     """Without a kernel named: on hardware KVM that is the distribution's, as its package has it."""
-    status, console = boot(host, command="uname -r; exit 5")
+    status, console = boot(host, command="uname -r; grep -wc svm /proc/cpuinfo; exit 5")
     assert status == 5, console
     assert "-cloud-amd64" in console
+    assert "\n0" in console, "guests of the guest's are there when asked for"
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_the_small_kernel(host: NestedHost, cpus: int) -> None:
     image = kernel.get(kernel.variant(cpus)).path
-    status, console = boot(host, image, "--cpus", str(cpus), command="grep -c ^processor /proc/cpuinfo; exit 7")
+    command = "grep -c ^processor /proc/cpuinfo; grep -wo -m 1 svm /proc/cpuinfo; exit 7"
+    status, console = boot(host, image, "--cpus", str(cpus), "--nested", command=command)
     assert status == 7, console
+    assert "\nsvm" in console
     assert f"\n{cpus}" in console.replace("\r", "")
 
 

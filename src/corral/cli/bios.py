@@ -49,4 +49,5 @@ def configure(
         plan=plan,
         bios=firmware,
         debug_exit=machine.debug_exit,
+        nested=machine.nested,
     )

@@ -58,6 +58,7 @@ with it the guest.""",
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
         Option("debug-exit", "PORT", "writing V there ends the guest, exit status (V << 1) | 1; QEMU's: 0xf4"),
+        Option("nested", "", "the guest may run guests itself: it sees the CPU's VMX or SVM"),
         Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
         Option("gdb", "WHERE", ":PORT (of the loopback interface) or unix:PATH; the guest waits there for gdb"),
         Option("report", "FILE", "if the guest dies: all about it; its last exits are kept for that"),
@@ -96,8 +97,8 @@ examples:
   'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
   off for Corral's small kernel, which has no ACPI, and on a KVM that interprets kernel code: slow there
 
---grace: Ctrl-A X and SIGTERM press the guest's power button first (or hang up its serial line, where it has no
-  ACPI), and end the guest S seconds later, or when asked again; a distribution has 15, others end at once
+--grace: Ctrl-A X and SIGTERM press the guest's power button first (without ACPI they hang up its serial line), and
+  end the guest S seconds later, or when asked again; a distribution has 15, others end at once
 
 --numa: 'auto' puts vCPUs and memory on as few of the host's nodes as hold them and shows the guest those,
   'spread' on all; a map like 0-3@0:2G/4-7@1 has vCPUs 0 to 3 on the host's node 0 with 2 GiB, the others
@@ -259,7 +260,15 @@ def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
     disks = tuple(parse_disk(text) for text in arguments.every.get("disk", [])) + _seed(arguments)
     shares = tuple(parse_share(text) for text in arguments.every.get("share", []))
     cpus, _ = _cpus(arguments)
-    config = MachineConfig(kernel="", memory=memory, cpus=cpus, disks=disks, shares=shares, **_payload(arguments))
+    config = MachineConfig(
+        kernel="",
+        memory=memory,
+        cpus=cpus,
+        disks=disks,
+        shares=shares,
+        nested="nested" in values,
+        **_payload(arguments),
+    )
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     amounts = f"--memory {memory / (1 << 30):g} GiB: this host has {host / (1 << 30):.1f} GiB"
     if memory > ABSURD * host:
@@ -402,6 +411,7 @@ def _with_kernel(
         flat=machine.flat,
         modules=machine.modules,
         debug_exit=machine.debug_exit,
+        nested=machine.nested,
     )
 
 

@@ -57,6 +57,14 @@ def test_ids_that_would_be_too_large_lose_levels() -> None:
     assert positions[0].widths.complex == positions[0].widths.die == positions[0].widths.package
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_guest_runs_guests_only_where_it_may(plan: Plan, nested: bool) -> None:
+    supported = [(1, 0, 0, 0, 0, 1 << 5, 0), (0x80000001, 0, 0, 0, 0, 1 << 2, 0), (0x8000000A, 0, 0, 1, 8, 0, 0x4B)]
+    entries = cpuid.for_vcpu(supported, apic_ids.placed(plan.cpus)[0], False, nested=nested)
+    seen = {function: ecx for function, _, _, _, _, ecx, _ in entries}
+    assert bool(seen[1] & 1 << 5) == bool(seen[0x80000001] & 1 << 2) == (0x8000000A in seen) == nested
+
+
 def test_cpuid_says_the_same_everywhere(plan: Plan) -> None:
     found = leaves(plan, 13)
     assert found[1, 0][1] == 13 << 24 | 8 << 16 | 0x0800

@@ -16,6 +16,9 @@ INDEX_IS_SIGNIFICANT = 1  # KVM_CPUID_FLAG_SIGNIFCANT_INDEX, the kernel's own sp
 HYPERVISOR = 1 << 31  # leaf 1 ECX
 TSC_DEADLINE = 1 << 24  # leaf 1 ECX
 CX16 = 1 << 13  # leaf 1 ECX
+VMX = 1 << 5  # leaf 1 ECX
+SVM = 1 << 2  # leaf 0x80000001 ECX
+SVM_FEATURES = 0x8000000A
 HTT = 1 << 28  # leaf 1 EDX: there are more processors in a package
 SMAP = 1 << 20  # leaf 7 EBX
 ERMS = 1 << 9  # leaf 7 EBX
@@ -27,13 +30,16 @@ EXTENDED_TOPOLOGY, EXTENDED_TOPOLOGY_2, AMD_TOPOLOGY = 0xB, 0x1F, 0x80000026
 LAST_CACHE = 3  # level; those below are a core's own
 
 
-def for_vcpu(supported: list[Entry], position: Position, interpreted: bool, caches: bool = True) -> list[Entry]:
+def for_vcpu(
+    supported: list[Entry], position: Position, interpreted: bool, caches: bool = True, nested: bool = False
+) -> list[Entry]:
     """The entries of the vCPU at this position.
 
     `interpreted`: KVM executes supervisor code itself. The guest shall then not believe that `rep movsb` is the
     fast way to copy (an iteration takes as long as an instruction), nor use CMPXCHG16B, which KVM lacks; and it
     shall use SMAP, since the CLAC that begins its page-fault handler is where SYSCALL is completed (docs/assist.md).
-    `caches`: the guest is told which processors share them; else each has its own.
+    `caches`: the guest is told which processors share them; else each has its own. `nested`: it sees VMX or SVM,
+    where KVM has that for guests; what KVM does for them is the largest part of it that a guest can reach.
     """
     apic_id, widths = position.apic_id, position.widths
     entries: list[Entry] = []
@@ -44,6 +50,8 @@ def for_vcpu(supported: list[Entry], position: Position, interpreted: bool, cach
             edx = edx | HTT if position.processors > 1 else edx & ~HTT
             if interpreted:
                 ecx &= ~CX16
+            if not nested:
+                ecx &= ~VMX
         elif function == 7 and index == 0 and interpreted:
             ebx = ebx & ~ERMS | SMAP
             edx &= ~FSRM
@@ -54,6 +62,10 @@ def for_vcpu(supported: list[Entry], position: Position, interpreted: bool, cach
             if function == INTEL_CACHES:
                 eax |= min((1 << widths.package - widths.core) - 1, 63) << 26
         elif function in (EXTENDED_TOPOLOGY, EXTENDED_TOPOLOGY_2, AMD_TOPOLOGY):
+            continue
+        elif function == 0x80000001 and not nested:
+            ecx &= ~SVM
+        elif function == SVM_FEATURES and not nested:
             continue
         elif function == 0x80000008:
             ecx = widths.package << 12 | position.processors - 1 if position.processors > 1 else 0
