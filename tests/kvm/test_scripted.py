@@ -283,7 +283,7 @@ def test_the_fixtures(pytester: pytest.Pytester) -> None:
             vm = corral_machine({str(tiny_guest("hello"))!r}, memory=16 << 20)
             vm.run_until("good bye", timeout=10)
     """)
-    result = pytester.runpytest_subprocess()
+    result = pytester.runpytest_inprocess()
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*Guest 0's console*", "hello"])
 

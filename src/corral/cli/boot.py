@@ -97,8 +97,8 @@ examples:
   'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
   off for Corral's small kernel, which has no ACPI, and on a KVM that interprets kernel code: slow there
 
---grace: Ctrl-A X and SIGTERM press the guest's power button first (without ACPI they hang up its serial line), and
-  end the guest S seconds later, or when asked again; a distribution has 15, others end at once
+--grace: Ctrl-A X and SIGTERM press the guest's power button first (without ACPI: hang up its serial line),
+  and end the guest S seconds later, or when asked again; a distribution has 15, others end at once
 
 --numa: 'auto' puts vCPUs and memory on as few of the host's nodes as hold them and shows the guest those,
   'spread' on all; a map like 0-3@0:2G/4-7@1 has vCPUs 0 to 3 on the host's node 0 with 2 GiB, the others

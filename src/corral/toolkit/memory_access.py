@@ -44,6 +44,10 @@ class Space:
         """(gpa, length) of each physically contiguous piece."""
         raise NotImplementedError
 
+    def beyond(self, address: int) -> int:
+        """Where there may be RAM again, after an address that is not."""
+        return address + PAGE - address % PAGE
+
     def read(self, address: int, length: int) -> bytes:
         return b"".join(self._memory.read(gpa, size) for gpa, size in self.pieces(address, length))
 
@@ -78,7 +82,7 @@ class Space:
                 try:
                     data = kept + self.read(at, size)
                 except GuestMemoryError:
-                    kept, at = b"", at + size
+                    kept, at = b"", self.beyond(at)
                     continue
             first = at - len(kept)
             found = data.find(pattern)
@@ -129,6 +133,9 @@ class Physical(Space):
     def pieces(self, address: int, length: int) -> list[tuple[int, int]]:
         self._memory.offset(address, length)
         return [(address, length)]
+
+    def beyond(self, address: int) -> int:
+        return min((start for start, _ in self._memory.regions if start > address), default=1 << 64)
 
 
 class Linear(Space):
