@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     Options = tuple[str, ...]  # apt's, for sources that are not the host's own (apt_suite.py)
 
 UPDATE = "apt-get update (as root)"
+LOCK_TIMEOUT = 600  # seconds: another one may be installing
 
 
 def candidate(package: str, options: Options = ()) -> str:
@@ -55,7 +56,8 @@ def require_installed(packages: list[str], what_for: str) -> None:
     missing = [package for package in packages if f"{package} installed" not in found]
     if not missing:
         return
-    command = ["apt-get", "install", "--yes", "--quiet=2", "--no-install-recommends", *missing]
+    patience = ["-o", f"DPkg::Lock::Timeout={LOCK_TIMEOUT}"]
+    command = ["apt-get", *patience, "install", "--yes", "--quiet=2", "--no-install-recommends", *missing]
     if os.geteuid() != 0:
         raise HostError(f"{what_for} needs Debian packages; install them: sudo apt-get install {' '.join(missing)}")
     result = subprocess.run(
