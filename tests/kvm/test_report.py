@@ -127,7 +127,11 @@ def test_panics(said: bytes, hint: str | None) -> None:
     assert (len(sentences) == 2 and hint in sentences[1]) if hint else len(sentences) == 1
 
 
-@settings(max_examples=settings().max_examples * 6 // 10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=settings().max_examples * 6 // 10,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 @given(data=st.data())
 def test_no_guest_makes_a_report_fail(data: st.DataObject) -> None:
     anywhere = st.one_of(
