@@ -33,7 +33,7 @@ def commands() -> dict[str, list[str]]:
     kernel = host.get().kernel
     corral = [installed.corral(), "boot", "host", "--memory", MEMORY, "--", "true"]
     image = kernel.image if kernel.own else _package_of_its_own(kernel)
-    vng = _virtme_ng()
+    vng = installed.in_a_venv(cache.folder("bench", PEER), PEER, "vng")
     path = f"PATH={os.path.dirname(vng)}:{os.environ['PATH']}"  # it calls its other half by name
     peer = ["env", path, vng, "--run", image, "--user", "root", "--cpus", "1", "--memory", MEMORY, "--", "true"]
     subprocess.run([*peer[:-2], "--dry-run"], check=True, stdout=subprocess.DEVNULL)  # makes its list of the modules
@@ -50,18 +50,6 @@ def _package_of_its_own(kernel: host.HostKernel) -> str:
             os.mkdir(os.path.join(unfinished, "boot"))
             shutil.copy(kernel.image, os.path.join(unfinished, "boot", f"vmlinuz-{kernel.release}"))
     return os.path.join(target, "boot", f"vmlinuz-{kernel.release}")
-
-
-def _virtme_ng() -> str:
-    """Installed with pip, in a venv of its own in the cache."""
-    target = cache.folder("bench", PEER)
-    command = os.path.join(target, "bin", "vng")
-    if not os.path.exists(command):
-        # Made in place: a venv cannot be moved. Only the finished one has the command.
-        subprocess.run([installed.python(), "-m", "venv", "--clear", target], check=True, env=installed.environment())
-        pip = [os.path.join(target, "bin", "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", PEER], check=True, env=installed.environment())
-    return command
 
 
 def against_peer(contenders: dict[str, list[str]]) -> Samples:
