@@ -37,7 +37,10 @@ _start:
 long:
     mov $16, %eax
     mov %eax, %ss                       /* IRETQ takes it from this table */
-    call enable_avx
+    xor %ecx, %ecx
+    mov $7, %eax                        /* XCR0: x87, SSE, AVX */
+    xor %edx, %edx
+    xsetbv
 
     vmovdqu numbers(%rip), %ymm0
     vpaddd numbers + 32(%rip), %ymm0, %ymm0
@@ -77,16 +80,12 @@ after_simd_error:
     out %al, $I8042
     hlt
 
-enable_avx:
-    xor %ecx, %ecx
-    mov $7, %eax                        /* XCR0: x87, SSE, AVX */
-    xor %edx, %edx
-    xsetbv
-    ret
-
 /* QEMU 7.2 does not intercept XSETBV for a KVM in it: that KVM forgets XCR0 at the next exit. */
 on_invalid_opcode:
-    call enable_avx
+    xor %ecx, %ecx
+    mov $7, %eax
+    xor %edx, %edx
+    xsetbv
     iretq
 
 on_simd_error:

@@ -23,7 +23,7 @@ from tests.support import kernels
 from tests.support.tiny_guests import tiny_guest
 
 LONG = 30.0  # seconds: nothing takes so long unless it hangs
-LINUX = 120.0
+LINUX = 300.0
 CORRAL = [sys.executable, "-m", "corral", "boot"]
 
 
@@ -318,14 +318,14 @@ def linux() -> list[str]:
 
 
 def test_linux_runs_a_command_and_its_status_is_ours(linux: list[str]) -> None:
-    words = ["--timeout", "100", "--", "sh", "-c", 'printf "[%s]" "$@"; exit 7', "sh", "a b", "it's", "$HOME", ""]
+    words = ["--timeout", "280", "--", "sh", "-c", 'printf "[%s]" "$@"; exit 7', "sh", "a b", "it's", "$HOME", ""]
     done = boot(*linux, *words, timeout=LINUX)
     assert b"[a b][it's][$HOME][]" in done.stdout
     assert done.returncode == 7, done.stderr
 
 
 def test_linux_runs_a_script_and_ends_with_it(linux: list[str]) -> None:
-    done = boot(*linux, "--timeout", "100", timeout=LINUX, stdin=None, input=b"cat\nfor the cat\n")
+    done = boot(*linux, "--timeout", "280", timeout=LINUX, stdin=None, input=b"cat\nfor the cat\n")
     assert done.returncode == 0, done.stdout
     assert done.stdout.count(b"for the cat") == 2  # echoed, and copied
     assert b"corral: init" in done.stdout

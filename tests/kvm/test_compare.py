@@ -23,7 +23,7 @@ from corral.guests import debian
 from corral.kvm.system import Kind, host_kind
 
 COMPARE = [sys.executable, "-m", "corral", "compare"]
-LONG = 120.0  # seconds
+LONG = 300.0  # seconds
 OTHERS = "native,bubblewrap,runc,qemu-microvm"
 
 

@@ -25,7 +25,7 @@ from corral.toolkit.gdb_server import GdbServer, listen
 from tests.support.symbols import labels
 from tests.support.tiny_guests import tiny_guest
 
-LONG = 120.0  # seconds: nothing takes so long unless it hangs
+LONG = 300.0  # seconds: nothing takes so long unless it hangs
 CORRAL = [sys.executable, "-m", "corral"]
 GUEST = labels(tiny_guest("debugged"))
 NUMBER = GUEST["result"]

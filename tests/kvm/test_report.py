@@ -20,7 +20,7 @@ from corral.toolkit.report import cause, full, parts, screen
 from corral.toolkit.report.guest import Guest
 from tests.support.tiny_guests import tiny_guest
 
-LONG = 120.0  # seconds: nothing takes so long unless it hangs
+LONG = 300.0  # seconds: nothing takes so long unless it hangs
 
 
 def machine(name: str, cpus: int = 1) -> Machine:
@@ -54,7 +54,7 @@ def test_a_triple_fault_in_full(tmp_path: Path, capfd: pytest.CaptureFixture[str
 def test_a_panic_on_the_console(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "report"
     small = kernel.get("small").path
-    assert main(["boot", "--report", str(path), small, "--initrd", "none", "--timeout", "100"]) == 4
+    assert main(["boot", "--report", str(path), small, "--initrd", "none", "--timeout", "280"]) == 4
     told, whole = capfd.readouterr().err, path.read_text()
     assert "corral: the guest died: Linux panicked, on vCPU 0\nLinux panicked: VFS: Unable to mount root fs" in told
     assert "It found no root file system or no init" in told

@@ -37,17 +37,17 @@ def test_import_of_corral_imports_nothing_else() -> None:
 
 def test_a_conversation() -> None:
     with machine("echo") as vm:
-        assert vm.console.expect(">", timeout=10)[0] == b">"
+        assert vm.console.expect(">", timeout=60)[0] == b">"
         assert not vm.running
         vm.console.send("corral")
-        assert vm.run_until(re.compile(rb"c(.)r"), timeout=10).match[1] == b"o"  # type: ignore[index]
-        vm.console.expect("ral", timeout=10)
+        assert vm.run_until(re.compile(rb"c(.)r"), timeout=60).match[1] == b"o"  # type: ignore[index]
+        vm.console.expect("ral", timeout=60)
         with pytest.raises(GuestTimeout, match=r"within 0.1 s; the last it said: '>corral'"):
             vm.console.expect("ral", timeout=0.1)  # that was found before
         assert not vm.running
         vm.console.send("q")
         with pytest.raises(GuestError, match="ended before 'never' came: the guest reset"):
-            vm.run_until("never", timeout=10)
+            vm.run_until("never", timeout=60)
         assert vm.wait(10).cause is Cause.RESET
         assert vm.console.output == b">corralq"
 
@@ -56,7 +56,7 @@ def test_a_conversation() -> None:
 def test_an_exit_that_c_finishes_stops_the_guest_behind_its_instruction(cpus: int) -> None:
     with machine("port_writes", cpus, COUNT=50, PORT=0x80) as vm:
         for _ in range(3):
-            exit = vm.run_until(exit=lambda exit: exit.write and exit.address == 0x80, timeout=10).exit
+            exit = vm.run_until(exit=lambda exit: exit.write and exit.address == 0x80, timeout=60).exit
             assert exit
             assert (exit.reason, exit.size, exit.value, exit.count) == ("IO", 1, ord("x"), 1)
             assert {thread.state for thread in vm.threads} == {State.PAUSED}
@@ -66,12 +66,12 @@ def test_an_exit_that_c_finishes_stops_the_guest_behind_its_instruction(cpus: in
 
 def test_a_condition() -> None:
     with machine("spin") as vm:
-        vm.run_until("r", timeout=10)
+        vm.run_until("r", timeout=60)
         times = []
-        vm.run_until(condition=lambda vm: times.append(vm.regs.rip) or len(times) == 3, timeout=10)
+        vm.run_until(condition=lambda vm: times.append(vm.regs.rip) or len(times) == 3, timeout=60)
         assert len(times) == 3
         with pytest.raises(ZeroDivisionError):
-            vm.run_until(condition=lambda vm: 1 // 0, timeout=10)
+            vm.run_until(condition=lambda vm: 1 // 0, timeout=60)
         assert not vm.running
 
 
@@ -81,7 +81,7 @@ def test_an_exit_hook_that_raises_leaves_the_machine_inspectable() -> None:
 
     with machine("hello", cpus=2) as vm:
         with pytest.raises(ZeroDivisionError) as caught:
-            vm.run_until(exit=broken, timeout=10)
+            vm.run_until(exit=broken, timeout=60)
         assert "broken" in "".join(traceback.format_tb(caught.value.__traceback__))
         assert vm.threads[0].state is State.FAILED
         assert vm.threads[1].state is State.PAUSED
@@ -90,7 +90,7 @@ def test_an_exit_hook_that_raises_leaves_the_machine_inspectable() -> None:
 
 def test_registers() -> None:
     with machine("spin") as vm:
-        vm.run_until("r", timeout=10)
+        vm.run_until("r", timeout=60)
         regs = vm.regs
         regs.rbx, regs.r15, regs.cr2 = 0x1234, 1 << 63, 0x5000
         regs.ds.base = 0x40
@@ -148,7 +148,7 @@ def test_an_array_is_the_guests_memory_and_outlives_the_machine() -> None:
 
 def test_page_walk_in_long_mode() -> None:
     with machine("vector") as vm:
-        vm.run_until("\n", timeout=10)
+        vm.run_until("\n", timeout=60)
         steps = vm.mem.walk(0x100123)
         assert [step.table for step in steps] == ["PML4", "PDPT", "PD"]
         assert steps[-1].maps == 0x100123
@@ -161,7 +161,7 @@ def test_page_walk_in_long_mode() -> None:
 def test_devices(running: bool) -> None:
     with machine("unclaimed") as vm:
         if running:
-            vm.run_until(exit=lambda exit: True, timeout=10)  # the port was read before there was a device
+            vm.run_until(exit=lambda exit: True, timeout=60)  # the port was read before there was a device
         written = []
 
         @vm.pio(range(0x5670, 0x5674))
@@ -233,7 +233,7 @@ def test_what_inject_refuses() -> None:
 def test_a_vector_arrives_where_the_local_apic_is_enabled(enabled: bool) -> None:
     with machine("ticket") as vm:
         vm.mmio(range(0xD1000000, 0xD1000008))(lambda offset, size, value: 0)
-        vm.run_until("aaaa", timeout=10)
+        vm.run_until("aaaa", timeout=60)
         if enabled:
             lapic = vm.vcpus[0].get_lapic()
             ffi.buffer(lapic)[0xF0:0xF4] = struct.pack("<I", 0x1FF)  # the spurious interrupt vector register
@@ -249,16 +249,16 @@ def test_a_vector_arrives_where_the_local_apic_is_enabled(enabled: bool) -> None
 
 def test_an_nmi_without_a_handler_ends_a_guest() -> None:
     with machine("halt") as vm:
-        vm.run_until(re.compile(rb"."), timeout=10)
+        vm.run_until(re.compile(rb"."), timeout=60)
         vm.inject(nmi=True)
         assert vm.wait(10).cause is not None
 
 
 def test_linux() -> None:
     with corral.linux() as vm:
-        vm.console.expect("# ", timeout=120)
+        vm.console.expect("# ", timeout=300)
         vm.console.send("echo $((6 * 7))\n")
-        vm.console.expect("42", timeout=20)
+        vm.console.expect("42", timeout=60)
         start = vm.phys.search(b"Linux version ", 1 << 20, vm.memory.size)
         assert vm.phys[next(start)].string(64).startswith(b"Linux version ")
         vm.console.send("exit 3\n")
@@ -267,7 +267,7 @@ def test_linux() -> None:
 
 def test_linux_runs_a_command() -> None:
     with corral.linux("echo hello; exit 5", memory="128M") as vm:
-        vm.run_until("hello", timeout=120)
+        vm.run_until("hello", timeout=300)
         assert vm.wait(60).status == 5
     with pytest.raises(ConfigError, match="is not a size"):
         corral.linux(memory="much")
@@ -277,11 +277,11 @@ def test_the_fixtures(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(f"""
         def test_good(corral_machine):
             vm = corral_machine({str(tiny_guest("hello"))!r}, memory=16 << 20)
-            vm.run_until("hello", timeout=10)
+            vm.run_until("hello", timeout=60)
 
         def test_bad(corral_machine):
             vm = corral_machine({str(tiny_guest("hello"))!r}, memory=16 << 20)
-            vm.run_until("good bye", timeout=10)
+            vm.run_until("good bye", timeout=60)
     """)
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(passed=1, failed=1)

@@ -19,7 +19,7 @@ from tests.support.symbols import labels
 from tests.support.tiny_guests import tiny_guest
 
 GUEST = labels(tiny_guest("debugged"))
-LONG = 120.0  # seconds: nothing takes so long unless it hangs
+LONG = 300.0  # seconds: nothing takes so long unless it hangs
 HLT = 0xF4
 NUMBERS = [5, 4, 3, 2, 1]  # RBX at each call of guests/asm/debugged.S's work
 

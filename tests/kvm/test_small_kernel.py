@@ -10,7 +10,7 @@ import pytest
 from corral.guests import initramfs, kernel, parameters
 from corral.kvm.system import host_kind
 
-LONG = 120.0  # seconds
+LONG = 300.0  # seconds
 
 CPUS = {"small": 1, "small-smp": 2}
 

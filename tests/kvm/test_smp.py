@@ -23,7 +23,7 @@ from tests.support.tiny_guests import tiny_guest
 MIB = 1 << 20
 # Of guests/asm/smp.S.
 COUNTERS, IDS = 0x10100, 0x10400
-LONG = 120.0  # seconds: nothing takes so long unless it hangs
+LONG = 300.0  # seconds: nothing takes so long unless it hangs
 
 
 def config(name: str, cpus: int, acpi: bool = False, **defines: int) -> MachineConfig:

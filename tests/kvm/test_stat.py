@@ -24,7 +24,7 @@ from corral.toolkit.tally import Row, Tally, table
 from tests.support.tiny_guests import tiny_guest
 
 POST = layout.POST_PORTS[0]
-LONG = 120.0  # seconds: nothing takes so long unless it hangs
+LONG = 300.0  # seconds: nothing takes so long unless it hangs
 
 
 def guest(**defines: int) -> str:

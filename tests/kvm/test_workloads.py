@@ -24,8 +24,8 @@ def test_in_a_guest(tmp_path: Path) -> None:
         os.truncate(file.fileno(), 1 << 20)
     line = "; ".join(["set -e", *(f"{name} 0.1" for name in IN_A_GUEST), "disk /dev/vda 0.1 1"])
     argv = [sys.executable, "-m", "corral", "boot", kernel.get("small").path, "--initrd", str(initrd)]
-    argv += ["--memory", "256M", "--disk", f"{disk},format=raw", "--root", "none", "--timeout", "100", "--", line]
-    done = subprocess.run(argv, capture_output=True, timeout=120, check=False)
+    argv += ["--memory", "256M", "--disk", f"{disk},format=raw", "--root", "none", "--timeout", "280", "--", line]
+    done = subprocess.run(argv, capture_output=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     found = metric_lines.parse_all(done.stdout.replace(b"\r", b"").splitlines())
     for name in [*IN_A_GUEST, "disk"]:
