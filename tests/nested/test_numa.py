@@ -195,7 +195,7 @@ def test_the_ablation(two_nodes: NestedHost) -> None:
     """`corral compare` with all of the placement: that it runs; the nodes are all alike."""
     out = "/tmp/compared"
     command = ["compare", "--only", "numa-placed", "--contenders", "native,corral", "--runs", "1"]
-    done = two_nodes.run([sys.executable, "-m", "corral", *command, "--out", out], timeout=300)
+    done = two_nodes.run([sys.executable, "-m", "corral", *command, "--out", out], timeout=900)
     assert done.status == 0, done.stdout + done.stderr
     results = json.loads(two_nodes.run(["cat", f"{out}/samples.json"]).stdout)
     found = {(one["contender"], one["measure"], one["metric"]) for one in results["samples"]}
