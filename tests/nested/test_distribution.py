@@ -20,6 +20,6 @@ def made_outside() -> None:
 
 
 def test_a_login_and_a_clean_end(host: NestedHost) -> None:
-    done = host.run([*SESSION, "sigterm"], timeout=400)
+    done = host.run([*SESSION, "sigterm"], timeout=900)
     assert done.status == 0, done.stdout + done.stderr
     assert "clean" in done.stdout

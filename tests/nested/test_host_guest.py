@@ -12,7 +12,7 @@ import pytest
 from corral.guests import debian, host
 from tests.nested.host import NestedHost, in_one_root
 
-CORRAL = [sys.executable, "-m", "corral", "boot", "host", "--timeout", "150"]
+CORRAL = [sys.executable, "-m", "corral", "boot", "host", "--timeout", "280"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,7 +22,7 @@ def made_outside() -> None:
 
 
 def boot(nested: NestedHost, *words: str) -> tuple[int, str]:
-    done = nested.run(in_one_root([*CORRAL, *words]), timeout=400)
+    done = nested.run(in_one_root([*CORRAL, *words]), timeout=900)
     return done.status, done.stdout + done.stderr
 
 

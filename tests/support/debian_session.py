@@ -23,7 +23,7 @@ from pathlib import Path
 
 from corral.guests import cache, distribution
 
-LONG = 150.0  # seconds: an emulated host is slow, and a machine may be twice as slow as another
+LONG = 300.0  # seconds: an emulated host is slow, and others may be at work beside it
 PROMPT = b"corral:~# "
 
 
