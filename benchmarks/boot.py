@@ -26,8 +26,8 @@ MARK = b"corral: init"
 LIMIT = 120.0  # seconds
 
 
-def until(command: list[str], mark: bytes = MARK) -> float:
-    """Seconds from process start until `mark` arrives. The process is ended then."""
+def until(command: list[str], mark: bytes = MARK, limit: float = LIMIT) -> float:
+    """Seconds from process start until `mark` arrives, `limit` at most. The process is ended then."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command,
@@ -38,7 +38,7 @@ def until(command: list[str], mark: bytes = MARK) -> float:
         stderr=subprocess.DEVNULL,
     )
     assert process.stdout is not None
-    watchdog = threading.Timer(LIMIT, process.kill)
+    watchdog = threading.Timer(limit, process.kill)
     watchdog.start()
     try:
         received = b""

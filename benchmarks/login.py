@@ -22,6 +22,7 @@ from corral.kvm.system import Kind, host_kind
 
 ROUNDS, FIRST_LINE_ROUNDS = 5, 15
 TRIES = 3
+HANGS = 300.0  # seconds
 MEMORY = "512"  # MiB
 PATIENCE = 2400  # seconds: eighteen logins, of up to two minutes each on a slow machine
 PROMPT, FIRST_LINE = b"login: ", b"\n"  # the console has the kernel alone
@@ -77,7 +78,7 @@ def _login(name: str, command: list[str]) -> float:
     hangs, whichever VMM runs it."""
     for _ in range(TRIES):
         try:
-            seconds = until(command, PROMPT)
+            seconds = until(command, PROMPT, HANGS)
         except RuntimeError as error:
             print(f"{name}, not counted: {error}", file=sys.stderr, flush=True)
             continue
