@@ -19,7 +19,6 @@ NAMES = [
     "smp",
     "traced",
     "login",
-    "host",
     "compute",
     "numa",
 ]

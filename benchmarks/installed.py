@@ -48,15 +48,10 @@ def corral() -> str:
     ]
     contents = [path.read_bytes() for path in sorted(files) if path.is_file() and "__pycache__" not in path.parts]
     target = folders.folder("installed", sources.digest(python().encode(), *contents))
-    return in_a_venv(target, str(ROOT), "corral")
-
-
-def in_a_venv(target: str, package: str, name: str) -> str:
-    """The path of the command `name`; installs the package into a venv of its own when that lacks it."""
-    command = os.path.join(target, "bin", name)
+    command = os.path.join(target, "bin", "corral")
     if not os.path.exists(command):
         # Made in place: a venv cannot be moved. Only the finished one has the command.
         subprocess.run([python(), "-m", "venv", "--clear", target], check=True, env=environment())
         pip = [os.path.join(target, "bin", "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", package], check=True, env=environment())
+        subprocess.run([*pip, "install", str(ROOT)], check=True, env=environment())
     return command
