@@ -74,8 +74,8 @@ def against_qemu(contenders: dict[str, list[str]]) -> Samples:
 
 
 def _login(name: str, command: list[str]) -> float:
-    """Seconds. A guest that does not come as far is told of and started again: in an emulated host one in some thirty
-    hangs, whichever VMM runs it."""
+    """Seconds. A guest that does not come as far is told of and started again: in an emulated host one hangs now and
+    then, whichever VMM runs it."""
     for _ in range(TRIES):
         try:
             seconds = until(command, PROMPT, HANGS)
