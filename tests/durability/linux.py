@@ -92,7 +92,12 @@ def seams(**fields: Any) -> Iterator[None]:
 
 def run(disk: DiskConfig, workload: str, steps: int, on_step: Callable[[int], None] = lambda step: None) -> str:
     """Runs the guest to its end; what it said. It is a clean end, or an AssertionError."""
-    cmdline = [parameters.for_kind(host_kind(), stock=False), parameters.for_devices(1), *words(workload, steps)]
+    cmdline = [
+        parameters.for_kind(host_kind(), stock=False),
+        parameters.for_initrd(host_kind(), stock=False),
+        parameters.for_devices(1),
+        *words(workload, steps),
+    ]
     config = MachineConfig(
         kernel=kernel.get("small").path, initrd=str(initrd()), cmdline=" ".join(cmdline), memory=MEMORY, disks=(disk,)
     )

@@ -47,6 +47,15 @@ def test_defaults_have_no_parameter_twice(kind: Kind, stock: bool, acpi: bool) -
 
 
 @pytest.mark.parametrize("kind", list(Kind))
+def test_the_small_kernel_is_told_nothing_that_it_knows(kind: Kind) -> None:
+    """Each word takes it milliseconds on a pagetable KVM."""
+    assert "console=" not in parameters.for_kind(kind, stock=False)
+    assert "console=ttyS0" in parameters.for_kind(kind, stock=True).split()
+    assert parameters.for_root(0, stock=False) == "root=/dev/vda rw"
+    assert parameters.for_root(1, 2) == "root=/dev/vdb2 rw rootwait"
+
+
+@pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("cpus", [1, 2])
 @pytest.mark.parametrize("acpi", [True, False])
 def test_the_choice_can_be_made(kind: Kind, cpus: int, acpi: bool) -> None:
@@ -65,3 +74,8 @@ def test_a_kernel_that_reads_no_mp_table_is_not_chosen_for_many_cpus_without_acp
 def test_who_gets_no_acpi(kind: Kind, stock: bool) -> None:
     assert not parameters.has_acpi(kind, stock)
     assert parameters.has_acpi(Kind.HARDWARE, stock=True)
+
+
+def test_which_initramfs_is_kept_in_memory() -> None:
+    kept = {(kind, stock) for kind in Kind for stock in (True, False) if parameters.for_initrd(kind, stock)}
+    assert kept == {(Kind.PAGETABLE, False)}

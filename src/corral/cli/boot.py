@@ -356,7 +356,7 @@ def _with_kernel(
     kind = host_kind()
     initrd = arguments.values.get("initrd")
     cmdline: list[str] = []
-    root, partition = _root(arguments, machine), 0
+    root, partition, stock = _root(arguments, machine), 0, True
     if not arguments.operands:
         from corral.guests.default import choose
 
@@ -364,28 +364,30 @@ def _with_kernel(
         with terminal.Progress() as progress:
             found = choice.get(progress)
         notices.append(f"Linux {found.version}, {choice.why}")
-        kernel = found.path
-        acpi = parameters.has_acpi(kind, choice.stock) if acpi is None else acpi
-        cmdline.append(parameters.for_kind(kind, choice.stock, acpi))
+        kernel, stock = found.path, choice.stock
+        acpi = parameters.has_acpi(kind, stock) if acpi is None else acpi
+        cmdline.append(parameters.for_kind(kind, stock, acpi))
     else:
         kernel = arguments.operands[0]
         if _is_linux(kernel, machine):
-            small = is_ours(kernel)
-            if small:
-                acpi = parameters.has_acpi(kind, stock=False) if acpi is None else acpi
-            else:
+            stock = not is_ours(kernel)
+            if stock:
                 report = _preflight(arguments, machine, acpi, root)
                 notices += [finding.text for finding in report.findings]
                 acpi, initrd, partition = report.acpi, report.initrd, report.partition
-            cmdline.append(parameters.for_kind(kind, not small, acpi))
+            elif acpi is None:
+                acpi = parameters.has_acpi(kind, stock)
+            cmdline.append(parameters.for_kind(kind, stock, acpi))
         else:
             initrd = initrd or "none"
     devices = len(machine.disks) + len(machine.shares)
     if devices and not acpi:
         cmdline.append(parameters.for_devices(devices))
     if root is not None:
-        cmdline.append(parameters.for_root(root, partition))
+        cmdline.append(parameters.for_root(root, partition, stock))
         initrd = initrd or "none"
+    if initrd != "none":
+        cmdline.append(parameters.for_initrd(kind, stock))
     if arguments.rest:
         cmdline.append(parameters.for_command(arguments.rest))
     if arguments.values.get("append"):
@@ -400,7 +402,7 @@ def _with_kernel(
     return MachineConfig(
         kernel=kernel,
         initrd=None if initrd == "none" else initrd,
-        cmdline=" ".join(cmdline),
+        cmdline=" ".join(filter(None, cmdline)),
         memory=machine.memory,
         cpus=machine.cpus,
         disks=machine.disks,
