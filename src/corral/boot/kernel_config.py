@@ -27,15 +27,13 @@ class KernelConfig:
 
     def __init__(self, source: str, text: str) -> None:
         self.source = source
-        self._values: dict[str, str] = {}
-        for line in text.splitlines():
-            name, equals, value = line.partition("=")
-            if equals and name.startswith("CONFIG_"):
-                self._values[name.removeprefix("CONFIG_")] = value.strip('"')
+        self._text = f"\n{text}"
 
     def __getitem__(self, option: str) -> str:
         """ "y", "m", a number, a text; "n" for what is not set."""
-        return self._values.get(option, "n")
+        # Of ten thousand lines few are asked for: to search for each is quicker than to take all apart.
+        _, found, rest = self._text.rpartition(f"\nCONFIG_{option}=")
+        return rest.partition("\n")[0].strip('"\r') if found else "n"
 
     def any(self, *options: str) -> str:
         """Of several options that serve the same end the best value: "y", "m" or "n"."""

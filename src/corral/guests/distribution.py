@@ -64,6 +64,7 @@ class Distribution:
 
 IMAGE = "root.img"
 ABOUT = "release"
+CONFIGURATION = "config-"  # and the release, beside the kernel, where the preflight looks first
 
 
 def is_name(word: str) -> bool:
@@ -112,7 +113,7 @@ def _key() -> str:
     """What an image is made from, apart from the distribution itself."""
     from corral.guests import initramfs
 
-    recipe = repr((VARIANT, PACKAGES, HOOKS, POWER, SIZE))
+    recipe = repr((VARIANT, PACKAGES, HOOKS, POWER, SIZE, CONFIGURATION))
     files = []
     for name in FILES:
         with open(os.path.join(sources.folder("distribution"), name), "rb") as file:

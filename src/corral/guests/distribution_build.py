@@ -31,7 +31,7 @@ def build(family: str, suite: str, generic: bool, into: str, progress: Progress)
     release = package.removeprefix("linux-image-").removeprefix("unsigned-")
     progress(f"{family} {suite}: fetching {package}")
     unpacked_package = debian.fetch(package, where.options)
-    # Ubuntu has a kernel's modules in a package of their own.
+    # Ubuntu has a kernel's modules and its configuration in a package of their own.
     modules_package = (
         debian.fetch(f"linux-modules-{release}", where.options) if family == "ubuntu" else unpacked_package
     )
@@ -48,6 +48,8 @@ def build(family: str, suite: str, generic: bool, into: str, progress: Progress)
     root_initramfs.build("root.c", root_initramfs.ROOT_DISK, modules, os.path.join(into, "initramfs.cpio"))
     image = os.path.join(unpacked_package, "boot", f"vmlinuz-{release}")
     os.link(unpacked.vmlinux(image, os.path.basename(unpacked_package), progress), os.path.join(into, "vmlinux"))
+    configuration = f"{distribution.CONFIGURATION}{release}"
+    os.link(os.path.join(modules_package, "boot", configuration), os.path.join(into, configuration))
     with open(os.path.join(into, distribution.ABOUT), "w", encoding="ascii") as file:
         file.write(f"{release}\n")
 

@@ -57,7 +57,8 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     index = package(pool, "linux-image-virtual", {}, f"linux-image-{RELEASE}")
     image = kernels.bzimage(kernels.payload(kernels.vmlinux(), "zstd"))
     index += package(pool, f"linux-image-{RELEASE}", {f"boot/vmlinuz-{RELEASE}": image})
-    index += package(pool, f"linux-modules-{RELEASE}", {f"{modules}/virtio_blk.ko.zst": kernels.zstd(disk)})
+    files = {f"{modules}/virtio_blk.ko.zst": kernels.zstd(disk), f"boot/config-{RELEASE}": b"CONFIG_X86_64=y\n"}
+    index += package(pool, f"linux-modules-{RELEASE}", files)
     packages = folder / "dists" / "noble" / "main" / "binary-amd64" / "Packages"
     packages.parent.mkdir(parents=True)
     packages.write_text(index)
@@ -102,6 +103,7 @@ def test_it_is_made(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert asked == ["mmdebstrap", "e2fsprogs"]
     assert (into / "release").read_text() == f"{RELEASE}\n"
     assert (into / "vmlinux").read_bytes() == kernels.vmlinux()
+    assert (into / f"config-{RELEASE}").read_bytes() == b"CONFIG_X86_64=y\n"
     initramfs = (into / "initramfs.cpio").read_bytes()
     assert b"modules/00\0" in initramfs
     assert b"name=virtio_blk" in initramfs
