@@ -23,9 +23,11 @@ help:  ## what can be made
 boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which takes a few minutes)
 	@$(BIN)/corral boot $(ARGS)
 
-# Two at a time: an emulated host keeps little more than a CPU busy. Those that take longest come first.
-test: lint unit guests  ## everything that CI runs
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target nested-machines kvm nested-hosts durability fuzz sanitize
+# Two at a time: an emulated host keeps little more than a CPU busy. What is quick to fail comes first; of the others,
+# which wait for the guests' kernels, those that take longest.
+PARTS := lint unit nested-machines kvm nested-hosts durability fuzz sanitize
+test:  ## everything that CI runs
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(PARTS)
 
 venv: $(VENV)/ready  ## the Python environment with Corral in it, for work on Corral
 

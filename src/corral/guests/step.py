@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # of a make that runs Corral: a kernel's own takes them for its user's
+
 
 def run(command: list[str], what: str, progress: Callable[[int, str], None] = lambda lines, line: None) -> None:
     """Runs it in a process group of its own, so that an interrupt ends all of it. `progress` gets each line of its
@@ -20,7 +22,8 @@ def run(command: list[str], what: str, progress: Callable[[int, str], None] = la
     import signal
     import subprocess
 
-    environment = {**os.environ, "LC_ALL": "C", "KBUILD_BUILD_USER": "corral", "KBUILD_BUILD_HOST": "corral"}
+    environment = {name: value for name, value in os.environ.items() if name not in _MAKE}
+    environment |= {"LC_ALL": "C", "KBUILD_BUILD_USER": "corral", "KBUILD_BUILD_HOST": "corral"}
     process = subprocess.Popen(
         command,
         env=environment,
