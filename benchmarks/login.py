@@ -16,7 +16,7 @@ from benchmarks import installed, nested
 from benchmarks.boot import until
 from benchmarks.measure import Samples, interleaved, report, verdict
 from corral.compare.contenders.qemu import COMMON, PROGRAM
-from corral.guests import cache, distribution, parameters, root_initramfs, sources
+from corral.guests import cache, distribution, initramfs, parameters, root_initramfs, sources
 from corral.guests.debian import fetch
 from corral.kvm.system import Kind, host_kind
 
@@ -32,12 +32,12 @@ MICROVM, Q35 = "QEMU microvm", "QEMU q35"
 def commands() -> dict[str, list[str]]:
     """By contender. Makes what they need: a nested host sees the cache of this one, and cannot add to it."""
     debian = distribution.get("debian", generic=False)
-    initramfs = _initramfs(debian)
-    corral = [installed.corral(), "boot", debian.kernel, "--initrd", initramfs, "--memory", f"{MEMORY}M"]
+    archive = _initramfs(debian)
+    corral = [installed.corral(), "boot", debian.kernel, "--initrd", archive, "--memory", f"{MEMORY}M"]
     corral += ["--disk", f"{debian.image},snapshot=on", "--root", "0"]
     # What Corral gives a distribution's kernel by itself.
     line = f"{parameters.for_kind(Kind.HARDWARE, stock=True, acpi=True)} {parameters.for_root(0)}"
-    qemu = [*COMMON, "-m", MEMORY, "-serial", "stdio", "-kernel", debian.kernel, "-initrd", initramfs]
+    qemu = [*COMMON, "-m", MEMORY, "-serial", "stdio", "-kernel", debian.kernel, "-initrd", archive]
     qemu += ["-drive", f"file={debian.image},format=raw,if=none,id=root,snapshot=on"]
     return {
         "Corral": corral,
@@ -59,7 +59,8 @@ def commands() -> dict[str, list[str]]:
 def _initramfs(debian: distribution.Distribution) -> str:
     """Corral's for that kernel, with the transport of q35's disks in it too."""
     modules = [*root_initramfs.ROOT_DISK, "virtio_pci"]
-    target = cache.folder("bench", f"login_{debian.release}_{sources.digest(repr(modules).encode())}")
+    key = sources.digest(repr(modules).encode(), initramfs.key("root.c").encode())
+    target = cache.folder("bench", f"login_{debian.release}_{key}")
     with cache.making(target) as unfinished:
         if unfinished:
             package = fetch(f"linux-image-{debian.release}")

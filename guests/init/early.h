@@ -1,5 +1,5 @@
-/* What the inits share whose initramfs has a kernel's modules in it: /modules/00, /modules/01 and so on, in the order
- * in which they are to be loaded (guests/root_initramfs.py). */
+/* What the inits share whose initramfs has a kernel's modules in it, by their names, and links to them in the order in
+ * which they are to be loaded: /modules/00, /modules/01 and so on (guests/root_initramfs.py). */
 #pragma once
 
 #include "freestanding.h"

@@ -113,7 +113,7 @@ def _key() -> str:
     """What an image is made from, apart from the distribution itself."""
     from corral.guests import initramfs
 
-    recipe = repr((VARIANT, PACKAGES, HOOKS, POWER, SIZE, CONFIGURATION))
+    recipe = repr((VARIANT, PACKAGES, HOOKS, POWER, SIZE))
     files = []
     for name in FILES:
         with open(os.path.join(sources.folder("distribution"), name), "rb") as file:

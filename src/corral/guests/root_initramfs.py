@@ -21,19 +21,22 @@ def build(source: str, modules: list[str], tree: str, path: str) -> None:
     init = initramfs.compiled(source, folder)
     os.unlink(os.path.join(folder, "init"))
     with open(path, "wb") as file:
-        file.write(archive(init, [content for _, content in load_order(tree, modules)]))
+        file.write(archive(init, load_order(tree, modules)))
 
 
-def archive(init: bytes, modules: list[bytes]) -> bytes:
-    """The cpio archive; `modules` in the order in which they load."""
+def archive(init: bytes, modules: list[tuple[str, bytes]]) -> bytes:
+    """The cpio archive; `modules`, each its file's name and content, in the order in which they load."""
     assert len(modules) <= MOST_MODULES
+    files = [entry(f"modules/{name}", stat.S_IFREG | 0o644, content) for name, content in modules]
+    links = [entry(f"modules/{at:02}", stat.S_IFLNK | 0o777, name.encode()) for at, (name, _) in enumerate(modules)]
     return b"".join(
         [
             entry("dev", stat.S_IFDIR | 0o755),
             entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
             entry("init", stat.S_IFREG | 0o755, init),
             entry("modules", stat.S_IFDIR | 0o755),
-            *(entry(f"modules/{number:02}", stat.S_IFREG | 0o644, module) for number, module in enumerate(modules)),
+            *files,
+            *links,
             trailer(),
         ]
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from corral.boot import initramfs_content
+from corral.boot.file import ImageFile
 from corral.errors import HostError
 from corral.guests import root_initramfs
 from corral.guests.modules import load_order
@@ -64,8 +66,16 @@ def test_a_damaged_module_is_told(tmp_path: Path, pack: Callable[[bytes], bytes]
         load_order(str(tmp_path), ["one"])
 
 
-def test_the_archive_has_them_by_number() -> None:
-    archive = root_initramfs.archive(b"program", [b"first", b"second"])
-    assert archive.index(b"modules/00\0") < archive.index(b"first") < archive.index(b"modules/01\0")
+def test_the_archive_has_them_by_name_and_by_number(tmp_path: Path) -> None:
+    """Init loads them by number, and the preflight, which reads any initramfs, knows them by name."""
+    archive = root_initramfs.archive(b"program", [("virtio_mmio.ko", b"first"), ("ext4.ko", b"second")])
+    assert archive.index(b"modules/00\0") < archive.index(b"modules/01\0")
     assert archive.index(b"init\0") < archive.index(b"program")
     assert b"TRAILER!!!" in archive
+    (tmp_path / "initramfs").write_bytes(archive)
+    with ImageFile(tmp_path / "initramfs", "initrd") as file:
+        content = initramfs_content.read(file)
+    assert content
+    assert content.has_module("virtio_mmio")
+    assert content.has_module("ext4")
+    assert not content.has_module("virtio_blk")
