@@ -109,7 +109,8 @@ def session(argv: list[str], how: str, first: bool) -> None:
     """From its start to its end by itself."""
     terminal = Terminal(argv)
     try:
-        terminal.expect(b"login: ")
+        said = terminal.expect(b"login: ")
+        assert b"corral: this kernel" not in said, f"the preflight finds fault: {said.decode(errors='replace')}"
         print(f"login prompt after {time.monotonic() - terminal.started:.1f} s", flush=True)
         if first:
             work(terminal)
