@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sys
+from corral.bundle import run_command
 
-from corral.cli import main
-
-sys.exit(main())
+run_command()

@@ -30,8 +30,10 @@ def package(tmp_path: Path) -> Path:
     return tmp_path / "corral"
 
 
-def run(package: Path, *flags: str) -> list[str]:
+def run(package: Path, *flags: str, prefix: Path | None = None) -> list[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    if prefix:
+        environment["PYTHONPYCACHEPREFIX"] = str(prefix)
     command = [sys.executable, *flags, "-c", MAIN]
     done = subprocess.run(command, cwd=package.parent, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -71,6 +73,15 @@ def test_nothing_is_left_behind_where_it_cannot_be_written(package: Path) -> Non
     bundle_of(package).mkdir(parents=True)
     assert run(package) == ["SourceFileLoader", "-"]
     assert [path.name for path in bundle_of(package).parent.glob("bundle*.[0-9]*")] == []
+
+
+def test_it_lies_where_python_is_told_to_keep_bytecode(package: Path, tmp_path: Path) -> None:
+    assert run(package, prefix=tmp_path / "bytecode") == ["SourceFileLoader", "-"]
+    assert run(package, prefix=tmp_path / "bytecode") == ["Bundle", "-"]
+    assert [path.name for path in (tmp_path / "bytecode").rglob("bundle*") if path.suffix != ".pyc"] == [
+        bundle_of(package).name
+    ]
+    assert not bundle_of(package).exists()
 
 
 def test_it_stays_out_where_python_keeps_no_bytecode(package: Path) -> None:
