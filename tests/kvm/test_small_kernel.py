@@ -26,12 +26,11 @@ dmesg | grep -E '(BUG|WARNING|Oops): ' || echo nothing wrong
 """
 
 
-@pytest.fixture(scope="module", params=kernel.VARIANTS)
-def small(request: pytest.FixtureRequest) -> kernel.KernelFile:
+def ready(name: str) -> kernel.KernelFile:
     found = {file.name: file for file in kernel.ready()}
-    if request.param not in found:
-        pytest.skip(f"kernel {request.param} is not built: corral kernel build {request.param}")
-    return found[request.param]
+    if name not in found:
+        pytest.skip(f"kernel {name} is not built: corral kernel build {name}")
+    return found[name]
 
 
 def run(image: kernel.KernelFile, command: str) -> subprocess.CompletedProcess[bytes]:
@@ -47,8 +46,9 @@ def run(image: kernel.KernelFile, command: str) -> subprocess.CompletedProcess[b
     )
 
 
-def test_what_programs_find(small: kernel.KernelFile) -> None:
-    done = run(small, WHAT_PROGRAMS_FIND)
+@pytest.mark.parametrize("name", kernel.VARIANTS)
+def test_what_programs_find(name: str) -> None:
+    done = run(ready(name), WHAT_PROGRAMS_FIND)
     said = done.stdout.decode().replace("\r\n", "\n").splitlines()
     assert done.returncode == 0, done
     assert said[0] == "corral: init"
@@ -57,18 +57,19 @@ def test_what_programs_find(small: kernel.KernelFile) -> None:
     assert said[3].split()[1] == "virtblk"
     mounted = {line.split()[2] for line in said if " on /" in line}
     assert {"/", "/dev", "/proc", "/tmp"} <= mounted
-    assert said[said.index("/dev/ttyS0") + 1] == str(CPUS[small.name])
+    assert said[said.index("/dev/ttyS0") + 1] == str(CPUS[name])
     assert "file" in said
     assert "nothing wrong" in said
 
 
+# How a guest ends is init's doing, and each of the kernels ended so above.
 @pytest.mark.parametrize("command", ["poweroff; sleep 100", "reboot; sleep 100"])
-def test_busybox_ends_the_guest(small: kernel.KernelFile, command: str) -> None:
-    done = run(small, command)
+def test_busybox_ends_the_guest(command: str) -> None:
+    done = run(ready("small"), command)
     assert done.returncode == 0, done
     assert b"reboot: Restarting system" in done.stdout
 
 
-def test_a_shell_that_is_killed_does_not_hold_the_guest(small: kernel.KernelFile) -> None:
-    done = run(small, "sleep 100 & kill -9 $$")
+def test_a_shell_that_is_killed_does_not_hold_the_guest() -> None:
+    done = run(ready("small"), "sleep 100 & kill -9 $$")
     assert done.returncode == 128 + 9, done
