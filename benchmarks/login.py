@@ -90,7 +90,7 @@ def _login(name: str, command: list[str]) -> float:
 
 def first_line() -> bool:
     """The second start and later ones: the first makes what they need."""
-    command = [installed.corral(), "boot", "debian", "--append", "earlycon=uart8250,io,0x3f8 ignore_loglevel"]
+    command = [installed.corral(), "boot", "debian", "--early"]
     samples = interleaved({"corral boot debian": lambda: until(command, FIRST_LINE)}, FIRST_LINE_ROUNDS)
     medians = report("from process start to the kernel's first line, here", samples, "corral boot debian")
     return verdict("the first line", medians["corral boot debian"], 0.3, "s")

@@ -324,6 +324,21 @@ def test_linux_runs_a_command_and_its_status_is_ours(linux: list[str]) -> None:
     assert done.returncode == 7, done.stderr
 
 
+def test_all_that_linux_says_from_its_first_line_on(linux: list[str]) -> None:
+    """And what it says last, when the port's own driver has it."""
+    done = boot(*linux, "--early", "--timeout", "280", "--", "exit 5", timeout=LINUX)
+    assert done.returncode == 5, done.stderr
+    assert b"] Linux version " in done.stdout.splitlines()[0]
+    assert b"console [ttyS0] enabled" in done.stdout
+    assert b"] reboot: " in done.stdout.splitlines()[-1]
+
+
+def test_what_is_no_linux_says_nothing_early() -> None:
+    done = boot(str(tiny_guest("hello")), "--early")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"--early is for Linux" in done.stderr
+
+
 def test_linux_runs_a_script_and_ends_with_it(linux: list[str]) -> None:
     done = boot(*linux, "--timeout", "280", timeout=LINUX, stdin=None, input=b"cat\nfor the cat\n")
     assert done.returncode == 0, done.stdout

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.numa.plan import Plan
 
-_OTHERS = ("module", "protocol", "flat", "root", "kernel")
+_OTHERS = ("module", "protocol", "flat", "root", "kernel", "early")
 
 
 def configure(

@@ -56,6 +56,7 @@ with it the guest.""",
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
+        Option("early", "", "show all that Linux says, from the first line on"),
         Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
         Option("debug-exit", "PORT", "writing V there ends the guest, exit status (V << 1) | 1; QEMU's: 0xf4"),
         Option("nested", "", "the guest may run guests itself: it sees the CPU's VMX or SVM"),
@@ -355,7 +356,7 @@ def _with_kernel(
 
     kind = host_kind()
     initrd = arguments.values.get("initrd")
-    cmdline: list[str] = []
+    cmdline = [parameters.EARLY] if "early" in arguments.values else []
     root, partition, stock = _root(arguments, machine), 0, True
     if not arguments.operands:
         from corral.guests.default import choose
@@ -378,6 +379,8 @@ def _with_kernel(
             elif acpi is None:
                 acpi = parameters.has_acpi(kind, stock)
             cmdline.append(parameters.for_kind(kind, stock, acpi))
+        elif cmdline:
+            raise ConfigError("--early is for Linux, which KERNEL is not; leave it out")
         else:
             initrd = initrd or "none"
     devices = len(machine.disks) + len(machine.shares)

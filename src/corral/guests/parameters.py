@@ -9,6 +9,10 @@ from corral.kvm.system import Kind
 
 COMMON = (f"corral.status={layout.STATUS_PORT:#x}",)
 
+# All that the kernel says, from its first line on. They come before all other words: Linux says what it has to say so
+# far when it meets the second.
+EARLY = f"ignore_loglevel earlycon=uart8250,io,{layout.COM1_PORTS[0]:#x}"
+
 # A kernel that is not Corral's small one: a distribution's, with its drivers for real PCs, or the user's. The small
 # one has what it needs of this in its configuration, and on a pagetable KVM each word costs it 6 ms.
 STOCK = (
