@@ -110,9 +110,9 @@ def test_the_end_of_input_ends_the_guest(host: NestedHost) -> None:
 @pytest.mark.parametrize("name", ["small", "stock"])
 def test_no_output_is_lost_at_the_end(host: NestedHost, name: str) -> None:
     """The terminal has kilobytes still to send when the command ends."""
-    argv = [*CORRAL, "boot", kernel.get(name).path, "--timeout", "240", "--", "seq 1 1500"]
+    argv = [*CORRAL, "boot", kernel.get(name).path, "--timeout", "240", "--", "seq 1 3000"]
     done = host.run(argv, timeout=300)
-    assert [str(number) for number in range(1, 1501)] == [line for line in done.stdout.split() if line.isdigit()][:1500]
+    assert [str(number) for number in range(1, 3001)] == [line for line in done.stdout.split() if line.isdigit()][:3000]
 
 
 def test_debugging(host: NestedHost) -> None:

@@ -64,7 +64,6 @@ class Distribution:
 
 IMAGE = "root.img"
 ABOUT = "release"
-CONFIGURATION = "config-"  # and the release, beside the kernel, where the preflight looks first
 
 
 def is_name(word: str) -> bool:

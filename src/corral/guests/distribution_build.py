@@ -48,7 +48,7 @@ def build(family: str, suite: str, generic: bool, into: str, progress: Progress)
     root_initramfs.build("root.c", root_initramfs.ROOT_DISK, modules, os.path.join(into, "initramfs.cpio"))
     image = os.path.join(unpacked_package, "boot", f"vmlinuz-{release}")
     os.link(unpacked.vmlinux(image, os.path.basename(unpacked_package), progress), os.path.join(into, "vmlinux"))
-    configuration = f"{distribution.CONFIGURATION}{release}"
+    configuration = f"config-{release}"  # where the preflight looks first
     os.link(os.path.join(modules_package, "boot", configuration), os.path.join(into, configuration))
     with open(os.path.join(into, distribution.ABOUT), "w", encoding="ascii") as file:
         file.write(f"{release}\n")
