@@ -78,8 +78,11 @@ class Bundle:
     def _imported(self) -> list[tuple[str, Entry]]:
         entries = []
         for name, module in list(sys.modules.items()):
+            # By name first: what others put there need not be a module, as `typing.io` is none.
+            if not name.startswith("corral.") or name in self._served:
+                continue
             spec = module.__spec__
-            if not name.startswith("corral.") or spec is None or spec.origin is None or name in self._served:
+            if spec is None or spec.origin is None:
                 continue
             code = spec.loader.get_code(name)  # type: ignore[union-attr]
             status = os.stat(spec.origin)

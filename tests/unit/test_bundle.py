@@ -15,6 +15,7 @@ import corral
 MAIN = """
 import sys
 from corral import bundle
+sys.modules["typing.io"] = object()  # no module, as in some versions of Python
 kept = bundle.use()
 from corral import config, errors
 print(type(config.__loader__).__name__, getattr(errors, "MARK", "-"))
