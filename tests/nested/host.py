@@ -24,6 +24,7 @@ from tests.nested import host_initramfs
 BOOT_TIMEOUT = 60.0
 SILENCE = 30.0  # seconds without a word, where there is one each two seconds: it hangs
 OWN = "/tmp"  # which the nested host has for itself
+EXCHANGE = f"{OWN}/exchange"  # in the nested host: NestedHost.exchange
 DISK = f"{OWN}/disk"  # in the nested host
 # Without ERMS and FSRM Linux clears pages by eight bytes at a time: the translator takes as long for one. Page tables
 # of five levels, the nested ones too, are only more to walk.
@@ -169,6 +170,11 @@ class NestedHost:
             raise HostDied(f"{error}; the command's last words: {words}") from None
         stdout, stderr = (self._file(number, kind).read_text(errors="replace") for kind in ("stdout", "stderr"))
         return Completed(int(answer.split()[1]), stdout, stderr)
+
+    @property
+    def exchange(self) -> Path:
+        """The folder that both may write to; it goes with the host."""
+        return Path(self._folder)
 
     def console(self) -> str:
         """What the host's kernel said."""

@@ -5,7 +5,8 @@ python -m tests.support.debian_session [--cpus N] [--kernel NAME] [--times N] [-
 NAME is the kernel: cloud, generic, or small (Corral's own, as on a pagetable KVM; nobody works there, for it has no
 systemd). HOW is how it ends: poweroff (from inside), sigterm or ctrl-a-x (from outside). The guest writes to a copy of
 the image, and e2fsck looks at that afterwards. With --times the copy is booted so often, and only the first time a
-person works there. Says how long the login prompt took; ends with status 0 if all was well.
+person works there. --from and --into are archives of the copy as it is before and afterwards, for tests.support.boots:
+then nobody works there. Says how long the login prompt took; ends with status 0 if all was well.
 """
 
 from __future__ import annotations
@@ -100,9 +101,13 @@ def packed(found: distribution.Distribution) -> str:
     target = cache.folder("nested", os.path.basename(found.folder))
     with cache.making(target) as unfinished:
         if unfinished:
-            command = ["tar", "--create", "--sparse", "--file", os.path.join(unfinished, "root.tar")]
-            subprocess.run([*command, f"--directory={found.folder}", os.path.basename(found.image)], check=True)
+            pack(found.image, os.path.join(unfinished, "root.tar"))
     return os.path.join(target, "root.tar")
+
+
+def pack(image: str, archive: str) -> None:
+    folder, name = os.path.split(image)
+    subprocess.run(["tar", "--create", "--sparse", "--file", archive, f"--directory={folder}", name], check=True)
 
 
 def session(argv: list[str], how: str, first: bool) -> None:
@@ -136,19 +141,28 @@ def main() -> int:
     parser.add_argument("--kernel", choices=["cloud", "generic", "small"], default="cloud")
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--name", default="debian")
+    parser.add_argument("--from", dest="before", metavar="ARCHIVE")
+    parser.add_argument("--into", dest="after", metavar="ARCHIVE")
     parser.add_argument("how", choices=["poweroff", "sigterm", "ctrl-a-x"])
     options = parser.parse_args()
     small = options.kernel == "small"
     found = distribution.get(options.name, options.kernel == "generic")
     image = Path("/tmp", os.path.basename(found.image))
-    subprocess.run(["tar", "--extract", "--sparse", "--file", packed(found), "--directory=/tmp"], check=True)
+    archive = options.before or packed(found)
+    subprocess.run(["tar", "--extract", "--sparse", "--file", archive, "--directory=/tmp"], check=True)
     argv = [sys.executable, "-m", "corral", "boot", "--disk", str(image)]
     argv += ["--append", f"init={distribution.INIT_OF_SMALL}"] if small else [found.kernel, "--initrd", found.initramfs]
     try:
         for boot in range(options.times):
-            session([*argv, "--grace", "60", "--cpus", options.cpus], options.how, first=not (boot or small))
+            session(
+                [*argv, "--grace", "60", "--cpus", options.cpus],
+                options.how,
+                first=not (boot or small or options.before),
+            )
             subprocess.run(["e2fsck", "-fn", str(image)], check=True, capture_output=True)
             print(f"boot {boot + 1}: clean", flush=True)
+        if options.after:
+            pack(str(image), options.after)
         return 0
     finally:
         image.unlink()
