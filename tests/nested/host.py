@@ -98,6 +98,7 @@ class NestedHost:
         ours, theirs = socket.socketpair()
         self._line = ours
         command = [
+            *("setpriv", "--pdeathsig", "KILL", "--"),  # nor does it outlive who started it and was killed
             *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", self._cpu),
             *("-smp", self._smp, "-m", str(self._memory), "-no-reboot", "-nodefaults", "-display", "none"),
             *("-kernel", image.path, "-initrd", initramfs, "-append", APPEND),

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from corral.compare import programs
 from corral.guests import debian, initramfs, kernel
 from tests.nested.host import NestedHost
 
@@ -77,6 +78,8 @@ def made_outside() -> None:
     initramfs.path()
     for name in ("small", "small-smp", "stock", "stock-generic"):
         kernel.get(name)
+    for name in programs.names():
+        programs.binary(name)
 
 
 def test_the_distributions_cloud_kernel(host: NestedHost) -> None:
@@ -97,8 +100,8 @@ def test_the_small_kernel(host: NestedHost, cpus: int) -> None:
     assert f"\n{cpus}" in console.replace("\r", "")
 
 
-def test_disks(host: NestedHost) -> None:
-    kvm_tests(host, "test_disks", timeout=480)
+def test_disks_and_workloads(host: NestedHost) -> None:
+    kvm_tests(host, "test_disks", "test_workloads", timeout=480)
 
 
 def test_the_end_of_input_ends_the_guest(host: NestedHost) -> None:
