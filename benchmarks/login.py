@@ -43,7 +43,7 @@ def commands(corrals_part: bool = False) -> dict[str, list[str]]:
     if corrals_part:
         kernel = debian.kernel
         line = f"{parameters.for_kind(Kind.HARDWARE, stock=True, acpi=True)} {parameters.for_root(0)}"
-        of_q35 = line.replace("pci=off ", "")  # its disks are there
+        of_q35 = line.replace("pci=conf1,noearly ", "")  # its disks are there
     image = f"{debian.image},snapshot=on"
     qemu = [*COMMON, "-m", MEMORY, "-serial", "stdio", "-kernel", kernel, "-initrd", archive]
     qemu += ["-drive", f"file={debian.image},format=raw,if=none,id=root,snapshot=on"]

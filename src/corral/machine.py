@@ -12,6 +12,7 @@ from corral.config import MachineConfig
 from corral.console import Console, Over
 from corral.devices.cmos import Cmos
 from corral.devices.i8042 import I8042
+from corral.devices.pci_address import PciAddress
 from corral.devices.pit import LatePit
 from corral.devices.serial import Serial
 from corral.devices.status_port import StatusPort
@@ -140,6 +141,8 @@ class Machine:
         for first, last in layout.I8042_PORTS:
             self.ports.claim(first, last, i8042, first - 0x60)
         self.ports.claim(*layout.RTC_PORTS, Cmos())
+        if not self.config.bios:  # with one a byte of it is the reset control register
+            self.ports.claim(*layout.PCI_ADDRESS_PORTS, PciAddress())
         self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
         if self.config.debug_exit is not None:
             from corral.devices.debug_exit import PORTS, DebugExit

@@ -7,11 +7,14 @@ import struct
 
 import pytest
 
+from corral.arch.x86_64 import layout
+from corral.bus import Bus
 from corral.devices.cmos import Cmos
 from corral.devices.debug_exit import DebugExit
 from corral.devices.fw_cfg import FwCfg
 from corral.devices.handover import Handover, ResetControl
 from corral.devices.i8042 import I8042
+from corral.devices.pci_address import PciAddress
 from corral.devices.status_port import StatusPort
 from corral.exits import Cause, GuestEnded
 
@@ -125,3 +128,16 @@ def test_a_handover_is_asked_for_by_a_write() -> None:
     assert port.read(0, 1) == 0xFF
     port.write(0, 1, 0)
     assert calls == [1]
+
+
+def test_pcis_address_is_a_register_for_four_bytes_alone() -> None:
+    """As Linux finds out: pci_check_type1 writes a byte of it first, then looks whether it keeps the enable bit."""
+    bus = Bus("port")
+    bus.claim(*layout.PCI_ADDRESS_PORTS, PciAddress())
+    bus.write(0xCFB, 1, 1)
+    assert bus.read(0xCF8, 4) == 0
+    bus.write(0xCF8, 4, 0x80000000)
+    assert bus.read(0xCF8, 4) == 0x80000000
+    bus.write(0xCF8, 4, 0xFFFFFFFF)
+    assert bus.read(0xCF8, 4) == 0x80FFFFFC
+    assert (bus.read(0xCF8, 1), bus.read(0xCFA, 2), bus.read(0xCFC, 4)) == (0xFF, 0xFFFF, 0xFFFFFFFF)

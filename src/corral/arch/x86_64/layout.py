@@ -80,6 +80,7 @@ STATUS_PORT = 0xCA1
 FW_CFG_PORTS = (0x510, 0x511)
 HANDOVER_PORT = 0xCA2
 RESET_CONTROL = 0xCF9
+PCI_ADDRESS_PORTS = (0xCF8, 0xCFB)
 # What nobody else may have. Configuration space of PCI, too: a guest that looks for it must find nothing.
 PORTS_IN_USE = (
     *PIT_PORTS,
