@@ -152,13 +152,11 @@ def main() -> int:
     subprocess.run(["tar", "--extract", "--sparse", "--file", archive, "--directory=/tmp"], check=True)
     argv = [sys.executable, "-m", "corral", "boot", "--disk", str(image)]
     argv += ["--append", f"init={distribution.INIT_OF_SMALL}"] if small else [found.kernel, "--initrd", found.initramfs]
+    argv += ["--grace", "60", "--cpus", options.cpus]
+    somebody_works = not (small or options.before)
     try:
         for boot in range(options.times):
-            session(
-                [*argv, "--grace", "60", "--cpus", options.cpus],
-                options.how,
-                first=not (boot or small or options.before),
-            )
+            session(argv, options.how, first=somebody_works and boot == 0)
             subprocess.run(["e2fsck", "-fn", str(image)], check=True, capture_output=True)
             print(f"boot {boot + 1}: clean", flush=True)
         if options.after:
