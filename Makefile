@@ -6,33 +6,46 @@ VENV := $(CACHE)/venv-$(HERE)
 ASAN := $(CACHE)/asan-$(HERE)
 PYTHON ?= python3
 BIN := $(VENV)/bin
-SHIM := $(wildcard csrc/*.c csrc/*.h csrc/decl/*.h) csrc/build_ffi.py
+SHIM := $(wildcard csrc/*.[chS] csrc/*.inc csrc/decl/*.h csrc/p9server/*.[ch]) \
+	csrc/build_ffi.py csrc/declarations.py csrc/jail_filters.py src/corral/jail/table.py
 export PYTHONPYCACHEPREFIX := $(CACHE)/bytecode
 unexport PYTHONDONTWRITEBYTECODE
 export RUFF_CACHE_DIR := $(CACHE)/ruff
 export MYPY_CACHE_DIR := $(CACHE)/mypy
 BASELINE := $(CACHE)/baseline
 COMPARE = $(BIN)/corral compare --contenders native,corral --only start,memory-1 --runs 10
-PYTEST := $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-min=5
+# CORRAL_RESULTS=FOLDER keeps a JUnit file of each part.
+PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-min=5 \
+	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
-.PHONY: help boot test lint unit guests kvm nested nested-machines nested-hosts sanitize fuzz durability bench baseline venv clean
+.PHONY: help boot check test test-all lint declarations unit guests kvm nested nested-machines nested-hosts sanitize fuzz durability \
+	kvm-long compilers debian13 bench baseline venv clean
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
 
 boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which takes a few minutes)
 	@$(BIN)/corral boot $(ARGS)
 
-# Two at a time: an emulated host keeps little more than a CPU busy. What is quick to fail comes first; of the others,
-# which wait for the guests' kernels, those that take longest.
-PARTS := lint unit nested-machines kvm nested-hosts durability fuzz sanitize
-test:  ## everything that CI runs
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(PARTS)
+# Two parts at a time, begun in this order; a table of them comes last. `kvm` builds the small kernel beside the others.
+QUICK := kvm lint unit
+LONG := nested-hosts nested-machines debian13 durability sanitize fuzz kvm-long compilers
+
+check: $(VENV)/ready  ## lint and unit: a minute
+	@$(BIN)/python -m tests lint unit
+
+test: $(VENV)/ready  ## what is quick: lint, unit and kvm
+	@$(BIN)/python -m tests $(QUICK)
+
+test-all: $(VENV)/ready  ## all that CI runs
+	@$(BIN)/python -m tests $(QUICK) $(LONG)
 
 venv: $(VENV)/ready  ## the Python environment with Corral in it, for work on Corral
 
 $(VENV)/ready: pyproject.toml $(SHIM)
 	@command -v gcc >/dev/null || { echo "corral: no gcc; install it: apt-get install gcc" >&2; exit 3; }
+	@$(PYTHON) -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || \
+		{ echo "corral: $(PYTHON) has no Python.h; install it: apt-get install python3-dev" >&2; exit 3; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "corral: $(PYTHON) cannot make a venv; install it: apt-get install python3-venv" >&2; exit 3; }
 	@echo "corral: setting up $(VENV)" >&2
@@ -45,25 +58,33 @@ $(VENV)/ready: pyproject.toml $(SHIM)
 $(ASAN)/_corral_shim.abi3.so: $(VENV)/ready
 	@$(BIN)/python csrc/build_ffi.py --into $(ASAN) --sanitize
 
-lint: $(VENV)/ready  ## ruff, mypy --strict, clang-format
+lint: $(VENV)/ready  ## ruff, mypy --strict, clang-format, the shim's types
 	$(BIN)/ruff check src tests benchmarks csrc
 	$(BIN)/ruff format --check src tests benchmarks csrc
+	$(BIN)/python csrc/declarations.py --check
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] guests/bare/*.[ch] tests/fuzz/*.c $(wildcard benchmarks/workloads/*.[ch])
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/p9server/*.[ch] guests/bare/*.[ch] guests/hostile/*.c tests/fuzz/*.c $(wildcard benchmarks/workloads/*.[ch])
+
+declarations: $(VENV)/ready  ## the types of what the shim offers, made anew from its headers
+	$(BIN)/python csrc/declarations.py --write
 
 unit: $(VENV)/ready  ## tests that need no KVM
 	$(PYTEST) tests/unit
 
 guests: $(VENV)/ready  ## the kernels that tests and benchmarks boot, made or fetched into the cache
-	@for name in small small-smp stock stock-generic; do $(BIN)/corral kernel path $$name >/dev/null || exit; done
+	@for name in small stock stock-generic; do $(BIN)/corral kernel path $$name >/dev/null || exit; done
 
+KVM ?= tests/kvm
 kvm: guests  ## tests on this machine's KVM
-	$(PYTEST) tests/kvm
+	$(PYTEST) -m 'not long' $(KVM)
+
+kvm-long: guests  ## those that take minutes, fifty boots in a row among them
+	$(PYTEST) -m long tests/kvm
 
 nested: guests  ## tests in an emulated host with hardware KVM
 	$(PYTEST) tests/nested
 
-# Halves that take as long as each other, for `make test`.
+# Halves that take as long as each other, for `make test-all`.
 MACHINES := tests/nested/test_hardware_kvm.py tests/nested/test_distribution.py
 
 nested-machines: guests
@@ -74,20 +95,25 @@ nested-hosts: guests
 
 # The tests that go through the shim; those of whole Linux guests take too long with it.
 sanitize: $(ASAN)/_corral_shim.abi3.so  ## the tests of the shim again, under ASan and UBSan
-	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) PYTHONPATH=$(ASAN) \
+	ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
+		PYTHONPATH=$(ASAN):$(CURDIR)/tests/sanitized \
 		$(PYTEST) -p no:faulthandler tests/unit/test_*.py tests/unit/blk tests/unit/virtio \
 		tests/kvm/test_assist_native.py tests/kvm/test_machine.py tests/kvm/test_boot_protocols.py
 
-# Needs clang: installed where it may be. FUZZ=600 makes it ten minutes.
+# Needs clang, and installs it when root. FUZZ=600 makes it ten minutes.
 FUZZ ?= 60
-fuzz: $(VENV)/ready  ## fuzz what a guest's driver can do to a disk
-	@command -v clang-14 >/dev/null || test "$$(id -u)" != 0 || \
-		apt-get -o DPkg::Lock::Timeout=600 install -qq -y clang-14 libclang-rt-14-dev llvm-14 >/dev/null 2>&1 || true
+fuzz: $(VENV)/ready  ## fuzz what a guest's driver can do to a disk, and to a shared folder's server
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ)
 
 # CORRAL_DURABILITY=10 looks ten times as hard, CORRAL_SEED repeats a run.
 durability: guests  ## power cuts, kills and failing hosts: what a guest has flushed is there
 	$(PYTEST) tests/durability
+
+compilers: $(VENV)/ready  ## the shim with every compiler that is here, and C programs of ours under the sanitizers
+	$(PYTEST) tests/compilers
+
+debian13:  ## `make boot` and the main parts in a Debian 13 chroot
+	@.ci/debian13
 
 bench: guests  ## measure; see docs/benchmarks.md. After `make baseline`: against that, too
 	$(BIN)/python -m benchmarks

@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks import installed
 from benchmarks.measure import verdict, wait_until_quiet
 from corral.guests import cache
-from corral.record import record
+from corral.startup.record import record
 from tests.support.bare_guests import blk_guest, make_image
 
 ROUNDS = 5

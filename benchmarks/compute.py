@@ -18,7 +18,7 @@ from benchmarks import installed, work
 from benchmarks.measure import report, verdict
 from corral.guests import kernel
 from corral.kvm.system import Kind, host_kind
-from corral.numa import live
+from corral.observe import live
 from tests.support.guest_tools import initramfs_with
 
 ROUNDS = 16
@@ -34,7 +34,7 @@ class Guest:
 
     def __init__(self, cpus: list[int], parameters: str) -> None:
         pin = ",".join(f"{vcpu}={cpu}" for vcpu, cpu in enumerate(cpus))
-        image = kernel.get("small-smp" if host_kind() is Kind.PAGETABLE else "stock").path
+        image = kernel.get("small" if host_kind() is Kind.PAGETABLE else "stock").path
         command = [installed.corral(), "boot", image, "--cpus", "2", "--pin", pin, "--memory", "512M"]
         command += ["--initrd", initramfs_with([work.program()]), "--append", parameters]
         self._process = subprocess.Popen(

@@ -56,9 +56,11 @@ static int failed(const char *what)
 static int drive(unsigned engine, unsigned depth, unsigned long requests, int fd, uint64_t size)
 {
     struct corral_ram guest = {.host = ram, .low_end = RAM};
-    struct corral_virtio_irq irq = {.fd = eventfd(0, 0)};
+    int line = eventfd(0, 0);
+    struct corral_virtio_irq irq;
+    corral_virtio_irq_init(&irq, line);
     struct corral_blk_config config = {.fd = fd, .overlay_fd = -1, .size = size, .block_size = 512, .n_queues = 1,
-                                       .engine = engine, .broken_fd = -1, .name = "blk0"};
+                                       .engine = engine, .worker = {.name = "blk0", .broken_fd = -1}};
     struct corral_blk *b = corral_blk_create(&config, &guest, &irq);
     if (!b)
         return failed("corral_blk_create");
@@ -75,7 +77,7 @@ static int drive(unsigned engine, unsigned depth, unsigned long requests, int fd
     int kick = eventfd(0, 0);
     struct corral_virtq_setup setup = {.size = SIZE, .ready = true, .desc = RINGS,
                                        .avail = (uint8_t *)ring.avail - ram, .used = (uint8_t *)ring.used - ram};
-    int error = corral_blk_start(b, 1ull << VIRTIO_RING_F_EVENT_IDX | 1ull << VIRTIO_BLK_F_FLUSH, &setup, &kick);
+    int error = corral_blk_start(b, 1ull << VIRTIO_RING_F_EVENT_IDX | 1ull << VIRTIO_BLK_F_FLUSH, &setup, &kick, NULL);
     if (error < 0)
         return errno = -error, failed("corral_blk_start");
 
@@ -107,7 +109,7 @@ static int drive(unsigned engine, unsigned depth, unsigned long requests, int fd
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         uint16_t used = __atomic_load_n(&ring.used->idx, __ATOMIC_ACQUIRE);
         if ((uint16_t)(used - seen) <= (depth - free_slots) / 2) {
-            eventfd_read(irq.fd, &value);
+            eventfd_read(line, &value);
             used = __atomic_load_n(&ring.used->idx, __ATOMIC_ACQUIRE);
         }
         for (; seen != used; seen++, done++) {

@@ -29,7 +29,13 @@ def program() -> str:
     parts = sorted(ROOT.glob("csrc/blk*.c"))
     parts += [
         ROOT / "csrc" / name
-        for name in ("virtq.c", "virtio_irq.c", "vcpu_run.c", "exit_ring.c", "sampler.c", "guest_access.c", "worker.c")
+        for name in (
+            "virtq.c",
+            "virtio_irq.c",
+            "queue_worker.c",
+            "limit.c",
+            "thread.c",
+        )
     ]
     sources = [str(path) for path in (Path(__file__).with_name("dataplane.c"), *parts)]
     flags = ["-O2", "-std=gnu11", "-pthread", "-DCORRAL_HAVE_URING", f"-I{ROOT / 'csrc'}"]

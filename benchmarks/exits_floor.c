@@ -17,7 +17,7 @@
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); /* as exits.py */
     return t.tv_sec * 1e9 + t.tv_nsec;
 }
 

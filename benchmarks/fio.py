@@ -30,9 +30,10 @@ LIMIT = 120.0  # seconds, of one guest
 DEATHS = 2  # of a guest, that are made good by another run
 MEMORY = "256M"
 SIZE = 64  # MiB, of the image that fio works on
+DATA = f"{DISK}/data"  # the image, in the nested host
 
-# name: (fio's rw, block size, depth)
-JOBS = {
+Jobs = dict[str, tuple[str, str, int]]  # by name: fio's rw, block size, depth
+JOBS: Jobs = {
     "4 KiB random read, depth 1": ("randread", "4k", 1),
     "4 KiB random read, depth 32": ("randread", "4k", 32),
     "4 KiB random write, depth 1": ("randwrite", "4k", 1),
@@ -42,8 +43,6 @@ JOBS = {
 }
 
 GLOBAL = """[global]
-filename=/dev/vdb
-direct=1
 ioengine=libaio
 thread=1
 time_based=1
@@ -61,16 +60,27 @@ fio --minimal --terse-version=3 /jobs
 NAME, READS, WRITES = 2, 7, 48
 
 
-def root() -> Path:
-    """A root file system with fio and the libraries it is linked with."""
+def program() -> str:
+    """fio, installed if need be."""
     fio = shutil.which("fio")
     if fio is None:
         debian.require_installed(["fio"], "the fio benchmark")
         fio = "/usr/bin/fio"
-    jobs = GLOBAL + "".join(
-        f"[{index}]\nrw={kind}\nbs={size}\niodepth={depth}\n" for index, (kind, size, depth) in enumerate(JOBS.values())
-    )
-    target = cache.folder("bench", f"fio-{kernel.get('small').version}")
+    return fio
+
+
+def job_file(jobs: Jobs, path: str, direct: bool) -> str:
+    """Text: jobs one after the other on the device or file at `path`, past the page cache or through it."""
+    text = f"{GLOBAL}filename={path}\ndirect={direct:d}\n"
+    for index, (kind, size, depth) in enumerate(jobs.values()):
+        text += f"[{index}]\nrw={kind}\nbs={size}\niodepth={depth}\n"
+    return text
+
+
+def root(jobs: Jobs, name: str) -> Path:
+    """A root file system with fio, the libraries it is linked with, and jobs for the second disk."""
+    fio = program()
+    target = cache.folder("bench", f"{name}-{kernel.get('small').version}")
     image = Path(target) / "root.img"
     with tempfile.TemporaryDirectory() as folder:
         tree = root_image.tree(Path(folder) / "root")
@@ -79,7 +89,7 @@ def root() -> Path:
             copy = tree / word.lstrip("/")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(word, copy)
-        (tree / "jobs").write_text(jobs)
+        (tree / "jobs").write_text(job_file(jobs, "/dev/vdb", direct=True))
         (tree / "fio.sh").write_text(SCRIPT)
         (tree / "fio.sh").chmod(0o755)
         Path(target).mkdir(parents=True, exist_ok=True)
@@ -88,8 +98,9 @@ def root() -> Path:
     return image
 
 
-def commands() -> dict[str, list[str]]:
-    image, small, data = str(root()), kernel.get("small").path, f"{DISK}/data"
+def commands(image: Path, data: str) -> dict[str, list[str]]:
+    """Guests of `image`, whose second disk is `data`."""
+    small = kernel.get("small").path
     run = "corral.run=/fio.sh"
     corral = [installed.corral(), "boot", small, "--memory", MEMORY, "--append", run]
     corral += ["--disk", f"{image},snapshot=on", "--disk", f"{data},serial=data"]
@@ -110,16 +121,16 @@ def commands() -> dict[str, list[str]]:
     }
 
 
-def once(command: list[str]) -> dict[str, float]:
-    """By job, seconds a request takes. The guest is ended as soon as it has told."""
+def once(command: list[str], jobs: Jobs) -> dict[str, float]:
+    """By job, seconds a request takes. A guest is ended as soon as it has told."""
     pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=nothing, stdout=pipe, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     watchdog = threading.Timer(LIMIT, process.kill)
     watchdog.start()
     try:
-        said = []
-        while sum(line.startswith("3;fio") for line in said) < len(JOBS):
+        said: list[str] = []
+        while sum(line.startswith("3;fio") for line in said) < len(jobs):
             said.append(process.stdout.readline())
             if not said[-1]:
                 raise RuntimeError(f"{command[0]} ended before fio did; it said: {''.join(said)[-3000:]!r}")
@@ -129,34 +140,34 @@ def once(command: list[str]) -> dict[str, float]:
         process.wait()
         process.stdout.close()
     rows = [line.split(";") for line in said if line.startswith("3;fio")]
-    names = list(JOBS)
+    names = list(jobs)
     return {names[int(row[NAME])]: 1 / (float(row[READS]) + float(row[WRITES])) for row in rows}
 
 
-def repeated(command: list[str]) -> dict[str, float]:
+def repeated(command: list[str], jobs: Jobs) -> dict[str, float]:
     """once(), again when the guest died: the emulated host makes guests of either VMM die now and then. Told of."""
     for _ in range(DEATHS):
         try:
-            return once(command)
+            return once(command, jobs)
         except RuntimeError as error:
             print(str(error), file=sys.stderr)
-    return once(command)
+    return once(command, jobs)
 
 
-def compared(contenders: dict[str, list[str]]) -> dict[str, Samples]:
-    """By job. In the host that has the KVM."""
-    Path(f"{DISK}/data").write_bytes(os.urandom(SIZE << 20))
-    samples: dict[str, Samples] = {job: {name: [] for name in contenders} for job in JOBS}
+def compared(contenders: dict[str, list[str]], jobs: Jobs, data: str) -> dict[str, Samples]:
+    """By job, on a new file `data`. In the host that has the KVM."""
+    Path(data).write_bytes(os.urandom(SIZE << 20))
+    samples: dict[str, Samples] = {job: {name: [] for name in contenders} for job in jobs}
     for _ in range(ROUNDS):
         for name, command in contenders.items():
-            for job, seconds in repeated(command).items():
+            for job, seconds in repeated(command, jobs).items():
                 samples[job][name].append(seconds)
     return samples
 
 
 def main() -> bool:
     met = True
-    by_job: dict[str, Samples] = nested.run("fio", commands(), timeout=1800, disk_mb=512)
+    by_job: dict[str, Samples] = nested.run("fio", commands(root(JOBS, "fio"), DATA), timeout=1800, disk_mb=512)
     for job, samples in by_job.items():
         peer = min(list(samples)[1:], key=lambda name: statistics.median(samples[name]))
         medians = report(f"fio, {job}, in the nested host: time a request takes", samples, peer, "us")
@@ -166,6 +177,6 @@ def main() -> bool:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        print(json.dumps(compared(json.loads(sys.argv[1]))))
+        print(json.dumps(compared(json.loads(sys.argv[1]), JOBS, DATA)))
     else:
         sys.exit(not main())

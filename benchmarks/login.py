@@ -21,7 +21,7 @@ from benchmarks.boot import until
 from benchmarks.measure import Samples, interleaved, report, verdict
 from corral.compare.contenders.qemu import COMMON, PROGRAM
 from corral.guests import cache, distribution, initramfs, parameters, root_initramfs, sources
-from corral.guests.debian import fetch
+from corral.guests.kernel_package import PREFIX, fetch
 from corral.kvm.system import Kind, host_kind
 
 ROUNDS, FIRST_LINE_ROUNDS = 5, 15
@@ -58,7 +58,7 @@ def commands(corrals_part: bool = False) -> dict[str, list[str]]:
 
 
 def _packaged(debian: distribution.Distribution) -> str:
-    return os.path.join(fetch(f"linux-image-{debian.release}"), "boot", f"vmlinuz-{debian.release}")
+    return fetch(f"{PREFIX}{debian.release}").image
 
 
 def _initramfs(debian: distribution.Distribution) -> str:
@@ -68,8 +68,7 @@ def _initramfs(debian: distribution.Distribution) -> str:
     target = cache.folder("bench", f"login_{debian.release}_{key}")
     with cache.making(target) as unfinished:
         if unfinished:
-            package = fetch(f"linux-image-{debian.release}")
-            tree = os.path.join(package, "lib", "modules", debian.release)
+            tree = fetch(f"{PREFIX}{debian.release}").modules
             root_initramfs.build("root.c", modules, tree, os.path.join(unfinished, "initramfs.cpio"))
     return os.path.join(target, "initramfs.cpio")
 

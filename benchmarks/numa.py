@@ -45,8 +45,8 @@ def cores() -> tuple[int, ...]:
 
 def guest(part: str, archive: str) -> None:
     """Boots one guest and prints what its program prints."""
+    from corral.backends.console import Console
     from corral.config import MachineConfig
-    from corral.console import Console
     from corral.machine import Machine
 
     found = host.read()

@@ -10,9 +10,9 @@ import time
 from benchmarks.exits import floor, floor_program, text_of
 from benchmarks.measure import interleaved, report
 from corral.arch.x86_64 import layout
+from corral.backends.console import Console
 from corral.config import MachineConfig
-from corral.console import Console
-from corral.exits import Cause
+from corral.core.exits import Cause
 from corral.machine import Machine
 from tests.support.tiny_guests import tiny_guest
 

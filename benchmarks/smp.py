@@ -27,7 +27,7 @@ Commands = dict[str, list[str]]  # by contender
 
 def commands() -> dict[str, Commands]:
     """By kernel. Makes what they need: a nested host sees the cache of this one, and cannot add to it."""
-    small, cloud = kernel.get("small-smp").path, default.choose(Kind.HARDWARE, CPUS).get(lambda text: None).path
+    small, cloud = kernel.get("small").path, default.choose(Kind.HARDWARE, CPUS).get(lambda text: None).path
     return {
         "the small kernel": _contenders(small, parameters.for_kind(Kind.HARDWARE, stock=False)),
         "the cloud kernel": _contenders(cloud, parameters.for_kind(Kind.HARDWARE, stock=True, acpi=True)),

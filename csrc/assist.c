@@ -48,6 +48,11 @@ int corral_deliver(struct corral_vcpu *v, enum corral_vector vector)
     return deliver(v, vector, vector == CORRAL_GP, 0);
 }
 
+int corral_deliver_code(struct corral_vcpu *v, enum corral_vector vector, uint32_t code)
+{
+    return deliver(v, vector, true, code);
+}
+
 int corral_failed_access(struct corral_vcpu *v, enum corral_access_result result,
                          const struct corral_page_fault *fault)
 {
@@ -58,29 +63,6 @@ int corral_failed_access(struct corral_vcpu *v, enum corral_access_result result
     corral_assist_state(v)->sregs.cr2 = fault->address;
     v->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
     return deliver(v, CORRAL_PF, true, fault->error_code);
-}
-
-/* INT3 and INT1 are traps: the frame holds the address after them. */
-static int breakpoint(struct corral_vcpu *v, const struct corral_instruction *i, enum corral_vector vector)
-{
-    corral_advance(v, i, CORRAL_BREAKPOINT);
-    return corral_deliver(v, vector);
-}
-
-/* INT n arrives as an interrupt would. At CPL 0 every gate is open to it; elsewhere KVM does it itself. */
-static int software_interrupt(struct corral_vcpu *v, const struct corral_instruction *i)
-{
-    struct kvm_vcpu_events *events = &corral_assist_state(v)->events;
-    if (corral_assist_state(v)->sregs.cs.dpl)
-        return CORRAL_UNKNOWN;
-    if (ioctl(v->fd, KVM_GET_VCPU_EVENTS, events) < 0)
-        return -errno;
-    events->interrupt.injected = 1;
-    events->interrupt.nr = i->immediate;
-    events->interrupt.soft = 0;
-    events->flags = 0;
-    v->run->kvm_dirty_regs |= KVM_SYNC_X86_EVENTS;
-    return corral_advance(v, i, CORRAL_BREAKPOINT);
 }
 
 /* CMPXCHG8B and 16B, on guest memory itself: another vCPU may work on the same bytes at the same time. */
@@ -120,10 +102,10 @@ static int compare_exchange(struct corral_vcpu *v, const struct corral_instructi
 static int time_stamp(struct corral_vcpu *v, const struct corral_instruction *i)
 {
     struct kvm_regs *regs = &corral_assist_state(v)->regs;
-    struct {
-        struct kvm_msrs head;
+    struct { /* a kvm_msrs and its entries */
+        uint32_t nmsrs, pad;
         struct kvm_msr_entry tsc, aux;
-    } msrs = {{.nmsrs = 2}, {.index = MSR_TSC}, {.index = MSR_TSC_AUX}};
+    } msrs = {2, 0, {.index = MSR_TSC}, {.index = MSR_TSC_AUX}};
     if (corral_at_cpl_3(v) && (corral_assist_state(v)->sregs.cr4 & CR4_TSD))
         return corral_deliver(v, CORRAL_GP);
     int got = ioctl(v->fd, KVM_GET_MSRS, &msrs);
@@ -148,11 +130,15 @@ static int cache_line(struct corral_vcpu *v, const struct corral_instruction *i)
     return corral_advance(v, i, CORRAL_BARRIER);
 }
 
-/* 0F 01: of its members, those with fixed ModRM. */
+/* 0F 01: of its members, those with fixed ModRM. KVM has the others that a guest may know of. */
 static int group_7(struct corral_vcpu *v, const struct corral_instruction *i)
 {
+    if (i->is_memory && i->prefix != CORRAL_F3 && corral_member(i) == 3)
+        return corral_complete_lidt(v, i);
+    if (i->is_memory)
+        return i->prefix == CORRAL_F3 && corral_member(i) == 5 ? corral_deliver(v, CORRAL_UD) : CORRAL_UNKNOWN;
     if (i->prefix != CORRAL_NONE)
-        return CORRAL_UNKNOWN;
+        return corral_deliver(v, CORRAL_UD);
     switch (i->modrm) {
     case 0xca:
     case 0xcb:
@@ -165,19 +151,19 @@ static int group_7(struct corral_vcpu *v, const struct corral_instruction *i)
     case 0xf9:
         return time_stamp(v, i);
     }
-    return CORRAL_UNKNOWN;
+    return corral_deliver(v, CORRAL_UD);
 }
 
 /* 0F AE */
 static int group_15(struct corral_vcpu *v, const struct corral_instruction *i)
 {
     unsigned member = corral_member(i);
-    if (!i->is_memory) /* LFENCE, MFENCE, SFENCE */
-        return member >= 5 && i->prefix == CORRAL_NONE ? corral_advance(v, i, CORRAL_BARRIER) : CORRAL_UNKNOWN;
-    if (i->prefix == CORRAL_66)
-        return member >= 6 ? cache_line(v, i) : CORRAL_UNKNOWN; /* CLWB, CLFLUSHOPT */
-    if (i->prefix != CORRAL_NONE)
-        return CORRAL_UNKNOWN;
+    if (!i->is_memory && member >= 5 && i->prefix == CORRAL_NONE) /* LFENCE, MFENCE, SFENCE */
+        return corral_advance(v, i, CORRAL_BARRIER);
+    if (i->is_memory && member >= 6 && i->prefix == CORRAL_66) /* CLWB, CLFLUSHOPT */
+        return cache_line(v, i);
+    if (!i->is_memory || i->prefix != CORRAL_NONE)
+        return corral_deliver(v, CORRAL_UD);
     switch (member) {
     case 4:
         return corral_complete_save(v, i, false, false);
@@ -195,12 +181,10 @@ static int group_15(struct corral_vcpu *v, const struct corral_instruction *i)
 static int group_9(struct corral_vcpu *v, const struct corral_instruction *i)
 {
     unsigned member = corral_member(i);
-    if (!i->is_memory)
-        return CORRAL_UNKNOWN;
-    if (member == 1)
+    if (i->is_memory && member == 1)
         return compare_exchange(v, i);
-    if (member < 3 || member > 5 || i->prefix != CORRAL_NONE)
-        return CORRAL_UNKNOWN;
+    if (!i->is_memory || member < 3 || member > 5 || i->prefix != CORRAL_NONE) /* VMPTRLD and its kin */
+        return corral_deliver(v, CORRAL_UD);
     if (member != 4 && corral_at_cpl_3(v))
         return corral_deliver(v, CORRAL_GP);
     return member == 3 ? corral_complete_restore(v, i, true) : corral_complete_save(v, i, true, true);
@@ -210,6 +194,8 @@ static int by_opcode(struct corral_vcpu *v, const struct corral_instruction *i)
 {
     bool lockable = i->opcode == CORRAL_OPCODE(1, 0xc7) && i->is_memory && corral_member(i) == 1;
     if (i->lock && !lockable)
+        return corral_deliver(v, CORRAL_UD);
+    if (i->form->flags & CORRAL_ABSENT)
         return corral_deliver(v, CORRAL_UD);
     if (i->form->flags & CORRAL_NATIVE)
         return corral_runs_natively(i) ? corral_complete_natively(v, i) : CORRAL_UNKNOWN;
@@ -225,22 +211,45 @@ static int by_opcode(struct corral_vcpu *v, const struct corral_instruction *i)
     case CORRAL_OPCODE(1, 0xff):
         return corral_deliver(v, CORRAL_UD);
     case CORRAL_OPCODE(0, 0xcc):
-        return breakpoint(v, i, CORRAL_BP);
-    case CORRAL_OPCODE(0, 0xf1):
-        return breakpoint(v, i, CORRAL_DB);
     case CORRAL_OPCODE(0, 0xcd):
-        return software_interrupt(v, i);
+    case CORRAL_OPCODE(0, 0xce):
+    case CORRAL_OPCODE(0, 0xf1):
+        return corral_complete_interrupt(v, i);
+    case CORRAL_OPCODE(0, 0xcf):
+        return corral_complete_iret(v, i);
     }
     return CORRAL_UNKNOWN;
 }
 
-int corral_assist_complete(struct corral_vcpu *v, const uint8_t *bytes, size_t size)
+/* Completes the instruction at RIP, of which the first `size` bytes are known. */
+static int complete(struct corral_vcpu *v, const uint8_t *bytes, size_t size, bool interrupts_only)
 {
     const struct kvm_sync_regs *s = corral_assist_state(v);
     struct corral_instruction instruction;
-    if (!corral_decode(&instruction, bytes, size, &s->regs, &s->sregs))
+    enum corral_access_result result;
+    struct corral_page_fault fault;
+    uint8_t whole[CORRAL_LONGEST_INSTRUCTION];
+
+    size = size < sizeof whole ? size : sizeof whole;
+    if (size)
+        memcpy(whole, bytes, size);
+    size_t fetched = size + corral_fetch(v, s->sregs.cs.base + s->regs.rip + size, whole + size,
+                                         sizeof whole - size, &result, &fault);
+    if (corral_decode(&instruction, whole, fetched, &s->regs, &s->sregs))
+        return !interrupts_only || corral_is_interrupt(&instruction) ? by_opcode(v, &instruction) : CORRAL_UNKNOWN;
+    if (!instruction.cut_off || interrupts_only)
         return CORRAL_UNKNOWN;
-    return by_opcode(v, &instruction);
+    return fetched == sizeof whole ? corral_deliver(v, CORRAL_GP) : corral_failed_access(v, result, &fault);
+}
+
+int corral_assist_complete(struct corral_vcpu *v, const uint8_t *bytes, size_t size)
+{
+    return complete(v, bytes, size, false); /* KVM has not read on into the next page */
+}
+
+int corral_assist_complete_user(struct corral_vcpu *v, bool interrupts_only)
+{
+    return complete(v, NULL, 0, interrupts_only);
 }
 
 int corral_assist_finish(struct corral_vcpu *v)
@@ -253,12 +262,18 @@ int corral_assist_finish(struct corral_vcpu *v)
         return CORRAL_UNKNOWN;
     if (ioctl(v->fd, KVM_GET_REGS, &s->regs) < 0 || ioctl(v->fd, KVM_GET_SREGS, &s->sregs) < 0)
         return -errno;
+    int followed = corral_assist_follow_table(v);
+    if (followed < 0)
+        return followed;
     return corral_assist_complete(v, run->emulation_failure.insn_bytes, run->emulation_failure.insn_size);
 }
 
 struct corral_assist *corral_assist_create(void)
 {
-    return calloc(1, sizeof(struct corral_assist));
+    struct corral_assist *a = calloc(1, sizeof *a);
+    if (a && !(a->trampoline = corral_trampoline_create())) /* now: later there may be no right to */
+        a->no_trampoline = errno;
+    return a;
 }
 
 void corral_assist_destroy(struct corral_assist *a)

@@ -136,8 +136,8 @@ int corral_complete_natively(struct corral_vcpu *v, const struct corral_instruct
         if (ioctl(v->fd, KVM_GET_XSAVE, before) < 0)
             return -errno;
     }
-    if (!v->assist->trampoline && !(v->assist->trampoline = corral_trampoline_create()))
-        return -errno;
+    if (!v->assist->trampoline)
+        return -v->assist->no_trampoline;
 
     struct corral_trampoline *t = v->assist->trampoline;
     struct operand o = {0};

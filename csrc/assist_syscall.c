@@ -25,10 +25,10 @@ static int complete_syscall(struct corral_vcpu *v)
     if (frame.code != FETCH_FAULT || frame.rip != s->sregs.cr2 || (frame.cs & 3) != 3)
         return CORRAL_UNKNOWN;
 
-    struct {
-        struct kvm_msrs head;
+    struct { /* a kvm_msrs and its entries */
+        uint32_t nmsrs, pad;
         struct kvm_msr_entry star, lstar, fmask;
-    } msrs = {{.nmsrs = 3}, {.index = MSR_STAR}, {.index = MSR_LSTAR}, {.index = MSR_FMASK}};
+    } msrs = {3, 0, {.index = MSR_STAR}, {.index = MSR_LSTAR}, {.index = MSR_FMASK}};
     if (ioctl(v->fd, KVM_GET_MSRS, &msrs) != 3)
         return -EIO;
     if (frame.rip != msrs.lstar.data)
@@ -58,6 +58,8 @@ int corral_complete_clac_stac(struct corral_vcpu *v, const struct corral_instruc
     }
     /* CR2 keeps the address of the last fault, so this is tried at a few CLACs too many and at no wrong one. */
     int result = s->sregs.cr2 >> 63 ? complete_syscall(v) : CORRAL_UNKNOWN;
+    if (result == CORRAL_UNKNOWN && corral_assist_at_invalid_opcode(v))
+        result = corral_assist_take_back(v);
     if (result != CORRAL_UNKNOWN)
         return result;
     s->regs.rflags &= ~RFLAGS_AC;

@@ -103,7 +103,7 @@ int corral_complete_restore(struct corral_vcpu *v, const struct corral_instructi
     memcpy(&xcomp_bv, area + CORRAL_XSAVE_LEGACY + 8, 8);
     bool compacted = xcomp_bv >> 63;
     size_t size = corral_xsave_size(compacted ? xcomp_bv & enabled : requested, compacted);
-    if (!size)
+    if (!size || !corral_xsave_size(requested, false))
         return CORRAL_UNKNOWN;
     result = corral_access(v, i->address + head, area + head, size - head, false, &fault);
     if (result != CORRAL_ACCESS_OK)

@@ -4,29 +4,34 @@
 #ifndef CORRAL_BLK_H
 #define CORRAL_BLK_H
 
-#include "memory.h"
-#include "virtio_irq.h"
-#include "virtq.h"
+#include "queue_worker.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CORRAL_BLK_URING                                                                                          \
-    0 /* io_uring; corral_blk_create: ENOSYS where it was not built in or the host refuses it */
+/* --- for Python --- */
+
+/* Engines. io_uring: corral_blk_create fails with ENOSYS where it was not built in or the host refuses it. */
+#define CORRAL_BLK_URING 0
 #define CORRAL_BLK_THREADS 1 /* a pool of threads and plain system calls; everywhere */
 #define CORRAL_BLK_NULL 2    /* every request succeeds at once and moves no data: for benchmarks */
 
 /* What a transport puts into the configuration space. */
-#define CORRAL_BLK_SEG_MAX 254 /* data segments of a request */
-#define CORRAL_BLK_QUEUES_MAX 64
+#define CORRAL_BLK_SEG_MAX 254                /* data segments of a request */
 #define CORRAL_BLK_RANGES_MAX 16              /* of one DISCARD or WRITE_ZEROES */
 #define CORRAL_BLK_RANGE_SECTORS_MAX 0x400000 /* 2 GiB, in one of these ranges */
 
+/* Bounds of what the host is asked for, so that it has soon done it: bytes of one call that moves data, and of one
+ * that allocates; bytes of all calls of a disk. */
+#define CORRAL_BLK_CALL_MAX (1u << 20)
+#define CORRAL_BLK_ALLOCATE_MAX (16u << 20)
+#define CORRAL_BLK_IN_FLIGHT_MAX (16u << 20)
+
 #define CORRAL_BLK_LATENCY_BUCKETS 40
-#define CORRAL_BLK_CPU_WORDS 16 /* of 64 CPUs: 1,024, as in a cpu_set_t */
 
 /* Descriptors in here stay the caller's and must be open until corral_blk_destroy. */
 struct corral_blk_config {
+    struct corral_worker_config worker;
     int fd;              /* the image: a regular file or a block device */
     int overlay_fd;      /* -1: none. Else an empty private file that takes every write; fd is only read then */
     uint64_t size;       /* bytes, a multiple of 512 */
@@ -35,13 +40,11 @@ struct corral_blk_config {
     bool write_through; /* every write is on stable storage before it completes, whatever the guest negotiates */
     bool direct;        /* fd is O_DIRECT; not together with an overlay */
     char id[20];        /* what GET_ID says; padded with zeros */
-    char name[16];      /* of the threads */
     uint16_t n_queues;
+    uint16_t queue_size;                       /* the most descriptors of one; 0: CORRAL_VIRTQ_SIZE_MAX */
     unsigned engine;                           /* CORRAL_BLK_URING, ... */
     unsigned n_threads;                        /* of CORRAL_BLK_THREADS; 0: four */
     uint64_t ops_per_second, bytes_per_second; /* 0: no limit */
-    int broken_fd;                             /* eventfd signalled when a queue breaks; -1: none */
-    uint64_t cpus[CORRAL_BLK_CPU_WORDS];       /* its threads run on these, a bit each; none: on any */
 
     /* For tests: every Nth call of the backend fails with fault_errno without being made or, when that is 0, moves
      * a third of its bytes. 0: never. With a fault_seed it is a call in N, drawn, and one of these faults: a short
@@ -81,23 +84,44 @@ struct corral_blk_record {
  * type; offset: the head of its chain; length: bytes of data; result: the status. */
 #define CORRAL_BLK_RECORD_ANSWER 4
 
+/* What a stopped disk knows of its driver and image beside the queues; each 0 or 1. */
+struct corral_blk_saved {
+    uint8_t write_through; /* the driver's choice, not the configuration's */
+    uint8_t sync_lost;     /* no later FLUSH succeeds */
+    uint8_t shrunk;        /* the image was found shorter than the disk */
+};
+
 struct corral_blk;
 
-/* NULL with errno: EINVAL, ENOMEM, ENOSYS (this engine, here), or what preparing the overlay gave. */
+/* All that a disk needs of the host it gets here. NULL with errno: EINVAL, ENOMEM, ENOSYS (this engine, here), or
+ * what the host said to a thread, a ring or the overlay. */
 struct corral_blk *corral_blk_create(const struct corral_blk_config *config, const struct corral_ram *ram,
                                      struct corral_virtio_irq *irq);
 
-/* Serves the queues that are ready, n_queues of each array. `features` as negotiated. 0; -EBUSY: runs already;
- * -EINVAL, -EFAULT: a queue; or what starting threads gave. */
+/* Serves the queues that are ready, n_queues of each array. `features` as negotiated. `saved`: goes on with a
+ * driver that another disk, or this one, has had; NULL: with one that begins. 0; -EBUSY: runs already; -EINVAL,
+ * -EFAULT: a queue, or a state that there is not; -ENOMEM. Nothing is opened and no thread is made. */
 int corral_blk_start(struct corral_blk *b, uint64_t features, const struct corral_virtq_setup *queues,
-                     const int *kick_fds);
+                     const int *doorbells, const struct corral_blk_saved *saved);
 
-/* Takes no more requests, finishes those it has, and returns when nothing of ours touches guest memory any more.
- * In any state; start may follow. */
+/* As corral_worker_hold: a stop fails what was taken, and after this there is nothing to fail. */
+int corral_blk_hold(struct corral_blk *b);
+
+/* After a hold and a stop that gave 0. */
+void corral_blk_save(const struct corral_blk *b, struct corral_blk_saved *saved);
+
+/* Begins to stop: takes no more requests, and makes no more calls for those it has. Many disks are asked first and
+ * waited for after. */
+void corral_blk_request_stop(struct corral_blk *b);
+
+/* Requests a stop and waits for the calls that the host is making, for CORRAL_WORKER_STOP_NS from the request on.
+ * 0: nothing of ours touches guest memory any more, and start may follow. -ETIMEDOUT: the host has not answered;
+ * its answers may still reach guest memory, and the descriptors and the RAM must stay. Call it again to look
+ * again. In any state. */
 int corral_blk_stop(struct corral_blk *b);
 
-/* Stops first. NULL is allowed. */
-void corral_blk_destroy(struct corral_blk *b);
+/* Stops first. -ETIMEDOUT as above, and then nothing is freed. NULL is allowed. */
+int corral_blk_destroy(struct corral_blk *b);
 
 /* True when a queue broke since the last start: the device needs a reset. */
 bool corral_blk_failed(const struct corral_blk *b);
@@ -114,5 +138,8 @@ bool corral_blk_has_uring(void);
 
 /* 0: it was, and this host lets us use it; else -ENOSYS. */
 int corral_blk_uring_probe(void);
+
+/* For tests: what a disk's ring says to an operation (IORING_OP_) on no file; -EACCES: it takes none of these. */
+int corral_blk_uring_try(unsigned operation);
 
 #endif

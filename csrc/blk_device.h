@@ -7,11 +7,9 @@
 #define CORRAL_BLK_DEVICE_H
 
 #include "blk.h"
-#include "blk_limit.h"
-#include "virtq.h"
+#include "limit.h"
+#include "queue_worker.h"
 
-#include <pthread.h>
-#include <sched.h>
 #include <stddef.h>
 
 struct corral_blk_request;
@@ -83,19 +81,19 @@ struct corral_blk_request {
 
 struct corral_blk_queue {
     struct corral_blk *blk;
-    bool ready;
-    int kick_fd;
-    struct corral_virtq vq;
+    struct corral_served_queue served;
     pthread_mutex_t lock; /* of free, pushing and counters, if several threads serve the disk; taken alone */
     struct corral_blk_request *requests, *free;
     struct corral_blk_stats stats;
 };
 
 struct corral_blk_engine {
-    /* Called with everything else ready. -errno: not started. */
-    int (*start)(struct corral_blk *b);
-    /* Returns when nothing is in flight and all threads are gone. */
-    void (*stop)(struct corral_blk *b);
+    /* Makes b->engine_state, and the worker's threads; all that it needs of the host it gets here. -errno. */
+    int (*create)(struct corral_blk *b);
+    /* Also after a create that failed, if that left b->engine_state. The threads have ended. */
+    void (*destroy)(struct corral_blk *b);
+    /* Nothing is in flight; the threads serve next. */
+    void (*start)(struct corral_blk *b);
     /* Goes on with a request that was parked, later: not before this returns. */
     void (*submit)(struct corral_blk *b, struct corral_blk_request *r);
 };
@@ -104,17 +102,12 @@ extern const struct corral_blk_engine corral_blk_uring, corral_blk_threads, corr
 
 struct corral_blk {
     struct corral_blk_config config;
-    const struct corral_ram *ram;
-    struct corral_virtio_irq *irq;
+    struct corral_queue_worker worker;
     const struct corral_blk_engine *engine;
     struct corral_overlay *overlay; /* NULL: none */
     int files[CORRAL_BLK_FILES];
-    int stop_fd;          /* eventfd: wakes the engine when stopping is set */
-    bool stopping;        /* atomic: take no more */
-    bool running, shared; /* shared: by several threads, so that the queues' locks are needed */
-    uint64_t features;
+    bool shared;    /* by several threads, so that the queues' locks are needed */
     bool writeback; /* atomic */
-    bool failed;    /* atomic: a queue broke */
     /* atomic: a sync failed, and what it should have made stable may be gone. No later FLUSH can be true, since
      * the kernel reports such a failure only once. */
     bool sync_lost;
@@ -122,17 +115,12 @@ struct corral_blk {
     bool shrunk;    /* atomic: it was found shorter than the disk */
     uint64_t calls; /* atomic; for faults */
     struct corral_limit ops, bytes;
-    void *worker; /* the engine's own */
+    void *engine_state;
     struct corral_blk_queue queues[];
 };
 
 /* --- for engines: blk.c --- */
 
-/* The CPUs that its threads are to run on. False: any. */
-bool corral_blk_cpus(const struct corral_blk *b, cpu_set_t *cpus);
-/* Starts a thread on those CPUs. 0 or -errno. */
-int corral_blk_thread(const struct corral_blk *b, pthread_t *thread, void *(*body)(void *), void *argument);
-bool corral_blk_stopping(const struct corral_blk *b);
 /* Asks for doorbells. True: a queue has something already. */
 bool corral_blk_listen(struct corral_blk *b);
 
@@ -152,10 +140,9 @@ void corral_blk_publish(struct corral_blk_queue *q);
 /* Interrupts the driver for what was published, if it wants that. Locked likewise. */
 void corral_blk_tell(struct corral_blk *b, struct corral_blk_queue *q);
 
-uint64_t corral_blk_now(void);
-
-/* How long the rate limits hold the disk back; 0: they do not. */
-uint64_t corral_blk_held_back(const struct corral_blk *b, uint64_t now);
+/* How long the disk is to take nothing, by its rate limits or a hold, in ns; 0: it may. By the thread that takes.
+ */
+uint64_t corral_blk_held_back(struct corral_blk *b, uint64_t now);
 
 /* --- the plan: blk_plan.c --- */
 
@@ -173,6 +160,10 @@ void corral_blk_record_answer(const struct corral_blk_request *r);
 
 /* To be called before the planned call is made. < 0: it is not to be made, this is its result. */
 int64_t corral_blk_before_call(struct corral_blk *b, struct corral_blk_request *r);
+
+/* What of the rest of a request a call may reach, and the most that any call of it does. */
+uint64_t corral_blk_piece(const struct corral_blk_request *r);
+uint64_t corral_blk_weight(const struct corral_blk_request *r);
 
 /* Plans the call for the first `length` of what is left, from or to the guest's buffers. */
 enum corral_blk_next corral_blk_call_data(struct corral_blk_request *r, enum corral_blk_op op, unsigned file,

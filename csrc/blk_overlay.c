@@ -5,8 +5,9 @@
  * needs no lock for longer than a look at the bitmap: what it sees in the image stays true.
  *
  * Two requests must not move the same granule at once, or the one that fills it up from the image would undo the
- * other. So a request claims those that it will move, and one that meets a claim is parked until it is released.
- * Requests whose granules have all moved claim nothing. */
+ * other. So a request claims those of its next piece that it will move, and one that meets a claim is parked until
+ * it is released. It holds one claim at a time, so that no two requests wait for each other. Pieces whose granules
+ * have all moved claim nothing. */
 #define _GNU_SOURCE
 #include "blk_device.h"
 
@@ -105,8 +106,11 @@ static void set_moved(struct corral_overlay *o, uint64_t first, uint64_t end)
 
 static bool claim(struct corral_overlay *o, struct corral_blk_request *r)
 {
+    uint64_t end = r->offset + corral_blk_piece(r);
+    if (end < r->offset + r->left)
+        end -= end % GRANULE; /* the next piece begins with a granule */
     r->first_granule = r->offset / GRANULE;
-    r->last_granule = (r->offset + r->left - 1) / GRANULE;
+    r->last_granule = (end - 1) / GRANULE;
     bool moves = false, meets = false;
     pthread_mutex_lock(&o->lock);
     for (uint64_t g = r->first_granule; g <= r->last_granule && !meets; g++) {
@@ -144,6 +148,21 @@ void corral_overlay_release(struct corral_blk *b, struct corral_blk_request *r)
     }
 }
 
+/* Lets go of a piece that is done, and claims the next. False: the request is parked. */
+static bool claims(struct corral_blk *b, struct corral_blk_request *r)
+{
+    if (r->claimed && (!r->left || r->offset / GRANULE > r->last_granule))
+        corral_overlay_release(b, r);
+    return !r->left || r->claimed || claim(b->overlay, r);
+}
+
+/* What a call may reach: the rest of the piece that claim() looked at. */
+static uint64_t reach(const struct corral_overlay *o, const struct corral_blk_request *r)
+{
+    uint64_t rest = end_of(o, r->last_granule) - r->offset;
+    return rest < r->left ? rest : r->left;
+}
+
 /* --- READ --- */
 
 static enum corral_blk_next read_step(struct corral_blk *b, struct corral_blk_request *r)
@@ -151,7 +170,7 @@ static enum corral_blk_next read_step(struct corral_blk *b, struct corral_blk_re
     if (!r->left)
         return CORRAL_BLK_DONE;
     bool moved;
-    uint64_t length = run(b->overlay, r->offset, r->left, &moved);
+    uint64_t length = run(b->overlay, r->offset, corral_blk_piece(r), &moved);
     return corral_blk_call_data(r, CORRAL_BLK_READ, moved ? CORRAL_BLK_OVERLAY : CORRAL_BLK_IMAGE, length);
 }
 
@@ -230,12 +249,12 @@ static enum corral_blk_next write_step(struct corral_blk *b, struct corral_blk_r
 {
     if (!r->left)
         return CORRAL_BLK_DONE;
-    if (r->phase == PLAIN && !r->claimed && !claim(b->overlay, r))
-        return CORRAL_BLK_PARKED;
     if (r->phase == FILL || r->phase == PATCH)
         return move_partly(b, r);
+    if (!claims(b, r))
+        return CORRAL_BLK_PARKED;
     bool moved;
-    uint64_t length = run(b->overlay, r->offset, r->left, &moved);
+    uint64_t length = run(b->overlay, r->offset, reach(b->overlay, r), &moved);
     if (!moved) {
         length = whole(b->overlay, r->offset, length);
         if (!length)
@@ -278,17 +297,17 @@ static void next_range(struct corral_overlay *o, struct corral_blk_request *r)
 static enum corral_blk_next zero_step(struct corral_blk *b, struct corral_blk_request *r)
 {
     struct corral_overlay *o = b->overlay;
+    if (r->phase == FILL || r->phase == PATCH)
+        return move_partly(b, r);
     if (!r->left && r->claimed)
-        corral_overlay_release(b, r); /* one range at a time, so that no two requests wait for each other */
+        corral_overlay_release(b, r);
     while (!r->left && r->range < r->n_ranges)
         next_range(o, r);
     if (!r->left)
         return CORRAL_BLK_DONE;
-    if (r->phase == PLAIN && !r->claimed && !claim(o, r))
+    if (!claims(b, r))
         return CORRAL_BLK_PARKED;
-    if (r->phase == FILL || r->phase == PATCH)
-        return move_partly(b, r);
-    uint64_t length = whole(o, r->offset, r->left);
+    uint64_t length = whole(o, r->offset, reach(o, r));
     if (length && !__atomic_load_n(&o->no_holes, __ATOMIC_RELAXED)) {
         r->phase = PUNCH;
         return corral_blk_call_allocate(r, CORRAL_BLK_OVERLAY, length, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
@@ -319,7 +338,7 @@ static void zero_took(struct corral_blk *b, struct corral_blk_request *r, int64_
     else if (result < 0)
         corral_blk_fail(r);
     else
-        whole_took(b, r, whole(o, r->offset, r->left));
+        whole_took(b, r, r->call.length);
 }
 
 const struct corral_blk_body corral_overlay_zero = {zero_step, zero_took};

@@ -73,6 +73,23 @@ void corral_blk_copy_from_guest(struct corral_blk_request *r, uint8_t *to, size_
 
 /* --- planning a call --- */
 
+static uint64_t longest_call(const struct corral_blk_request *r)
+{
+    return r->n_ranges ? CORRAL_BLK_ALLOCATE_MAX : CORRAL_BLK_CALL_MAX;
+}
+
+uint64_t corral_blk_piece(const struct corral_blk_request *r)
+{
+    uint64_t most = longest_call(r);
+    return r->left < most ? r->left : most;
+}
+
+uint64_t corral_blk_weight(const struct corral_blk_request *r)
+{
+    uint64_t most = longest_call(r);
+    return r->n_ranges || r->bytes > most ? most : r->bytes;
+}
+
 static void cut(struct corral_blk_request *r, struct iovec *iov, uint64_t too_much)
 {
     r->cut = iov;
@@ -131,7 +148,7 @@ enum corral_blk_next corral_blk_call_allocate(struct corral_blk_request *r, unsi
 
 bool corral_blk_write_through(const struct corral_blk *b)
 {
-    return b->config.write_through || !(b->features >> VIRTIO_BLK_F_FLUSH & 1) ||
+    return b->config.write_through || !(b->worker.features >> VIRTIO_BLK_F_FLUSH & 1) ||
            !__atomic_load_n(&b->writeback, __ATOMIC_SEQ_CST);
 }
 
@@ -200,6 +217,8 @@ enum corral_blk_next corral_blk_step(struct corral_blk *b, struct corral_blk_req
     enum corral_blk_next next = CORRAL_BLK_DONE;
     if (r->body && r->status == VIRTIO_BLK_S_OK)
         next = r->body->step(b, r);
+    if (next == CORRAL_BLK_CALL && corral_worker_stopping(&b->worker))
+        corral_blk_fail(r);
     if (r->status != VIRTIO_BLK_S_OK)
         next = CORRAL_BLK_DONE;
     if (next == CORRAL_BLK_DONE && r->claimed)
@@ -321,6 +340,10 @@ void corral_blk_result(struct corral_blk *b, struct corral_blk_request *r, int64
     if (result >= 0 && is_lost(b, &r->call))
         result = -EIO;
     uncut(r);
+    if (result == -ECANCELED) { /* by a stop, and it has not begun: a sync has lost nothing */
+        corral_blk_fail(r);
+        return;
+    }
     if (result == -EINTR || result == -EAGAIN) {
         corral_blk_again(r); /* the next step plans the same call */
         return;

@@ -5,17 +5,9 @@
 #include <linux/virtio_blk.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <time.h>
 
 #define SECTOR 512
-
-uint64_t corral_blk_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
+#define LOOK_AGAIN 1000000 /* ns, in a hold */
 
 /* Takes up to n bytes off the front of a list of segments, which is consumed; returns how many there were. */
 static size_t take_front(struct iovec **iov, uint16_t *n_iov, void *to, size_t n)
@@ -88,7 +80,7 @@ static uint8_t answer_id(struct corral_blk *b, struct corral_blk_request *r, uin
 
 static bool negotiated(const struct corral_blk *b, unsigned feature)
 {
-    return b->features >> feature & 1;
+    return b->worker.features >> feature & 1;
 }
 
 /* The status that the request has so far: OK when there is something to do or all is done. Section 5.2.6.2. */
@@ -152,34 +144,25 @@ static void unlock(struct corral_blk *b, struct corral_blk_queue *q)
         pthread_mutex_unlock(&q->lock);
 }
 
-static int declare_broken(struct corral_blk *b, int error)
-{
-    if (!__atomic_exchange_n(&b->failed, true, __ATOMIC_SEQ_CST)) {
-        if (b->config.broken_fd >= 0)
-            eventfd_write(b->config.broken_fd, 1);
-        /* DEVICE_NEEDS_RESET goes with a configuration change notification (section 2.1.2). */
-        corral_virtio_interrupt(b->irq, CORRAL_VIRTIO_CONFIG);
-    }
-    return error;
-}
-
 int corral_blk_take(struct corral_blk *b, struct corral_blk_queue *q, uint64_t now,
                     struct corral_blk_request **out)
 {
-    if (q->vq.broken)
+    if (q->served.vq.broken)
         return -EPROTO;
     /* There is always a free one: they are one more than chains can be in flight. */
     lock(b, q);
     struct corral_blk_request *r = q->free;
     q->free = r->next;
     unlock(b, q);
-    int popped = corral_virtq_pop(&q->vq, &r->chain);
+    int popped = corral_virtq_pop(&q->served.vq, &r->chain);
     if (popped <= 0) {
         lock(b, q);
         r->next = q->free;
         q->free = r;
         unlock(b, q);
-        return popped < 0 ? declare_broken(b, popped) : 0;
+        if (popped < 0)
+            corral_worker_break(&b->worker);
+        return popped;
     }
     r->popped = now;
     r->n_ranges = r->range = r->phase = r->retries = 0;
@@ -245,31 +228,42 @@ void corral_blk_finish(struct corral_blk_request *r, uint64_t now)
     if (r->status != VIRTIO_BLK_S_OK)
         written = r->chain.write_size == 1;
     count(&q->stats, r, now);
-    corral_virtq_push(&q->vq, r->chain.head, written);
+    corral_virtq_push(&q->served.vq, r->chain.head, written);
     r->next = q->free;
     q->free = r;
 }
 
 void corral_blk_publish(struct corral_blk_queue *q)
 {
-    if (q->vq.published != q->vq.next_used)
-        corral_virtq_publish(&q->vq);
+    if (q->served.vq.published != q->served.vq.next_used)
+        corral_virtq_publish(&q->served.vq);
 }
 
 void corral_blk_tell(struct corral_blk *b, struct corral_blk_queue *q)
 {
-    if (q->vq.told == q->vq.published)
+    if (q->served.vq.told == q->served.vq.published)
         return;
-    if (corral_virtq_tell(&q->vq)) {
+    if (corral_worker_tell(&b->worker, &q->served))
         q->stats.interrupts++;
-        corral_virtio_interrupt(b->irq, CORRAL_VIRTIO_USED);
-    } else {
+    else
         q->stats.interrupts_saved++;
-    }
 }
 
-uint64_t corral_blk_held_back(const struct corral_blk *b, uint64_t now)
+static bool has_in_flight(const struct corral_blk *b)
 {
+    for (unsigned i = 0; i < b->config.n_queues; i++)
+        if (b->queues[i].served.ready && corral_virtq_in_flight(&b->queues[i].served.vq))
+            return true;
+    return false;
+}
+
+uint64_t corral_blk_held_back(struct corral_blk *b, uint64_t now)
+{
+    if (corral_worker_held(&b->worker)) {
+        if (!has_in_flight(b))
+            corral_worker_is_idle(&b->worker);
+        return LOOK_AGAIN;
+    }
     uint64_t ops = corral_limit_wait(&b->ops, now), bytes = corral_limit_wait(&b->bytes, now);
     return ops > bytes ? ops : bytes;
 }

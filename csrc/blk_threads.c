@@ -2,28 +2,22 @@
  * the engine that makes none, which is the first of these threads alone. */
 #define _GNU_SOURCE
 #include "blk_device.h"
-#include "vcpu.h"
+#include "vector_io.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define THREADS 4
-#define THREADS_MAX 64
+#define CALLERS 4
+#define CALLERS_MAX 64
 
 struct pool {
-    pthread_t dispatcher;
-    unsigned n_threads;
-    pthread_t threads[THREADS_MAX];
     pthread_mutex_t lock; /* all below */
-    pthread_cond_t work, idle;
+    pthread_cond_t work;
     struct corral_blk_request *first, **last;
-    unsigned in_flight; /* taken and not yet finished */
-    bool quit;
+    bool quit; /* when there is nothing more to do: the dispatcher takes no more */
 };
 
 /* --- the callers --- */
@@ -34,10 +28,10 @@ static int64_t make(struct corral_blk *b, const struct corral_blk_call *c)
     int64_t result = -1;
     switch (c->op) {
     case CORRAL_BLK_READ:
-        result = preadv(fd, c->iov, c->n_iov, c->offset);
+        result = corral_readv(fd, c->iov, c->n_iov, c->offset);
         break;
     case CORRAL_BLK_WRITE:
-        result = pwritev2(fd, c->iov, c->n_iov, c->offset, c->flags);
+        result = corral_writev(fd, c->iov, c->n_iov, c->offset, c->flags);
         break;
     case CORRAL_BLK_SYNC:
         result = fdatasync(fd);
@@ -52,7 +46,7 @@ static int64_t make(struct corral_blk *b, const struct corral_blk_call *c)
 static void finish(struct corral_blk *b, struct corral_blk_request *r)
 {
     struct corral_blk_queue *q = r->queue;
-    uint64_t now = corral_blk_now();
+    uint64_t now = corral_worker_now();
     pthread_mutex_lock(&q->lock);
     corral_blk_finish(r, now);
     corral_blk_publish(q);
@@ -60,16 +54,15 @@ static void finish(struct corral_blk *b, struct corral_blk_request *r)
     pthread_mutex_unlock(&q->lock);
 }
 
-/* True: the request is finished. */
-static bool go_on(struct corral_blk *b, struct corral_blk_request *r)
+static void go_on(struct corral_blk *b, struct corral_blk_request *r)
 {
     for (;;) {
         switch (corral_blk_step(b, r)) {
         case CORRAL_BLK_DONE:
             finish(b, r);
-            return true;
+            return;
         case CORRAL_BLK_PARKED:
-            return false;
+            return;
         case CORRAL_BLK_CALL:;
             int64_t result = corral_blk_before_call(b, r);
             if (!result)
@@ -80,11 +73,10 @@ static bool go_on(struct corral_blk *b, struct corral_blk_request *r)
     }
 }
 
-static void *call_in_turn(void *argument)
+static void call_in_turn(void *argument)
 {
     struct corral_blk *b = argument;
-    struct pool *p = b->worker;
-    corral_name_thread(b->config.name);
+    struct pool *p = b->engine_state;
     pthread_mutex_lock(&p->lock);
     for (;;) {
         struct corral_blk_request *r = p->first;
@@ -98,18 +90,15 @@ static void *call_in_turn(void *argument)
         if (!p->first)
             p->last = &p->first;
         pthread_mutex_unlock(&p->lock);
-        bool finished = go_on(b, r);
+        go_on(b, r);
         pthread_mutex_lock(&p->lock);
-        if (finished && !--p->in_flight)
-            pthread_cond_signal(&p->idle);
     }
     pthread_mutex_unlock(&p->lock);
-    return NULL;
 }
 
 static void pool_submit(struct corral_blk *b, struct corral_blk_request *r)
 {
-    struct pool *p = b->worker;
+    struct pool *p = b->engine_state;
     pthread_mutex_lock(&p->lock);
     r->next = NULL;
     *p->last = r;
@@ -123,19 +112,15 @@ static void pool_submit(struct corral_blk *b, struct corral_blk_request *r)
 /* Takes what queue q has, as far as the limits let it. False: there was nothing. */
 static bool drain(struct corral_blk *b, struct corral_blk_queue *q)
 {
-    struct pool *p = b->worker;
     struct corral_blk_request *r;
-    uint64_t now = corral_blk_now();
+    uint64_t now = corral_worker_now();
     unsigned n = 0;
-    while (n < q->vq.size && !corral_blk_held_back(b, now) && corral_blk_take(b, q, now, &r) > 0) {
+    while (n < q->served.vq.size && !corral_blk_held_back(b, now) && corral_blk_take(b, q, now, &r) > 0) {
         n++;
         if (!b->shared) {
             corral_blk_finish(r, now);
             continue;
         }
-        pthread_mutex_lock(&p->lock);
-        p->in_flight++;
-        pthread_mutex_unlock(&p->lock);
         pool_submit(b, r);
     }
     if (!b->shared) {
@@ -146,104 +131,75 @@ static bool drain(struct corral_blk *b, struct corral_blk_queue *q)
     return n;
 }
 
-/* Waits for a doorbell, a limit or a stop. */
-static void sleep_until_kicked(struct corral_blk *b, uint64_t held_back)
-{
-    struct pollfd fds[CORRAL_BLK_QUEUES_MAX + 1] = {{.fd = b->stop_fd, .events = POLLIN}};
-    unsigned n = 1;
-    /* While the limits hold everything back, doorbells are no news. */
-    for (unsigned i = 0; i < b->config.n_queues && !held_back; i++)
-        if (b->queues[i].ready && !b->queues[i].vq.broken)
-            fds[n++] = (struct pollfd){.fd = b->queues[i].kick_fd, .events = POLLIN};
-    struct timespec timeout = {held_back / 1000000000, held_back % 1000000000};
-    if (ppoll(fds, n, held_back ? &timeout : NULL, NULL) < 0)
-        return;
-    eventfd_t ignored;
-    for (unsigned i = 1; i < n; i++)
-        if (fds[i].revents)
-            eventfd_read(fds[i].fd, &ignored);
-}
-
-static void *dispatch(void *argument)
+/* The callers end after it, when all requests are finished: one that is parked is submitted again by a caller,
+ * before that one looks for more to do. */
+static void dispatch(void *argument)
 {
     struct corral_blk *b = argument;
-    corral_name_thread(b->config.name);
-    while (!corral_blk_stopping(b)) {
+    struct pool *p = b->engine_state;
+    while (!corral_worker_stopping(&b->worker)) {
         bool some = false;
         for (unsigned i = 0; i < b->config.n_queues; i++) {
             struct corral_blk_queue *q = &b->queues[i];
-            if (!q->ready || q->vq.broken)
+            if (!q->served.ready || q->served.vq.broken)
                 continue;
-            corral_virtq_ignore(&q->vq);
+            corral_virtq_ignore(&q->served.vq);
             some |= drain(b, q);
         }
-        uint64_t held_back = corral_blk_held_back(b, corral_blk_now());
-        if (held_back || (!some && !corral_blk_listen(b)))
-            sleep_until_kicked(b, held_back);
+        uint64_t held_back = corral_blk_held_back(b, corral_worker_now());
+        if (held_back) /* until then doorbells are no news */
+            corral_worker_sleep(&b->worker, held_back);
+        else if (!some && !corral_blk_listen(b))
+            corral_worker_wait(&b->worker, NULL, 0);
     }
-    return NULL;
-}
-
-/* --- start and stop --- */
-
-static void end(struct corral_blk *b)
-{
-    struct pool *p = b->worker;
     pthread_mutex_lock(&p->lock);
-    while (p->in_flight)
-        pthread_cond_wait(&p->idle, &p->lock);
     p->quit = true;
     pthread_cond_broadcast(&p->work);
     pthread_mutex_unlock(&p->lock);
-    for (unsigned i = 0; i < p->n_threads; i++)
-        pthread_join(p->threads[i], NULL);
-    pthread_mutex_destroy(&p->lock);
-    pthread_cond_destroy(&p->work);
-    pthread_cond_destroy(&p->idle);
-    free(p);
-    b->worker = NULL;
 }
 
-static int start(struct corral_blk *b, unsigned n_threads)
+/* --- life --- */
+
+static int create(struct corral_blk *b, unsigned n_callers)
 {
-    struct pool *p = calloc(1, sizeof *p);
+    struct pool *p = b->engine_state = calloc(1, sizeof *p);
     if (!p)
         return -ENOMEM;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->work, NULL);
-    pthread_cond_init(&p->idle, NULL);
-    p->last = &p->first;
-    b->worker = p;
-    b->shared = n_threads;
-    int error = 0;
-    while (!error && p->n_threads < n_threads) {
-        error = corral_blk_thread(b, &p->threads[p->n_threads], call_in_turn, b);
-        p->n_threads += !error;
-    }
-    if (!error)
-        error = corral_blk_thread(b, &p->dispatcher, dispatch, b);
-    if (error)
-        end(b);
+    b->shared = n_callers;
+    int error = corral_worker_add_thread(&b->worker, NULL, NULL, dispatch, b);
+    for (unsigned i = 0; i < n_callers && !error; i++)
+        error = corral_worker_add_thread(&b->worker, NULL, NULL, call_in_turn, b);
     return error;
 }
 
-static int threads_start(struct corral_blk *b)
+static int create_pool(struct corral_blk *b)
 {
-    unsigned n = b->config.n_threads ? b->config.n_threads : THREADS;
-    return start(b, n < THREADS_MAX ? n : THREADS_MAX);
+    unsigned n = b->config.n_threads ? b->config.n_threads : CALLERS;
+    return create(b, n < CALLERS_MAX ? n : CALLERS_MAX);
 }
 
-static int null_start(struct corral_blk *b)
+static int create_null(struct corral_blk *b)
 {
-    return start(b, 0);
+    return create(b, 0);
 }
 
-static void stop(struct corral_blk *b)
+static void destroy(struct corral_blk *b)
 {
-    struct pool *p = b->worker;
-    pthread_join(p->dispatcher, NULL);
-    end(b);
+    struct pool *p = b->engine_state;
+    pthread_mutex_destroy(&p->lock);
+    pthread_cond_destroy(&p->work);
+    free(p);
 }
 
-const struct corral_blk_engine corral_blk_threads = {threads_start, stop, pool_submit};
-const struct corral_blk_engine corral_blk_null = {null_start, stop, pool_submit};
+static void start(struct corral_blk *b)
+{
+    struct pool *p = b->engine_state;
+    p->first = NULL;
+    p->last = &p->first;
+    p->quit = false;
+}
+
+const struct corral_blk_engine corral_blk_threads = {create_pool, destroy, start, pool_submit};
+const struct corral_blk_engine corral_blk_null = {create_null, destroy, start, pool_submit};

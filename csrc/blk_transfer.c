@@ -14,7 +14,7 @@ static enum corral_blk_next transfer_step(struct corral_blk *b, struct corral_bl
     if (!r->left)
         return CORRAL_BLK_DONE;
     bool write = r->type == VIRTIO_BLK_T_OUT;
-    corral_blk_call_data(r, write ? CORRAL_BLK_WRITE : CORRAL_BLK_READ, CORRAL_BLK_IMAGE, r->left);
+    corral_blk_call_data(r, write ? CORRAL_BLK_WRITE : CORRAL_BLK_READ, CORRAL_BLK_IMAGE, corral_blk_piece(r));
     if (write && corral_blk_write_through(b))
         r->call.flags = RWF_DSYNC;
     return CORRAL_BLK_CALL;

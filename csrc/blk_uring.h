@@ -1,4 +1,5 @@
-/* The io_uring engine from the inside: one thread, its ring, and what it knows.
+/* The io_uring engine from the inside: one thread, its ring, and what it knows. The ring is the thread's from the
+ * making of the disk to its end, and empty between a stop and the next start.
  *
  * blk_uring.c has the thread and its rounds, blk_uring_calls.c makes requests' calls and takes their results,
  * blk_uring_moments.c knows when to sleep and when to interrupt. */
@@ -19,14 +20,16 @@ struct corral_look {
 
 struct corral_uring {
     struct corral_blk *b;
-    pthread_t thread;
     struct io_uring ring;
+    bool has_ring;
+
+    /* A start forgets the rest, but for `scratch`. */
+    unsigned polls, cancels;                  /* that the ring has */
     struct corral_blk_request *ready, **last; /* were parked, may go on */
-    unsigned in_flight;                       /* taken and not yet finished */
+    unsigned in_flight;                       /* taken and not yet finished, and */
+    uint64_t bytes_in_flight;                 /* what their calls may move at a time */
     uint64_t now;                             /* ns, when the round began */
-    pthread_mutex_t lock;                     /* of started */
-    pthread_cond_t has_started;
-    int started; /* 1: not yet known; else what corral_blk_start gets */
+    bool cancelled;                           /* what is with the host, by a stop */
 
     /* --- blk_uring_calls.c --- */
     unsigned round_calls; /* made or planned since the last reap, and */
@@ -45,7 +48,7 @@ struct corral_uring {
     /* Buffers of calls for several requests, until they are submitted: the kernel has its own copy then
      * (IORING_FEAT_SUBMIT_STABLE). */
     unsigned scratch_used;
-    struct iovec scratch[CORRAL_URING_SCRATCH];
+    struct iovec *scratch; /* CORRAL_URING_SCRATCH of them */
 };
 
 /* --- blk_uring_calls.c --- */

@@ -3,6 +3,7 @@
 #ifdef CORRAL_HAVE_URING
 
 #include "blk_uring.h"
+#include "vector_io.h"
 
 #include <errno.h>
 #include <string.h>
@@ -74,12 +75,12 @@ static bool write_here(struct corral_uring *u, struct corral_blk_request *r, con
 {
     if (c->op != CORRAL_BLK_WRITE || c->flags || u->b->config.direct)
         return false;
-    uint64_t start = corral_blk_now();
+    uint64_t start = corral_worker_now();
     if (start < u->no_writes_before)
         return false;
-    ssize_t n = pwritev(u->b->files[c->file], c->iov, c->n_iov, c->offset);
+    ssize_t n = corral_writev(u->b->files[c->file], c->iov, c->n_iov, c->offset, 0);
     r->result = n < 0 ? -errno : n;
-    uint64_t end = corral_blk_now();
+    uint64_t end = corral_worker_now();
     if (end - start > SLOW_WRITE)
         u->no_writes_before = end + AFTER_SLOW_WRITE;
     r->next = NULL;
@@ -165,6 +166,7 @@ void corral_uring_go_on(struct corral_uring *u, struct corral_blk_request *r)
         case CORRAL_BLK_DONE:
             u->untold_bytes += r->bytes;
             u->in_flight--;
+            u->bytes_in_flight -= corral_blk_weight(r);
             corral_blk_finish(r, u->now);
             return;
         case CORRAL_BLK_PARKED:

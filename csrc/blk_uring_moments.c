@@ -18,14 +18,14 @@
 void corral_uring_publish(struct corral_uring *u)
 {
     for (unsigned i = 0; i < u->b->config.n_queues; i++)
-        if (u->b->queues[i].ready)
+        if (u->b->queues[i].served.ready)
             corral_blk_publish(&u->b->queues[i]);
 }
 
 void corral_uring_tell(struct corral_uring *u)
 {
     for (unsigned i = 0; i < u->b->config.n_queues; i++)
-        if (u->b->queues[i].ready)
+        if (u->b->queues[i].served.ready)
             corral_blk_tell(u->b, &u->b->queues[i]);
     u->untold_since = u->untold_bytes = 0;
 }
@@ -35,11 +35,11 @@ void corral_uring_tell(struct corral_uring *u)
 static bool has_news(const struct corral_uring *u)
 {
     const struct corral_blk *b = u->b;
-    if (io_uring_cq_ready(&u->ring) || corral_blk_stopping(b))
+    if (io_uring_cq_ready(&u->ring) || corral_worker_stopping(&b->worker))
         return true;
     for (unsigned i = 0; i < b->config.n_queues; i++) {
         const struct corral_blk_queue *q = &b->queues[i];
-        if (q->ready && !q->vq.broken && corral_virtq_has_more(&q->vq))
+        if (q->served.ready && !q->served.vq.broken && corral_virtq_has_more(&q->served.vq))
             return true;
     }
     return false;
@@ -52,7 +52,7 @@ static bool look(struct corral_uring *u, struct corral_look *l, uint64_t ns)
         return false;
     }
     l->left_out = 0;
-    uint64_t end = corral_blk_now() + ns;
+    uint64_t end = corral_worker_now() + ns;
     do {
         for (unsigned i = 0; i < 16; i++) {
             if (has_news(u)) {
@@ -61,7 +61,7 @@ static bool look(struct corral_uring *u, struct corral_look *l, uint64_t ns)
             }
             __builtin_ia32_pause();
         }
-    } while (corral_blk_now() < end);
+    } while (corral_worker_now() < end);
     l->leave_out = 2 * l->leave_out + 1;
     if (l->leave_out > LOOKS_LEFT_OUT)
         l->leave_out = LOOKS_LEFT_OUT;
@@ -80,7 +80,7 @@ bool corral_uring_is_late(struct corral_uring *u)
     unsigned untold = 0;
     for (unsigned i = 0; i < u->b->config.n_queues; i++) {
         const struct corral_blk_queue *q = &u->b->queues[i];
-        untold += q->ready ? (uint16_t)(q->vq.published - q->vq.told) : 0;
+        untold += q->served.ready ? (uint16_t)(q->served.vq.published - q->served.vq.told) : 0;
     }
     if (untold && !u->untold_since)
         u->untold_since = u->now;
@@ -93,7 +93,7 @@ bool corral_uring_hold(struct corral_uring *u)
 {
     bool wanted = false;
     for (unsigned i = 0; i < u->b->config.n_queues; i++)
-        wanted |= u->b->queues[i].ready && corral_virtq_wants_interrupt(&u->b->queues[i].vq);
+        wanted |= u->b->queues[i].served.ready && corral_virtq_wants_interrupt(&u->b->queues[i].served.vq);
     return wanted && look(u, &u->hold, 2 * u->gap > SHORTEST_PATIENCE ? 2 * u->gap : SHORTEST_PATIENCE);
 }
 

@@ -29,7 +29,7 @@ static enum corral_blk_next zero_step(struct corral_blk *b, struct corral_blk_re
         return corral_blk_call_buffer(r, CORRAL_BLK_WRITE, CORRAL_BLK_IMAGE, r->offset, (void *)corral_blk_zeros,
                                       r->left < CORRAL_BLK_ZEROS ? r->left : CORRAL_BLK_ZEROS);
     int mode = r->phase == ZERO_PUNCH ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
-    return corral_blk_call_allocate(r, CORRAL_BLK_IMAGE, r->left, mode | FALLOC_FL_KEEP_SIZE);
+    return corral_blk_call_allocate(r, CORRAL_BLK_IMAGE, corral_blk_piece(r), mode | FALLOC_FL_KEEP_SIZE);
 }
 
 /* What a file system or a device says to a way of zeroing that it does not have. */
@@ -43,7 +43,9 @@ static void zero_took(struct corral_blk *b, struct corral_blk_request *r, int64_
     switch (r->phase) {
     case ZERO_PUNCH:
     case ZERO_RANGE:
-        if (result >= 0 || (cannot(result) && r->type == VIRTIO_BLK_T_DISCARD))
+        if (result >= 0)
+            corral_blk_advance(r, r->call.length);
+        else if (cannot(result) && r->type == VIRTIO_BLK_T_DISCARD)
             corral_blk_advance(r, r->left); /* a discard is advice: nothing is promised about what is read then */
         else if (cannot(result))
             r->phase++;

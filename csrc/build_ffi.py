@@ -1,6 +1,9 @@
-"""Builds the C shim, `_corral_shim`: cffi in API mode over csrc/decl/*.h and csrc/*.c, for the limited API.
+"""Builds the C shim, `_corral_shim`: cffi in API mode over csrc/*.c and *.S and what their headers declare for Python
+(declarations.py), for the limited API.
 
-As a hatchling build hook it puts the module into the wheel. As a command it compiles into a folder, which is
+Beside it goes the server of shared folders, `_corral_folder_server`, a program of its own (csrc/p9server).
+
+As a hatchling build hook it puts both into the wheel. As a command it compiles into a folder, which is
 how the sanitizer build is made:  python csrc/build_ffi.py --into DIR [--sanitize]
 """
 
@@ -9,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,11 +21,21 @@ from pathlib import Path
 from typing import Any
 
 CSRC = Path(__file__).resolve().parent
+sys.path.insert(0, str(CSRC.parent))  # for a build hook, which is loaded from its file
+from csrc import declarations, jail_filters  # noqa: E402
+
 MODULE = "_corral_shim"
 FILE = f"{MODULE}.abi3.so"
+SERVER = "_corral_folder_server"
+SERVER_SOURCES = CSRC / "p9server"
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
+# cffi's own code is not ours to polish, but a declaration of another type than the header's shows there. From gcc 14 on
+# that is an error by itself; here it is one with every compiler.
+GENERATED_WARNINGS = ["-Werror=incompatible-pointer-types"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
+# It reads what a guest sends.
+HARDENED = ["-fPIE", "-pie", "-fstack-protector-strong", "-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"]
 HEADERS = ["<linux/kvm.h>"]
 # What the io_uring engine needs of liburing. It is built in where this compiles and links; Corral has another engine.
 URING_PROBE = """
@@ -31,6 +45,7 @@ int corral_probe(struct io_uring *ring)
 {
     struct io_uring_params p = {.flags = IORING_SETUP_CQSIZE, .features = IORING_FEAT_RSRC_TAGS};
     io_uring_prep_poll_multishot(io_uring_get_sqe(ring), 0, 0);
+    io_uring_prep_cancel(io_uring_get_sqe(ring), 0, IORING_ASYNC_CANCEL_ANY);
     io_uring_submit_and_wait_timeout(ring, 0, 1, 0, 0);
     return io_uring_queue_init_params(8, ring, &p);
 }
@@ -38,15 +53,13 @@ int corral_probe(struct io_uring *ring)
 
 
 def generated_source() -> str:
-    """C source of the Python module: every declaration of decl/ checked by the compiler against the headers."""
+    """C source of the Python module: every declaration checked by the compiler against the header it is of."""
     from cffi import FFI
 
-    ffi = FFI()
-    names = sorted(path.name for path in (CSRC / "decl").glob("*.h"))
-    for name in names:
-        ffi.cdef((CSRC / "decl" / name).read_text())
-    own = [f'"{name}"' for name in names if (CSRC / name).exists()]
-    ffi.set_source(MODULE, "\n".join(f"#include {header}" for header in HEADERS + own))
+    ffi, own = FFI(), declarations.headers()
+    for text in (*declarations.of_linux().values(), *own.values()):
+        ffi.cdef(text)
+    ffi.set_source(MODULE, "\n".join(f"#include {header}" for header in (*HEADERS, *(f'"{name}"' for name in own))))
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / f"{MODULE}.c"
         ffi.emit_c_code(str(source))
@@ -67,10 +80,21 @@ def find_uring(compiler: list[str]) -> list[str] | None:
     return None
 
 
+def require_tools(compiler: list[str]) -> str:
+    """The folder of Python.h. Exits where that or the compiler is missing, naming its package."""
+    if shutil.which(compiler[0]) is None:
+        raise SystemExit(f"csrc: no {compiler[0]}; install a C compiler: apt-get install gcc")
+    include = sysconfig.get_path("include")
+    if not os.path.exists(os.path.join(include, "Python.h")):
+        raise SystemExit(f"csrc: {sys.executable} has no Python.h; install it: apt-get install python3-dev")
+    return include
+
+
 def compile_shim(into: Path, sanitize: bool = False, uring: bool = True) -> Path:
-    """Compiles csrc/*.c (all warnings are errors) and the generated module into `into`; returns the module."""
-    into.mkdir(parents=True, exist_ok=True)
+    """Compiles csrc/*.[cS] (all warnings are errors) and the generated module into `into`; returns the module."""
     compiler = shlex.split(os.environ.get("CC", "gcc"))
+    include = require_tools(compiler)
+    into.mkdir(parents=True, exist_ok=True)
     flags = ["-O2", "-std=gnu11", "-fPIC", "-pthread", "-fvisibility=hidden", f"-I{CSRC}"]
     if sanitize:
         flags += SANITIZE
@@ -80,8 +104,10 @@ def compile_shim(into: Path, sanitize: bool = False, uring: bool = True) -> Path
     with tempfile.TemporaryDirectory() as folder:
         generated = Path(folder) / f"{MODULE}.c"
         generated.write_text(generated_source())
-        includes = [f"-I{sysconfig.get_path('include')}"]
-        jobs = [(generated, ["-w", *includes])] + [(path, WARNINGS) for path in sorted(CSRC.glob("*.c"))]
+        (Path(folder) / "jail_filters.inc").write_text(jail_filters.source(compiler))
+        jobs = [(generated, [*GENERATED_WARNINGS, f"-I{include}"])] + [
+            (path, [*WARNINGS, f"-I{folder}"]) for path in sorted(CSRC.glob("*.[cS]"))
+        ]
         objects = [str(Path(folder) / f"{source.stem}.o") for source, _ in jobs]
         running = [
             subprocess.Popen([*compiler, *flags, *extra, "-c", str(source), "-o", output])
@@ -89,18 +115,40 @@ def compile_shim(into: Path, sanitize: bool = False, uring: bool = True) -> Path
         ]
         statuses = [process.wait() for process in running]  # of all: none is left behind
         if any(statuses):
-            raise SystemExit("csrc: the shim does not compile (gcc and the Python headers are needed)")
+            raise SystemExit("csrc: the shim does not compile; the compiler has said why")
         target = into / FILE
         # Linked beside its place and moved: a running Corral keeps the file that it has mapped.
         linked = Path(folder) / FILE
         link = [*compiler, "-shared", "-pthread", *(SANITIZE if sanitize else []), *objects]
         link += [*(libraries or []), "-o", str(linked)]
         subprocess.run(link, check=True)
-        temporary = into / f".{FILE}.{os.getpid()}"
-        temporary.write_bytes(linked.read_bytes())
-        temporary.chmod(0o755)
-        temporary.replace(target)
+        put(linked, target)
     return target
+
+
+def put(file: Path, target: Path) -> None:
+    """In one step, whatever file system it comes from."""
+    temporary = target.parent / f".{target.name}.{os.getpid()}"
+    temporary.write_bytes(file.read_bytes())
+    temporary.chmod(0o755)
+    temporary.replace(target)
+
+
+def compile_server(into: Path, sanitize: bool = False) -> Path:
+    """Compiles csrc/p9server into `into`; returns the program."""
+    compiler = shlex.split(os.environ.get("CC", "gcc"))
+    if shutil.which(compiler[0]) is None:
+        raise SystemExit(f"csrc: no {compiler[0]}; install a C compiler: apt-get install gcc")
+    into.mkdir(parents=True, exist_ok=True)
+    flags = ["-O2", "-std=gnu11", "-pthread", "-fvisibility=hidden", *WARNINGS, *HARDENED]
+    flags += [*SANITIZE, "-DP9_SANITIZED"] if sanitize else ["-D_FORTIFY_SOURCE=2"]
+    with tempfile.TemporaryDirectory() as folder:
+        linked = Path(folder) / SERVER
+        command = [*compiler, *flags, *map(str, sorted(SERVER_SOURCES.glob("*.c"))), "-o", str(linked)]
+        if subprocess.run(command).returncode:
+            raise SystemExit("csrc: the server of shared folders does not compile; the compiler has said why")
+        put(linked, into / SERVER)
+    return into / SERVER
 
 
 try:
@@ -122,8 +170,9 @@ else:
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["pure_python"] = False
             build_data["tag"] = f"cp311-abi3-{platform}"
-            build_data["force_include"][str(shim)] = FILE
-            build_data["force_include_editable"][str(shim)] = FILE
+            for file in (shim, compile_server(Path(self.folder.name))):
+                build_data["force_include"][str(file)] = file.name
+                build_data["force_include_editable"][str(file)] = file.name
 
 
 def main() -> None:
@@ -133,6 +182,7 @@ def main() -> None:
     parser.add_argument("--without-uring", action="store_true", help="as where liburing is missing")
     options = parser.parse_args()
     print(compile_shim(options.into, options.sanitize, uring=not options.without_uring))
+    print(compile_server(options.into, options.sanitize))
 
 
 if __name__ == "__main__":

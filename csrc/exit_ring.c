@@ -1,5 +1,6 @@
 /* Written by the vCPU's thread, read by another: one index each, and nobody waits. */
 #include "exit_ring.h"
+#include "guest_mode.h"
 #include "vcpu.h"
 
 #include <errno.h>
@@ -148,7 +149,7 @@ void corral_exit_ring_exit(struct corral_vcpu *v)
         .rip = run->s.regs.regs.rip,
         .reason = reason,
         .by = CORRAL_BY_PYTHON,
-        .cpl = ring->with_cpl ? run->s.regs.sregs.ss.dpl : CORRAL_CPL_UNKNOWN,
+        .cpl = ring->with_cpl ? corral_guest_cpl(v, &run->s.regs.sregs) : CORRAL_CPL_UNKNOWN,
     };
     describe_access(run, &ring->now);
     ring->open = true;
@@ -157,5 +158,7 @@ void corral_exit_ring_exit(struct corral_vcpu *v)
 void corral_exit_ring_done_in_c(struct corral_vcpu *v)
 {
     struct corral_exit_record *r = &v->exit_ring->now;
-    r->by = r->reason == KVM_EXIT_INTERNAL_ERROR ? CORRAL_BY_ASSIST : CORRAL_BY_C;
+    bool by_assist = r->reason == KVM_EXIT_INTERNAL_ERROR || r->reason == KVM_EXIT_SHUTDOWN ||
+                     (r->reason == KVM_EXIT_DEBUG && !v->watches);
+    r->by = by_assist ? CORRAL_BY_ASSIST : CORRAL_BY_C;
 }

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* --- for Python --- */
+
 struct corral_vcpu;
 
 #define CORRAL_BY_C 0
@@ -46,13 +48,14 @@ uint32_t corral_exit_ring_take(struct corral_exit_ring *ring, struct corral_exit
 /* Exits that found the ring full, so far: they are not in it. */
 uint64_t corral_exit_ring_lost(const struct corral_exit_ring *ring);
 
-/* --- for the run loop, where a ring is attached --- */
+/* The last exit, after which the guest was not entered again. */
+void corral_exit_ring_flush(struct corral_vcpu *v);
+
+/* --- for C alone --- */
+/* For the run loop, where a ring is attached. */
 
 void corral_exit_ring_enter(struct corral_vcpu *v);     /* the guest is about to be entered */
 void corral_exit_ring_exit(struct corral_vcpu *v);      /* KVM_RUN has returned an exit */
 void corral_exit_ring_done_in_c(struct corral_vcpu *v); /* which needs no Python */
-
-/* The last exit, after which the guest was not entered again. */
-void corral_exit_ring_flush(struct corral_vcpu *v);
 
 #endif

@@ -32,11 +32,14 @@
 #define FULL CORRAL_FULL
 #define BARE CORRAL_NO_MODRM
 #define OPMASK CORRAL_OPMASK
+#define ABSENT (CORRAL_ABSENT | CORRAL_NO_MODRM)
 
 static const struct corral_form one_byte[] = {
-    {L, 0x9b, 0x9b, ANY, ALL, LOAD | BARE}, /* FWAIT */
-    {L, 0xcc, 0xcc, ANY, ALL, HERE | BARE}, /* INT3, INT n, INT1 */
+    {L, 0xc6, 0xc7, ANY, MEMBER(7), ABSENT | CORRAL_REGISTER}, /* XABORT, XBEGIN */
+    {L, 0x9b, 0x9b, ANY, ALL, LOAD | BARE},                    /* FWAIT */
+    {L, 0xcc, 0xcc, ANY, ALL, HERE | BARE},                    /* INT3, INT n, INTO, IRET, INT1 */
     {L, 0xcd, 0xcd, ANY, ALL, HERE | BARE | IMM},
+    {L, 0xce, 0xcf, ANY, ALL, HERE | BARE},
     {L, 0xf1, 0xf1, ANY, ALL, HERE | BARE},
     /* x87 */
     {L, 0xd9, 0xd9, NP, 0xcc, STORE},
@@ -47,6 +50,17 @@ static const struct corral_form one_byte[] = {
 };
 
 static const struct corral_form map_0f[] = {
+    {L, 0x04, 0x04, ANY, ALL, ABSENT},
+    {L, 0x0a, 0x0a, ANY, ALL, ABSENT},
+    {L, 0x0c, 0x0c, ANY, ALL, ABSENT},
+    {L, 0x0e, 0x0f, ANY, ALL, ABSENT}, /* 3DNow! */
+    {L, 0x24, 0x27, ANY, ALL, ABSENT},
+    {L, 0x36, 0x37, ANY, ALL, ABSENT}, /* GETSEC */
+    {L, 0x39, 0x39, ANY, ALL, ABSENT},
+    {L, 0x3b, 0x3f, ANY, ALL, ABSENT},
+    {L, 0x78, 0x79, NP, ALL, ABSENT}, /* VMREAD, VMWRITE */
+    {L, 0x7a, 0x7b, ANY, ALL, ABSENT},
+    {L, 0xa6, 0xa7, ANY, ALL, ABSENT},
     {L, 0x01, 0x01, ANY, ALL, HERE},        /* CLAC, STAC, XGETBV, XSETBV, RDTSCP, SERIALIZE */
     {L, 0x0b, 0x0b, ANY, ALL, HERE | BARE}, /* UD2, UD1, UD0 */
     {L, 0xb9, 0xb9, ANY, ALL, HERE},
@@ -128,6 +142,11 @@ static const struct corral_form map_0f[] = {
 };
 
 static const struct corral_form map_0f38[] = {
+    {L, 0x80, 0x82, P66, ALL, ABSENT}, /* INVEPT, INVVPID, INVPCID */
+    {L, 0xf5, 0xf5, P66, ALL, ABSENT}, /* WRUSS, WRSS */
+    {L, 0xf6, 0xf6, NP, ALL, ABSENT},
+    {L, 0xf8, 0xf8, P66 | SCALAR, ALL, ABSENT}, /* MOVDIR64B, ENQCMD, ENQCMDS, MOVDIRI */
+    {L, 0xf9, 0xf9, NP, ALL, ABSENT},
     {L, 0xf0, 0xf0, PACKED, ALL, INTEGER | REG}, /* MOVBE, CRC32 */
     {L, 0xf1, 0xf1, PACKED, ALL, INTEGER | CORRAL_STORES | REG},
     {L, 0xf0, 0xf1, PF2, ALL, INTEGER | REG | RM},

@@ -4,6 +4,8 @@
 
 #include "instruction.h"
 
+/* --- for Python --- */
+
 enum corral_form_flags {
     CORRAL_NO_MODRM = 1 << 0,
     CORRAL_IMMEDIATE = 1 << 1, /* one byte of it; opcodes of 0F 3A have that all */
@@ -18,7 +20,8 @@ enum corral_form_flags {
     CORRAL_FULL = 1 << 8,      /* EVEX: the memory operand is a whole vector, or one element broadcast */
     CORRAL_MMX = 1 << 9,       /* without a prefix it works on MMX registers */
     CORRAL_REGISTER = 1 << 10, /* the r/m operand is a register */
-    CORRAL_OPMASK = 1 << 11    /* VEX, but of AVX-512 */
+    CORRAL_OPMASK = 1 << 11,   /* VEX, but of AVX-512 */
+    CORRAL_ABSENT = 1 << 12    /* no opcode, or one that no guest is told of (arch/x86_64/cpuid.py): #UD */
 };
 
 struct corral_form {
@@ -33,10 +36,14 @@ struct corral_form {
 const struct corral_form *corral_form_of(enum corral_encoding encoding, uint16_t opcode, enum corral_prefix prefix,
                                          uint8_t modrm);
 
+/* --- for C alone --- */
+
 static inline bool corral_has_immediate(const struct corral_instruction *i)
 {
     return i->opcode >> 8 == 3 || (i->form->flags & CORRAL_IMMEDIATE);
 }
+
+/* --- for Python --- */
 
 /* Whether the host's CPU may run it. Not with an operand in RSP, which is the host's meanwhile. */
 bool corral_runs_natively(const struct corral_instruction *i);

@@ -5,9 +5,12 @@
 #define PAGE 4096ULL
 #define CR0_WP (1ULL << 16)
 #define CR0_PG (1ULL << 31)
-#define CR4_SMAP (1ULL << 21)
+#define CR4_PAE (1ULL << 5)
 #define CR4_LA57 (1ULL << 12)
+#define CR4_SMEP (1ULL << 20)
+#define CR4_SMAP (1ULL << 21)
 #define EFER_LMA (1ULL << 10)
+#define EFER_NXE (1ULL << 11)
 #define RFLAGS_AC (1ULL << 18)
 #define PTE_PRESENT 1ULL
 #define PTE_WRITE 2ULL
@@ -16,9 +19,10 @@
 #define PTE_DIRTY 0x40ULL
 #define PTE_LARGE 0x80ULL
 #define PTE_ADDRESS 0x000ffffffffff000ULL
+#define PTE_NO_EXECUTE (1ULL << 63)
 
 struct rights {
-    bool user, write, write_protect, smap;
+    bool user, write, fetch, write_protect, smap, smep, no_execute;
 };
 
 static struct rights rights_of(const struct kvm_sync_regs *s, bool write)
@@ -31,12 +35,32 @@ static struct rights rights_of(const struct kvm_sync_regs *s, bool write)
     };
 }
 
-static bool allowed(uint64_t combined, struct rights r)
+/* The CPU's own accesses, to descriptor tables for one: a supervisor's at any level, and RFLAGS.AC does not count.
+ */
+static struct rights rights_of_cpu(const struct kvm_sync_regs *s)
+{
+    return (struct rights){.smap = s->sregs.cr4 & CR4_SMAP};
+}
+
+static struct rights rights_to_fetch(const struct kvm_sync_regs *s)
+{
+    return (struct rights){
+        .user = s->sregs.cs.dpl == 3,
+        .fetch = true,
+        .smep = s->sregs.cr4 & CR4_SMEP,
+        .no_execute = s->sregs.efer & EFER_NXE,
+    };
+}
+
+/* `combined`: what all levels permit; a page may not be executed when one of them says so. */
+static bool allowed(uint64_t combined, bool no_execute, struct rights r)
 {
     bool user_page = combined & PTE_USER;
     if (r.user && !user_page)
         return false;
-    if (!r.user && user_page && r.smap)
+    if (!r.user && user_page && (r.smap || r.smep))
+        return false;
+    if (r.no_execute && no_execute)
         return false;
     return !r.write || (combined & PTE_WRITE) || (!r.user && !r.write_protect);
 }
@@ -57,7 +81,10 @@ static enum corral_access_result walk(const struct corral_ram *ram, const struct
     if ((uint64_t)((int64_t)(address << unused_bits) >> unused_bits) != address)
         return CORRAL_ACCESS_NOT_CANONICAL;
 
-    *fault = (struct corral_page_fault){address, (r.write ? CORRAL_PF_WRITE : 0) | (r.user ? CORRAL_PF_USER : 0)};
+    bool tells_of_fetch = r.fetch && (r.smep || (r.no_execute && (sregs->cr4 & CR4_PAE)));
+    *fault = (struct corral_page_fault){address, (r.write ? CORRAL_PF_WRITE : 0) | (r.user ? CORRAL_PF_USER : 0) |
+                                                     (tells_of_fetch ? CORRAL_PF_FETCH : 0)};
+    bool no_execute = false;
     uint64_t table = sregs->cr3 & PTE_ADDRESS, combined = PTE_WRITE | PTE_USER;
     for (int shift = sregs->cr4 & CR4_LA57 ? 48 : 39;; shift -= 9) {
         uint64_t *slot = corral_ram_at(ram, table + (address >> shift & 511) * 8, 8);
@@ -67,8 +94,9 @@ static enum corral_access_result walk(const struct corral_ram *ram, const struct
         if (!(entry & PTE_PRESENT))
             return CORRAL_ACCESS_FAULT;
         combined &= entry;
+        no_execute |= entry & PTE_NO_EXECUTE;
         bool leaf = shift == 12 || ((entry & PTE_LARGE) && shift <= 30);
-        if (leaf && !allowed(combined, r)) {
+        if (leaf && !allowed(combined, no_execute, r)) {
             fault->error_code |= CORRAL_PF_PRESENT;
             return CORRAL_ACCESS_FAULT;
         }
@@ -138,6 +166,38 @@ enum corral_access_result corral_access(struct corral_vcpu *v, uint64_t address,
         memcpy(write ? host : at, write ? at : host, part);
     }
     return CORRAL_ACCESS_OK;
+}
+
+bool corral_read_system(struct corral_vcpu *v, uint64_t address, void *buffer, size_t size)
+{
+    enum corral_access_result result;
+    struct corral_page_fault fault;
+    uint8_t *at = buffer;
+    for (size_t part; size; size -= part, address += part, at += part) {
+        part = part_of(address, size);
+        const uint8_t *host =
+            host_address(v, address, part, rights_of_cpu(&v->run->s.regs), true, &result, &fault);
+        if (!host)
+            return false;
+        memcpy(at, host, part);
+    }
+    return true;
+}
+
+size_t corral_fetch(struct corral_vcpu *v, uint64_t address, uint8_t *bytes, size_t size,
+                    enum corral_access_result *result, struct corral_page_fault *fault)
+{
+    const struct kvm_sync_regs *s = &v->run->s.regs;
+    size_t done = 0;
+    for (size_t part; done < size; done += part) {
+        uint64_t at = s->sregs.cs.l ? address + done : (uint32_t)(address + done);
+        part = part_of(at, size - done);
+        const uint8_t *host = host_address(v, at, part, rights_to_fetch(s), true, result, fault);
+        if (!host)
+            break;
+        memcpy(bytes + done, host, part);
+    }
+    return done;
 }
 
 size_t corral_peek(const struct corral_ram *ram, const struct kvm_sregs *sregs, uint64_t address, void *buffer,

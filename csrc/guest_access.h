@@ -8,6 +8,7 @@
 #define CORRAL_PF_PRESENT 1
 #define CORRAL_PF_WRITE 2
 #define CORRAL_PF_USER 4
+#define CORRAL_PF_FETCH 16
 
 /* A page fault that an access met. */
 struct corral_page_fault {
@@ -34,6 +35,14 @@ enum corral_access_result corral_access_check(struct corral_vcpu *v, uint64_t ad
 /* The host address of [address, address + size), which must not cross a page; NULL with result set otherwise. */
 void *corral_access_in_place(struct corral_vcpu *v, uint64_t address, size_t size, bool write,
                              enum corral_access_result *result, struct corral_page_fault *fault);
+
+/* Reads what a CPU reads for itself, descriptor tables for one. False: it is not there. */
+bool corral_read_system(struct corral_vcpu *v, uint64_t address, void *buffer, size_t size);
+
+/* Bytes of code, as the guest's CPU would fetch them at the linear address. Returns how many it gets; when those
+ * are fewer than size, result and fault say why. */
+size_t corral_fetch(struct corral_vcpu *v, uint64_t address, uint8_t *bytes, size_t size,
+                    enum corral_access_result *result, struct corral_page_fault *fault);
 
 /* For whoever only looks: copies what is mapped, whatever its rights, and changes nothing. Returns how many bytes
  * there are without a gap. */

@@ -191,45 +191,54 @@ static bool effective(struct cursor *c, struct corral_instruction *i, const stru
     return true;
 }
 
-bool corral_decode(struct corral_instruction *i, const uint8_t *bytes, size_t size, const struct kvm_regs *regs,
+/* Whether another ModRM makes an instruction of this opcode. */
+static bool is_group(const struct corral_instruction *i)
+{
+    for (unsigned member = 0; member < 8; member++)
+        if (corral_form_of(i->encoding, i->opcode, i->prefix, 0xc0 | member << 3))
+            return true;
+    return false;
+}
+
+static bool decode(struct cursor *c, struct corral_instruction *i, const struct kvm_regs *regs,
                    const struct kvm_sregs *sregs)
 {
-    struct cursor c = {bytes, bytes + (size < CORRAL_LONGEST_INSTRUCTION ? size : CORRAL_LONGEST_INSTRUCTION),
-                       false};
+    const uint8_t *start = c->at;
     struct prefixes p = {.long_mode = sregs->cs.l};
 
-    memset(i, 0, sizeof *i);
     if (!p.long_mode && !sregs->cs.db)
         return false; /* 16-bit code: KVM knows all that it needs */
-    uint8_t byte = legacy_prefixes(&c, i, &p, sregs);
+    uint8_t byte = legacy_prefixes(c, i, &p, sregs);
     if (!p.long_mode && p.address_size)
         return false;                           /* 16-bit addresses */
     if (p.long_mode && (byte & 0xf0) == 0x40) { /* the last prefix, or none */
         p.rex = byte;
-        byte = next(&c);
+        byte = next(c);
     }
     if (byte == 0xc4 || byte == 0xc5 || byte == 0x62) {
-        if (!vector_prefix(&c, i, &p))
+        if (!vector_prefix(c, i, &p))
             return false;
     } else {
-        legacy_opcode(&c, i, &p, byte);
+        legacy_opcode(c, i, &p, byte);
     }
-    i->form = corral_form_of(i->encoding, i->opcode, i->prefix, peek(&c));
-    if (!i->form)
+    i->form = corral_form_of(i->encoding, i->opcode, i->prefix, peek(c));
+    if (!i->form) {
+        c->cut_off |= c->at == c->end && is_group(i); /* the member is in what is missing */
         return false;
+    }
 
     bool relative = false;
     if (!(i->form->flags & CORRAL_NO_MODRM)) {
-        i->modrm = next(&c);
+        i->modrm = next(c);
         i->reg = corral_member(i) | (p.rex & REX_R ? 8 : 0);
         i->rm = (i->modrm & 7) | (p.rex & REX_B ? 8 : 0);
         i->is_memory = i->modrm >> 6 != 3;
-        if (i->is_memory && !(effective(&c, i, &p, regs, &relative) && (p.long_mode || flat(sregs))))
+        if (i->is_memory && !(effective(c, i, &p, regs, &relative) && (p.long_mode || flat(sregs))))
             return false;
     }
     if (corral_has_immediate(i))
-        i->immediate = next(&c);
-    i->length = c.at - bytes;
+        i->immediate = next(c);
+    i->length = c->at - start;
 
     if (relative)
         i->address += regs->rip + i->length;
@@ -240,5 +249,16 @@ bool corral_decode(struct corral_instruction *i, const uint8_t *bytes, size_t si
     if (!p.long_mode)
         i->address = (uint32_t)i->address;
     bool wraps = !p.long_mode && i->is_memory && i->address > UINT32_MAX - CORRAL_LONGEST_OPERAND;
-    return !c.cut_off && !wraps;
+    return !wraps;
+}
+
+bool corral_decode(struct corral_instruction *i, const uint8_t *bytes, size_t size, const struct kvm_regs *regs,
+                   const struct kvm_sregs *sregs)
+{
+    size_t most = size < CORRAL_LONGEST_INSTRUCTION ? size : CORRAL_LONGEST_INSTRUCTION;
+    struct cursor c = {bytes, bytes + most, false};
+    memset(i, 0, sizeof *i);
+    bool known = decode(&c, i, regs, sregs);
+    i->cut_off = c.cut_off;
+    return known && !c.cut_off;
 }

@@ -10,10 +10,15 @@
 #define CORRAL_LONGEST_INSTRUCTION 15
 #define CORRAL_LONGEST_OPERAND 4096 /* an XSAVE area's */
 
+/* --- for Python --- */
+
 enum corral_encoding { CORRAL_LEGACY = 1, CORRAL_VEX = 2, CORRAL_EVEX = 4 };
 
+/* --- for C alone --- */
 /* Opcode maps: one byte, 0F, 0F 38, 0F 3A. */
 #define CORRAL_OPCODE(map, byte) ((map) << 8 | (byte))
+
+/* --- for Python --- */
 
 /* The prefix that is part of the opcode, in VEX's numbers. */
 enum corral_prefix { CORRAL_NONE, CORRAL_66, CORRAL_F3, CORRAL_F2 };
@@ -27,6 +32,7 @@ struct corral_instruction {
     uint16_t opcode; /* CORRAL_OPCODE */
     uint8_t length;  /* of all of it */
     bool operand_size, lock;
+    bool cut_off; /* not decoded: there are too few bytes */
     bool rex_w;
     uint8_t rex;     /* legacy encoding: the REX byte, 0 when there is none */
     uint8_t head[4]; /* of a VEX or EVEX instruction: what comes before the opcode */
@@ -39,10 +45,12 @@ struct corral_instruction {
     uint64_t address; /* linear, segment base included */
 };
 
-/* Decodes the instruction at bytes for 64-bit mode, or for 32-bit mode when !sregs->cs.l. False: it is cut off, or
- * none of those in forms.c. */
+/* Decodes the instruction at bytes for 64-bit mode, or for 32-bit mode when !sregs->cs.l. False: i->cut_off, or it
+ * is none of those in forms.c. */
 bool corral_decode(struct corral_instruction *i, const uint8_t *bytes, size_t size, const struct kvm_regs *regs,
                    const struct kvm_sregs *sregs);
+
+/* --- for C alone --- */
 
 /* ModRM.reg without its extension: which member of a group. */
 static inline unsigned corral_member(const struct corral_instruction *i)

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* --- for Python --- */
+
 /* RAM is [0, low_end) and, when high_end is not zero, [CORRAL_HIGH_BASE, high_end). The host mapping holds
  * both without a gap. */
 #define CORRAL_HIGH_BASE 0x100000000ULL
@@ -14,6 +16,8 @@ struct corral_ram {
     uint64_t low_end;
     uint64_t high_end;
 };
+
+/* --- for C alone --- */
 
 /* The host address of [gpa, gpa + len), or NULL when any byte of it is not RAM. Never wraps: gpa and len may
  * be anything that a guest can write. */

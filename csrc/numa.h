@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* --- for Python --- */
+
 /* Pages of [address, address + length), whole pages, that are not there yet shall come from `node`: from there or
  * not at all when `strict`, else from there first. -errno of mbind(2). */
 int corral_memory_bind(uint64_t address, uint64_t length, unsigned node, bool strict);

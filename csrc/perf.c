@@ -7,7 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-int corral_perf_open(uint32_t type, uint64_t config, pid_t tid, bool guest_only)
+int corral_perf_open(uint32_t type, uint64_t config, int tid, bool guest_only)
 {
     struct perf_event_attr attributes = {
         .size = sizeof attributes,

@@ -1,6 +1,7 @@
 /* Written by the vCPU's thread, read by another: one index each, and nobody waits. */
 #include "sampler.h"
 #include "guest_access.h"
+#include "guest_mode.h"
 #include "vcpu.h"
 
 #include <errno.h>
@@ -82,7 +83,7 @@ void corral_sampler_take(struct corral_vcpu *v)
     sample->rsp = long_mode ? regs.rsp : (uint32_t)(regs.rsp + sregs.ss.base);
     sample->rbp = long_mode ? regs.rbp : (uint32_t)(regs.rbp + sregs.ss.base);
     sample->cr3 = sregs.cr3;
-    sample->cpl = sregs.ss.dpl;
+    sample->cpl = corral_guest_cpl(v, &sregs);
     sample->halted = state.mp_state != KVM_MP_STATE_RUNNABLE;
     sample->stack_size = corral_peek(v->ram, &sregs, sample->rsp, sample->stack, sizeof sample->stack);
     __atomic_store_n(&s->head, head + 1, __ATOMIC_RELEASE);

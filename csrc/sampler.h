@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* --- for Python --- */
+
 struct corral_vcpu;
 
 #define CORRAL_SAMPLE_STACK 2048
@@ -33,6 +35,8 @@ bool corral_sampler_next(struct corral_sampler *sampler, struct corral_sample *s
 
 /* Samples that found no room, so far. */
 uint64_t corral_sampler_lost(const struct corral_sampler *sampler);
+
+/* --- for C alone --- */
 
 /* For the run loop, where a sampler is attached: a sample, if one was asked for. */
 void corral_sampler_take(struct corral_vcpu *v);

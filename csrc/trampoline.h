@@ -4,6 +4,8 @@
 
 #include "forms.h"
 
+/* --- for Python --- */
+
 #define CORRAL_WINDOW_SPAN 128 /* no operand is longer; the longest is FNSAVE's, with 108 bytes */
 
 struct corral_trampoline;

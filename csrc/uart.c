@@ -2,72 +2,23 @@
  *
  * Back-pressure is the device's own: while the ring has no room for a full FIFO, THRE stays clear, and a driver
  * waits as it would for a slow line. A guest that writes all the same loses the byte, and it is counted. */
-#include "uart.h"
+#include "uart_device.h"
+#include "uart_registers.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-enum { RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
-enum { IER_DATA = 1, IER_THRE = 2, IER_LINE = 4, IER_MODEM = 8 };
-enum { IIR_MODEM = 0, IIR_NONE = 1, IIR_THRE = 2, IIR_DATA = 4, IIR_LINE = 6, IIR_TIMEOUT = 12, IIR_FIFOS = 0xc0 };
-enum { FCR_ENABLE = 1, FCR_CLEAR_RX = 2 };
-enum { LCR_DLAB = 0x80 };
-enum { MCR_DTR = 1, MCR_RTS = 2, MCR_OUT1 = 4, MCR_OUT2 = 8, MCR_LOOP = 16, MCR_BITS = 31 };
-enum { LSR_DATA = 1, LSR_OVERRUN = 2, LSR_THRE = 0x20, LSR_IDLE = 0x40 };
-enum { MSR_DELTA_CTS = 1, MSR_DELTA_DSR = 2, MSR_RI_TRAIL = 4, MSR_DELTA_DCD = 8 };
-enum { MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80 };
-
-#define FIFO_SIZE 16
-#define OUTPUT_SIZE (256 * 1024)
-#define INPUT_SIZE (16 * 1024)
 /* A guest that polls LSR this often and sends nothing between is waiting for input. */
 #define POLLS_OF_A_READER 64
 
-struct ring {
-    uint8_t *data;
-    size_t size, head, used;
-};
-
-struct corral_uart {
-    pthread_mutex_t lock; /* all below; taken alone */
-    int vm_fd, output_fd;
-    uint32_t gsi;
-    bool line_high;
-
-    uint8_t ier, lcr, mcr, msr, scr, dll, dlm;
-    bool fifos, thre_pending, overrun, waiting_for_room, hung_up;
-    unsigned trigger, polls;
-
-    uint8_t fifo_data[FIFO_SIZE], input_data[INPUT_SIZE], output_data[OUTPUT_SIZE];
-    struct ring fifo, input, output;
-    struct corral_uart_stats stats;
-};
-
-static bool ring_put(struct ring *r, uint8_t byte)
-{
-    if (r->used == r->size)
-        return false;
-    r->data[(r->head + r->used++) % r->size] = byte;
-    return true;
-}
-
-static uint8_t ring_get(struct ring *r)
-{
-    uint8_t byte = r->data[r->head];
-    r->head = (r->head + 1) % r->size;
-    r->used--;
-    return byte;
-}
-
 static bool has_room(const struct corral_uart *u)
 {
-    return u->output.size - u->output.used >= FIFO_SIZE;
+    return u->output.size - u->output.used >= CORRAL_UART_FIFO;
 }
 
 static uint8_t pending(const struct corral_uart *u)
@@ -83,10 +34,10 @@ static uint8_t pending(const struct corral_uart *u)
     return IIR_NONE;
 }
 
-static void update_line(struct corral_uart *u)
+void corral_uart_update_line(struct corral_uart *u)
 {
-    /* OUT2 gates the interrupt on the PC's board; a driver that polls leaves it clear. */
-    bool high = pending(u) != IIR_NONE && (u->mcr & MCR_OUT2) && !(u->mcr & MCR_LOOP);
+    /* On a PC's board OUT2 gates it, but small systems never set that, and other VMMs do not ask for it. */
+    bool high = pending(u) != IIR_NONE && !(u->mcr & MCR_LOOP);
     if (high == u->line_high || u->vm_fd < 0)
         return;
     struct kvm_irq_level level = {.irq = u->gsi, .level = high};
@@ -94,16 +45,25 @@ static void update_line(struct corral_uart *u)
         u->line_high = high;
 }
 
-/* The far end sends only to a guest that is ready: one that takes data interrupts and has raised RTS (a driver's
- * set-up, which clears the FIFOs and reads what is left, is over by then), or one that polls and polls. */
+/* The far end sends only to a guest that is ready: one that takes data interrupts (a driver's set-up, which reads
+ * what is left, is over by then), or one that polls and polls. RTS, which small systems never raise, does not
+ * count. */
+static bool is_listening(const struct corral_uart *u)
+{
+    return (u->ier & IER_DATA) || u->polls >= POLLS_OF_A_READER;
+}
+
 static void refill(struct corral_uart *u)
 {
-    bool listening = ((u->ier & IER_DATA) && (u->mcr & MCR_RTS)) || u->polls >= POLLS_OF_A_READER;
-    if (!listening || (u->mcr & MCR_LOOP))
+    if (!is_listening(u) || (u->mcr & MCR_LOOP))
         return;
-    size_t depth = u->fifos ? FIFO_SIZE : 1;
+    size_t depth = u->fifos ? CORRAL_UART_FIFO : 1;
     for (; u->input.used && u->fifo.used < depth; u->stats.received++)
-        ring_put(&u->fifo, ring_get(&u->input));
+        corral_ring_put(&u->fifo, corral_ring_get(&u->input));
+    if (u->input_left && u->input.used <= CORRAL_UART_INPUT / 2) { /* half of it: not a wake-up for each byte */
+        u->input_left = false;
+        eventfd_write(u->room_fd, 1);
+    }
 }
 
 static void set_modem_lines(struct corral_uart *u, uint8_t lines)
@@ -127,11 +87,11 @@ static void update_modem_lines(struct corral_uart *u)
 static void transmit(struct corral_uart *u, uint8_t byte)
 {
     if (u->mcr & MCR_LOOP) {
-        if (u->fifo.used < (size_t)(u->fifos ? FIFO_SIZE : 1))
-            ring_put(&u->fifo, byte);
+        if (u->fifo.used < (size_t)(u->fifos ? CORRAL_UART_FIFO : 1))
+            u->looped = corral_ring_put(&u->fifo, byte);
         else
             u->overrun = true;
-    } else if (ring_put(&u->output, byte)) {
+    } else if (corral_ring_put(&u->output, byte)) {
         u->stats.sent++;
         if (u->output.used == 1) /* the reader empties the ring before it sleeps: one wake-up is enough */
             eventfd_write(u->output_fd, 1);
@@ -168,7 +128,8 @@ static uint8_t register_read(struct corral_uart *u, uint16_t offset)
     uint8_t value = 0xff;
     switch (offset) {
     case RBR_THR:
-        value = dlab ? u->dll : u->fifo.used ? ring_get(&u->fifo) : 0;
+        value = dlab ? u->dll : u->fifo.used ? corral_ring_get(&u->fifo) : 0;
+        u->looped &= u->fifo.used > 0;
         break;
     case IER:
         value = dlab ? u->dlm : u->ier;
@@ -199,9 +160,17 @@ static uint8_t register_read(struct corral_uart *u, uint16_t offset)
 static void write_fcr(struct corral_uart *u, uint8_t value)
 {
     static const uint8_t triggers[] = {1, 4, 8, 14};
-    bool enable = value & FCR_ENABLE;
-    if ((value & FCR_CLEAR_RX) || enable != u->fifos)
+    bool enable = value & FCR_ENABLE, clear = value & FCR_CLEAR_RX;
+    /* A guest that listens and clears wants to be rid of what has come. Otherwise it comes once more: Linux's
+     * driver switches the FIFOs on, which clears them, when it listens already. What it has sent itself does not.
+     */
+    bool again = !(u->mcr & MCR_LOOP) && !u->looped && !(clear && is_listening(u));
+    if (clear || enable != u->fifos) {
+        for (; again && u->fifo.used; u->stats.received--)
+            corral_ring_put_back(&u->input, u->fifo.data[(u->fifo.head + --u->fifo.used) % u->fifo.size]);
         u->fifo.used = 0;
+        u->looped = false;
+    }
     u->fifos = enable;
     u->trigger = enable ? triggers[value >> 6] : 1;
 }
@@ -254,7 +223,7 @@ bool corral_uart_pio(void *device, bool write, uint16_t offset, uint8_t size, ui
         *value = 0xffffff00u | register_read(u, offset);
     }
     refill(u);
-    update_line(u);
+    corral_uart_update_line(u);
     pthread_mutex_unlock(&u->lock);
     (void)size;
     return true;
@@ -280,7 +249,7 @@ size_t corral_uart_drain(struct corral_uart *u, uint8_t *buffer, size_t size)
     if (u->waiting_for_room && has_room(u)) {
         u->waiting_for_room = false;
         u->thre_pending = true;
-        update_line(u);
+        corral_uart_update_line(u);
     }
     pthread_mutex_unlock(&u->lock);
     return taken;
@@ -290,11 +259,14 @@ size_t corral_uart_offer(struct corral_uart *u, const uint8_t *data, size_t size
 {
     pthread_mutex_lock(&u->lock);
     size_t taken = 0;
-    while (taken < size && ring_put(&u->input, data[taken]))
+    while (taken < size && u->input.used < CORRAL_UART_INPUT && corral_ring_put(&u->input, data[taken]))
         taken++;
     u->stats.refused += size - taken;
+    eventfd_t ignored;
+    eventfd_read(u->room_fd, &ignored);
+    u->input_left = taken < size;
     refill(u);
-    update_line(u);
+    corral_uart_update_line(u);
     pthread_mutex_unlock(&u->lock);
     return taken;
 }
@@ -304,7 +276,7 @@ void corral_uart_hang_up(struct corral_uart *u)
     pthread_mutex_lock(&u->lock);
     u->hung_up = true;
     update_modem_lines(u);
-    update_line(u);
+    corral_uart_update_line(u);
     pthread_mutex_unlock(&u->lock);
 }
 
@@ -320,14 +292,24 @@ int corral_uart_output_fd(const struct corral_uart *u)
     return u->output_fd;
 }
 
+int corral_uart_room_fd(const struct corral_uart *u)
+{
+    return u->room_fd;
+}
+
 struct corral_uart *corral_uart_create(int vm_fd, uint32_t gsi)
 {
     struct corral_uart *u = calloc(1, sizeof *u);
     if (!u)
         return NULL;
     u->output_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (u->output_fd < 0) {
+    u->room_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (u->output_fd < 0 || u->room_fd < 0) {
+        int error = errno;
+        if (u->output_fd >= 0)
+            close(u->output_fd);
         free(u);
+        errno = error;
         return NULL;
     }
     pthread_mutex_init(&u->lock, NULL);
@@ -336,9 +318,9 @@ struct corral_uart *corral_uart_create(int vm_fd, uint32_t gsi)
     u->trigger = 1;
     u->dll = 1; /* 115200 baud */
     u->msr = MSR_CTS | MSR_DSR | MSR_DCD;
-    u->fifo = (struct ring){u->fifo_data, FIFO_SIZE, 0, 0};
-    u->input = (struct ring){u->input_data, INPUT_SIZE, 0, 0};
-    u->output = (struct ring){u->output_data, OUTPUT_SIZE, 0, 0};
+    u->fifo = (struct corral_ring){u->fifo_data, CORRAL_UART_FIFO, 0, 0};
+    u->input = (struct corral_ring){u->input_data, sizeof u->input_data, 0, 0};
+    u->output = (struct corral_ring){u->output_data, CORRAL_UART_OUTPUT, 0, 0};
     return u;
 }
 
@@ -347,6 +329,7 @@ void corral_uart_destroy(struct corral_uart *u)
     if (!u)
         return;
     close(u->output_fd);
+    close(u->room_fd);
     pthread_mutex_destroy(&u->lock);
     free(u);
 }

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* --- for Python --- */
+
 #define CORRAL_EXIT_REASONS 64
 #define CORRAL_PIO_RANGES 16
 #define CORRAL_MMIO_RANGES 32
@@ -18,6 +20,14 @@ struct corral_vcpu;
 struct corral_assist;
 struct corral_watches;
 struct corral_sampler;
+
+/* What corral_vcpu_run comes back for. */
+#define CORRAL_KICKED 0
+#define CORRAL_EXIT 1   /* Python shall handle the exit */
+#define CORRAL_HOOKED 2 /* hooks shall see it first; C may not have finished it yet: corral_vcpu_finish */
+
+/* In corral_vcpu.hooked, a bit for each reason: the last one is never finished in C, so it is free to say this. */
+#define CORRAL_ANY_HOOK (1ull << (CORRAL_EXIT_REASONS - 1))
 
 /* Completes one exit. 1: finished, enter the guest again; 0: Python shall have it; < 0: -errno. */
 typedef int (*corral_finisher)(struct corral_vcpu *v);
@@ -39,11 +49,12 @@ struct corral_vcpu {
     struct corral_exit_ring *exit_ring; /* NULL: nobody looks. Changed only while the vCPU does not run */
     struct corral_watches *watches;     /* NULL: nothing is watched. Likewise */
     struct corral_sampler *sampler;     /* NULL: nobody profiles. Likewise */
-    bool kicked;                        /* by corral_vcpu_kick, and not returned for that yet; atomic */
-    pid_t tid;                          /* of the thread inside corral_vcpu_run, 0 when there is none; atomic */
 
     /* By exit reason; reasons past the end count as the last and always go to Python. */
     corral_finisher finish[CORRAL_EXIT_REASONS];
+    uint64_t hooked; /* reasons that hooks see before C, and CORRAL_ANY_HOOK; 0: no hook. Atomic, at any time */
+    bool unfinished; /* C has not been asked about the exit at hand */
+    bool at_hand;    /* there is an exit that corral_vcpu_run has not come to: corral_vcpu_complete led to it */
     uint64_t exits[CORRAL_EXIT_REASONS];
     uint64_t finished[CORRAL_EXIT_REASONS];
 
@@ -51,12 +62,22 @@ struct corral_vcpu {
     struct corral_io_range pio[CORRAL_PIO_RANGES];
     unsigned n_mmio;
     struct corral_io_range mmio[CORRAL_MMIO_RANGES];
+
+    /* --- for C alone --- */
+    bool kicked; /* by corral_vcpu_kick, and not returned for that yet; atomic */
+    pid_t tid;   /* of the thread inside corral_vcpu_run, 0 when there is none; atomic */
 };
 
-/* Runs the guest until an exit wants Python: 0, and run->exit_reason tells which. -EINTR: kicked. */
+/* Runs the guest until it is kicked or an exit wants Python; run->exit_reason tells which. CORRAL_KICKED,
+ * CORRAL_EXIT, CORRAL_HOOKED or -errno. */
 int corral_vcpu_run(struct corral_vcpu *v);
 
-/* Makes corral_vcpu_run return -EINTR soon: from any thread, in any state of the vCPU, also before it runs. */
+/* Finishes the exit that corral_vcpu_run came back for, if hooks were to see it first and C has a finisher for it.
+ * To be called once, on the same thread. 1: finished; 0: Python shall handle it; < 0: -errno. */
+int corral_vcpu_finish(struct corral_vcpu *v);
+
+/* Makes corral_vcpu_run return CORRAL_KICKED soon: from any thread, in any state of the vCPU, also before it runs.
+ */
 void corral_vcpu_kick(struct corral_vcpu *v);
 
 /* Has the vCPU leave the guest and enter it again; where a sampler is attached it takes a sample between. */
@@ -75,16 +96,23 @@ int corral_finish_mmio(struct corral_vcpu *v);
 /* Port devices without state: reads give the constant that device points to, writes are dropped. */
 bool corral_pio_constant(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value);
 
+/* Has KVM do what it still has to for the last exit, which it does at the next entry (api.rst, 5), and does not
+ * enter the guest. Not on a vCPU that a thread runs. Returns 0 or -errno; -EAGAIN: that led to another exit, with
+ * which corral_vcpu_run begins. */
+int corral_vcpu_complete(struct corral_vcpu *v);
+
 /* Installs the handler that lets a kick interrupt KVM_RUN; once per process. 0 or -errno. */
 int corral_kick_init(void);
 
 /* ioctl(2) that returns -errno instead of setting it. */
 int corral_ioctl(int fd, unsigned long request, void *arg);
 
-/* Names the calling thread for ps, top and /proc; cut at 15 bytes. */
-void corral_name_thread(const char *name);
-
 /* CPUID of the real CPU, as user space sees it. */
 void corral_host_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
+
+/* --- for C alone --- */
+
+/* What makes KVM_RUN return on the thread that gets it. */
+#define CORRAL_KICK_SIGNAL (SIGRTMIN + 1)
 
 #endif

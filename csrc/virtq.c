@@ -41,6 +41,13 @@ int corral_virtq_init(struct corral_virtq *q, const struct corral_ram *ram, uint
     return 0;
 }
 
+void corral_virtq_resume(struct corral_virtq *q)
+{
+    uint16_t used = __atomic_load_n(&q->ring.used->idx, __ATOMIC_ACQUIRE);
+    q->next_avail = q->seen_avail = used;
+    q->next_used = q->published = q->told = used;
+}
+
 static bool add_segment(struct corral_virtq *q, struct corral_chain *chain, const struct vring_desc *d)
 {
     unsigned n = chain->n_read + chain->n_write;
@@ -125,6 +132,11 @@ int corral_virtq_pop(struct corral_virtq *q, struct corral_chain *chain)
         return broken(q);
     q->next_avail++;
     return 1;
+}
+
+unsigned corral_virtq_in_flight(const struct corral_virtq *q)
+{
+    return (uint16_t)(q->next_avail - __atomic_load_n(&q->next_used, __ATOMIC_ACQUIRE));
 }
 
 bool corral_virtq_has_more(const struct corral_virtq *q)

@@ -16,11 +16,12 @@
 /* A chain of more breaks the queue. Devices tell drivers less than this (seg_max). */
 #define CORRAL_CHAIN_SEGMENTS 256
 
+/* --- for Python --- */
+
 /* One thread pops, listens and ignores. Pushing and publishing is for one thread at a time, which need not be the
  * one that pops. */
 struct corral_virtq {
     const struct corral_ram *ram;
-    struct vring ring; /* host addresses, checked once: RAM stays where it is */
     uint16_t size;
     uint16_t next_avail; /* the next chain to pop */
     uint16_t seen_avail; /* avail->idx when it was last read: chains up to here are there */
@@ -29,6 +30,8 @@ struct corral_virtq {
     uint16_t told;       /* used->idx of the last corral_virtq_tell */
     bool event_idx, indirect;
     bool broken;
+    /* --- for C alone --- */
+    struct vring ring; /* host addresses, checked once: RAM stays where it is */
 };
 
 /* A chain in host memory. All of its segments are RAM and none is empty. */
@@ -36,6 +39,7 @@ struct corral_chain {
     uint16_t head;
     uint16_t n_read, n_write;       /* segments: device-readable, then device-writable */
     uint64_t read_size, write_size; /* bytes; together less than 4 GiB */
+    /* --- for C alone --- */
     struct iovec iov[CORRAL_CHAIN_SEGMENTS];
 };
 
@@ -51,8 +55,15 @@ struct corral_virtq_setup {
 int corral_virtq_init(struct corral_virtq *q, const struct corral_ram *ram, uint16_t size, uint64_t desc,
                       uint64_t avail, uint64_t used, bool event_idx, bool indirect);
 
+/* Of a queue that was set up: goes on behind what the used ring says was given back, as if nothing else had been
+ * taken. For a device that gives back in the order in which it takes, or has nothing in flight. */
+void corral_virtq_resume(struct corral_virtq *q);
+
 /* 1: a chain; 0: there is none; -EPROTO: the rings make no sense, and the queue is broken for good. */
 int corral_virtq_pop(struct corral_virtq *q, struct corral_chain *chain);
+
+/* How many chains were popped and not pushed. By the thread that pops. */
+unsigned corral_virtq_in_flight(const struct corral_virtq *q);
 
 /* Whether there is one, or a sign that the rings make no sense: a look that costs next to nothing. */
 bool corral_virtq_has_more(const struct corral_virtq *q);

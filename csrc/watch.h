@@ -1,29 +1,24 @@
-/* Points for a KVM that does not tell of them: the guest is stepped, and what is watched is compared. */
+/* Stores to watched bytes, on a KVM that does not tell of them: their page is read-only for the guest, so that
+ * each store to it is an exit. */
 #ifndef CORRAL_WATCH_H
 #define CORRAL_WATCH_H
 
 #include "vcpu.h"
 
-#define CORRAL_WATCHES 4
-#define CORRAL_STOPS 64
+/* --- for Python --- */
 
-struct corral_watch {
-    const uint8_t *host;
-    uint8_t size; /* 1 to 8 */
-    uint8_t old[8];
-};
+#define CORRAL_WATCHES 4
 
 struct corral_watches {
-    struct kvm_guest_debug
-        *again; /* after each step, for a KVM that forgets to step after what it emulates; or NULL */
     unsigned count;
-    struct corral_watch watch[CORRAL_WATCHES];
-    unsigned stop_count;
-    uint64_t stops[CORRAL_STOPS]; /* linear addresses that code may come to */
+    struct corral_watch {
+        uint64_t gpa;
+        uint8_t size; /* 1 to 8 */
+    } watch[CORRAL_WATCHES];
 };
 
-/* Finisher of KVM_EXIT_DEBUG: a step to none of v->watches' stops, after which all that is watched is as it was.
- */
-int corral_finish_watched(struct corral_vcpu *v);
+/* Finisher of KVM_EXIT_MMIO with v->watches: does a store to RAM, and leaves it to Python when it was to watched
+ * bytes. A second call does the same. */
+int corral_finish_store(struct corral_vcpu *v);
 
 #endif

@@ -86,6 +86,8 @@ static void init_x87(uint8_t *state)
 void corral_xsave_put(const uint8_t *state, uint8_t *area, uint64_t requested, bool compacted, bool optimise)
 {
     struct header in, out;
+    if (!corral_xsave_size(requested, compacted))
+        return;
     memcpy(&in, state + CORRAL_XSAVE_LEGACY, sizeof in);
     memcpy(&out, area + CORRAL_XSAVE_LEGACY, sizeof out);
     uint64_t in_use = in.xstate_bv;
@@ -144,6 +146,9 @@ bool corral_xsave_take(uint8_t *state, const uint8_t *area, uint64_t requested, 
     memcpy(&out, state + CORRAL_XSAVE_LEGACY, sizeof out);
     bool compacted = in.xcomp_bv & COMPACTED;
     if (!acceptable(&in, enabled, only_compacted))
+        return false;
+    /* What is requested and not in XCOMP_BV has no place in the area, and one in the state. */
+    if (!corral_xsave_size(requested, false) || (compacted && !corral_xsave_size(in.xcomp_bv & ~COMPACTED, true)))
         return false;
 
     uint64_t present = in.xstate_bv & requested;

@@ -11,7 +11,7 @@
 #define KVM_GUESTDBG_BLOCKIRQ ...
 
 struct kvm_guest_debug_arch {
-    uint64_t debugreg[8];
+    unsigned long long debugreg[8];
 };
 
 struct kvm_guest_debug {

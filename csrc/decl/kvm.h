@@ -72,7 +72,7 @@ struct kvm_sregs {
     struct kvm_segment cs, ds, es, fs, gs, ss, tr, ldt;
     struct kvm_dtable gdt, idt;
     uint64_t cr0, cr2, cr3, cr4, cr8, efer, apic_base;
-    uint64_t interrupt_bitmap[4];
+    unsigned long long interrupt_bitmap[4];
 };
 
 struct kvm_userspace_memory_region {
@@ -87,7 +87,7 @@ struct kvm_pit_config {
 
 struct kvm_pit_channel_state {
     uint32_t count;
-    uint8_t read_state, write_state, rw_mode, mode, bcd, gate;
+    uint8_t read_state, write_state, write_latch, rw_mode, mode, bcd, gate;
     ...;
 };
 
@@ -116,7 +116,7 @@ struct kvm_ioeventfd {
 
 struct kvm_enable_cap {
     uint32_t cap, flags;
-    uint64_t args[4];
+    unsigned long long args[4];
     ...;
 };
 

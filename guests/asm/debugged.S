@@ -1,9 +1,13 @@
-/* Calls a function five times that stores a number and writes a port, and resets: something to stop and to step. */
+/* Calls a function ROUNDS (five) times that stores a number and writes a port, and resets: something to stop and to
+ * step. */
 #include "pvh.inc"
+#ifndef ROUNDS
+#define ROUNDS 5
+#endif
 
 _start:
     mov $stack_top, %esp
-    mov $5, %ebx
+    mov $ROUNDS, %ebx
 again:
     call work
     dec %ebx

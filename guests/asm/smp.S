@@ -29,8 +29,9 @@ _start:
     cmpl $(CPUS - 1), SHARED + READY
     jne 1b
     putc 'u'
-2:  incl SHARED + COUNTERS
-    jmp 2b
+counting:
+    incl SHARED + COUNTERS
+    jmp counting
 
     .code16
 trampoline:

@@ -8,7 +8,9 @@
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
 
+#ifndef QUEUE_SIZE
 #define QUEUE_SIZE 256
+#endif
 
 struct device {
     uintptr_t registers;

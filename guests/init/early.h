@@ -6,7 +6,7 @@
 
 #include <linux/reboot.h>
 
-__attribute__((noreturn)) static void give_up(const char *why)
+__attribute__((noreturn, unused)) static void give_up(const char *why)
 {
     say("corral: init: ");
     say(why);

@@ -5,7 +5,7 @@
  *
  * corral.mounts=PATH,PATH...: where the host has them, percent-encoded, / first. The first is the share host0.
  *
- * corral.user=NAME: whose rights their servers have. corral.cwd=PATH: where to begin, percent-encoded. */
+ * corral.cwd=PATH: where to begin, percent-encoded. */
 
 #include "early.h"
 #include "session.h"
@@ -30,30 +30,28 @@ static void must_mount(const char *what, const char *where, const char *type, wo
     give_up(type);
 }
 
-static void mount_files(char digit, const char *path, const char *user)
+static void mount_files(char digit, const char *path)
 {
     char tag[] = "host0", lower[] = "/host/0", upper[] = "/layer/upper0", work[] = "/layer/work0";
-    static char options[8192], target[4096];
+    static char options[128], target[4096];
     tag[4] = lower[6] = upper[12] = work[11] = digit;
     SYSCALL(mkdir, lower, 0755, 0, 0, 0);
     SYSCALL(mkdir, upper, 0755, 0, 0, 0);
     SYSCALL(mkdir, work, 0755, 0, 0, 0);
-    /* One user for all: whose rights count is the server's own. Loose: who else writes there is not our concern. */
+    /* Loose: who else writes there is not our concern. */
+    must_mount(tag, lower, "9p", MS_RDONLY, "trans=virtio,version=9p2000.L,msize=512000,cache=loose,access=any");
     options[0] = target[0] = 0;
-    append(options, "trans=virtio,version=9p2000.L,msize=262144,cache=loose,access=any,aname=");
-    append(append(append(options, path), ",uname="), user);
-    must_mount(tag, lower, "9p", MS_RDONLY, options);
-    options[0] = 0;
     append(append(append(options, "lowerdir="), lower), ",upperdir=");
     append(append(append(options, upper), ",workdir="), work);
-    must_mount("overlay", append(append(target, "/root"), path), "overlay", 0, options);
+    append(append(target, "/root"), path);
+    SYSCALL(mkdir, target, 0755, 0, 0, 0); /* its server may not show what the host has mounted on */
+    must_mount("overlay", target, "overlay", 0, options);
 }
 
 static void mount_host(void)
 {
-    static char paths[8192], user[128] = "root";
+    static char paths[8192];
     parameter(command_line, "corral.mounts", paths, sizeof paths);
-    parameter(command_line, "corral.user", user, sizeof user);
     SYSCALL(mkdir, "/root", 0755, 0, 0, 0);
     SYSCALL(mkdir, "/host", 0755, 0, 0, 0);
     mount("tmpfs", "/layer");
@@ -65,7 +63,7 @@ static void mount_host(void)
         char *next = *end ? end + 1 : end;
         *end = 0;
         percent_decode(path);
-        mount_files((char)('0' + index), path, user);
+        mount_files((char)('0' + index), path);
         path = next;
     }
     SYSCALL(umount2, "/proc", 0, 0, 0, 0);

@@ -2,6 +2,7 @@
  *
  * Freestanding on purpose: every byte of it is copied by the guest's kernel, which a pagetable KVM interprets. */
 
+#include "early.h"
 #include "session.h"
 
 __attribute__((noreturn, used)) static void start(void)
@@ -16,5 +17,6 @@ __attribute__((noreturn, used)) static void start(void)
     open_console();
     mount("tmpfs", "/tmp");
     read_file("/proc/cmdline", command_line, sizeof command_line);
+    load_modules();
     session(shells, environment);
 }

@@ -2,9 +2,11 @@
  * the distribution's own init. It lives in an initramfs that Corral makes of the kernel's package
  * (guests/root_initramfs.py).
  *
- * From the kernel command line: root=/dev/NAME and init=PATH, as without an initramfs. The file system is ext4. */
+ * From the kernel command line: root=/dev/NAME and init=PATH, as without an initramfs. The file system is ext4. With
+ * corral.channel= the system is to run a command (service.h). */
 
 #include "early.h"
+#include "service.h"
 
 #include <linux/time_types.h>
 
@@ -27,7 +29,7 @@ static void mount_root(const char *disk)
 __attribute__((noreturn, used)) static void start(void)
 {
     static const char *environment[] = {"HOME=/", "TERM=linux", 0};
-    static char disk[256] = "/dev/vda", init[256] = "/sbin/init";
+    static char disk[256] = "/dev/vda", init[256] = "/sbin/init", channel[16];
     mount("devtmpfs", "/dev");
     mount("proc", "/proc");
     read_file("/proc/cmdline", command_line, sizeof command_line);
@@ -35,6 +37,8 @@ __attribute__((noreturn, used)) static void start(void)
     parameter(command_line, "init", init, sizeof init);
     load_modules();
     mount_root(disk);
+    if (parameter(command_line, "corral.channel", channel, sizeof channel))
+        put_command();
     SYSCALL(umount2, "/proc", 0, 0, 0, 0);
     SYSCALL(mount, "/dev", "/root/dev", 0, MS_MOVE, 0);
     SYSCALL(chdir, "/root", 0, 0, 0, 0);

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from corral.bundle import run_command
+from corral.startup.bundle import run_command
 
-run_command()
+run_command("corral.cli")

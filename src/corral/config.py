@@ -6,26 +6,32 @@ import os
 
 from corral.errors import ConfigError
 from corral.memory import check_size
-from corral.record import record
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from corral.boot.kernel import Firmware, FlatEntry, Module
+    from corral.arch.x86_64.registers import Mode
     from corral.numa.plan import Plan
 
 MOST_CPUS = 64
 MOST_DISKS = 16
-MOST_DEVICES = 17  # disks and shares: a line for each
+MOST_DEVICES = 17  # of virtio: a line for each
 LONGEST_TAG = 31  # bytes
 LONGEST_SERIAL = 20  # bytes (virtio 1.2, 5.2.6: GET_ID)
 CACHES = ("writeback", "direct", "writethrough")
 _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
+class DeviceConfig:
+    """Of a virtio device. `module` of corral.devices.virtio makes it."""
+
+    module = ""
+
+
 @record(frozen=True)
-class DiskConfig:
+class DiskConfig(DeviceConfig):
     """A disk over the raw image or block device at `path`.
 
     `snapshot`: what the guest writes is kept beside the image, in a file without a name, and gone with the guest.
@@ -34,6 +40,7 @@ class DiskConfig:
     `bandwidth` (bytes) are limits per second, 0 for none. Raises ConfigError.
     """
 
+    module = "blk"
     path: str
     read_only: bool = False
     snapshot: bool = False
@@ -58,12 +65,13 @@ class DiskConfig:
 
 
 @record(frozen=True)
-class ShareConfig:
-    """The folder `path` of the host, for a guest to mount: `mount -t 9p -o trans=virtio,aname=PATH TAG /mnt`.
+class ShareConfig(DeviceConfig):
+    """The folder `path` of the host, for a guest to mount: `mount -t 9p -o trans=virtio TAG /mnt`.
 
     The guest does there what the user may who runs Corral; no more than reading, unless `writable`. Raises ConfigError.
     """
 
+    module = "p9"
     path: str
     tag: str = "share"
     writable: bool = False
@@ -76,6 +84,52 @@ class ShareConfig:
 
 
 @record(frozen=True)
+class ChannelConfig(DeviceConfig):
+    """A channel between programs of the host and the guest's init (corral.backends.channel). `session`: what a session
+    of the guest has by it, "pipes" or "terminal". Raises ConfigError."""
+
+    module = "ports"
+    session: str
+
+    def __post_init__(self) -> None:
+        if self.session not in ("pipes", "terminal"):
+            raise ConfigError(f"channel={self.session!r} is none of 'pipes', 'terminal' and ''")
+
+
+@record(frozen=True)
+class RngConfig(DeviceConfig):
+    """Random bytes of the host, which a Linux guest has as /dev/hwrng. At most `bandwidth` bytes a second."""
+
+    module = "rng"
+    bandwidth: int = 1 << 20
+
+
+@record(frozen=True)
+class FlatEntry:
+    """Raw code: where it is loaded, the mode that it is entered in, and where; None: at its start."""
+
+    mode: Mode
+    address: int
+    entry: int | None = None
+
+
+@record(frozen=True)
+class Firmware:
+    """A PC's BIOS: the file of its image, and that of the option ROM by which it hands over to a program."""
+
+    image: str
+    rom: str
+
+
+@record(frozen=True)
+class Module:
+    """A file that is placed in memory beside a kernel, and the words that go with it."""
+
+    path: str
+    words: str = ""
+
+
+@record(frozen=True)
 class MachineConfig:
     """`memory` is in bytes, a multiple of 4 KiB; `cmdline` is the kernel's whole command line.
 
@@ -85,6 +139,10 @@ class MachineConfig:
     `modules` are files for it beside its initrd. `bios`: a PC's BIOS starts, which boots the kernel, or the first disk
     where that is "". `debug_exit` is a port by which the guest ends itself with a status.
     `nested`: the guest may run guests of its own, where the host's KVM has that for guests.
+    `injection` is the file of what makes this kernel run natively on a pagetable KVM (corral.injection).
+    `channel` is a ChannelConfig's session, "": there is none; `command` is what runs in it, a line for the guest's
+    shell, None: a shell does. `others` are virtio devices of other kinds.
+    `snapshot` is a file from which the machine goes on, as `corral.snapshot` saved it: no kernel is loaded then.
     Raises ConfigError for what no machine can have. Files are opened, and found wanting, when the machine is built.
     """
 
@@ -103,8 +161,20 @@ class MachineConfig:
     bios: Firmware | None = None
     debug_exit: int | None = None
     nested: bool = False
+    injection: str | None = None
+    channel: str = ""
+    command: str | None = None
+    others: tuple[DeviceConfig, ...] = ()
+    snapshot: str | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in (("disks", DiskConfig), ("shares", ShareConfig), ("others", DeviceConfig)):
+            given = getattr(self, name)
+            if isinstance(given, kind):
+                given = (given,)
+            if isinstance(given, str) or not all(isinstance(one, kind) for one in given):
+                raise ConfigError(f"{name} is a tuple of {kind.__name__}: {name}=({kind.__name__}(PATH),)")
+            object.__setattr__(self, name, tuple(given))
         check_size(self.memory)
         if not 1 <= self.cpus <= MOST_CPUS:
             raise ConfigError(f"{self.cpus} CPUs: a guest has 1 to {MOST_CPUS}")
@@ -114,6 +184,11 @@ class MachineConfig:
             raise ConfigError(
                 f"{len(self.disks)} disks and {len(self.shares)} shared folders: a guest has at most "
                 f"{MOST_DEVICES} of both together"
+            )
+        if self.free_lines < 0:
+            raise ConfigError(
+                f"with {len(self.disks)} disks and {len(self.shares)} shared folders there is no line left for "
+                f"{'a channel' if self.channel and not self.others else 'other devices'}"
             )
         tags = [share.tag for share in self.shares]
         if len(set(tags)) < len(tags):
@@ -132,12 +207,22 @@ class MachineConfig:
         if "\0" in self.cmdline:
             raise ConfigError("the kernel command line has a NUL byte in it")
 
+    @property
+    def devices(self) -> tuple[DeviceConfig, ...]:
+        """All of virtio, in the order in which the guest finds them."""
+        channel = (ChannelConfig(self.channel),) if self.channel else ()
+        return (*self.disks, *self.shares, *channel, *self.others)
+
+    @property
+    def free_lines(self) -> int:
+        """For how many more devices there are interrupt lines."""
+        return MOST_DEVICES - len(self.devices)
+
 
 def _check_debug_exit(first: int) -> None:
     from corral.arch.x86_64 import layout
-    from corral.devices.debug_exit import PORTS
 
-    last = first + PORTS - 1
+    last = first + layout.DEBUG_EXIT_PORTS - 1
     if not 0 < first <= last <= 0xFFFF:
         raise ConfigError(f"--debug-exit {first:#x}: there are the ports 1 to 0xffff; QEMU's is 0xf4")
     for low, high in layout.PORTS_IN_USE:
@@ -188,6 +273,13 @@ def parse_share(text: str) -> ShareConfig:
         else:
             raise ConfigError(f"--share {path}: {word!r} is none of rw, tag=NAME; write a comma of the path twice")
     return ShareConfig(**values)
+
+
+def parse_number(text: str, name: str) -> int:
+    """Raises ConfigError; `name` is the option's."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        raise ConfigError(f"{name} {text!r} is not a number")
+    return int(text)
 
 
 def parse_size(text: str) -> int:

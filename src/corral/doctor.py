@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import dataclass
 
+from corral.arch.x86_64.supervisor import supervisor_mode
 from corral.errors import HostError
 from corral.guests import default, kernel
 from corral.kvm.system import Kind, System, host_kind
@@ -27,9 +28,9 @@ NEEDED = {
 BUILDERS = {name: name for name in ("make", "flex", "bison", "bc")} | {"xz": "xz-utils"}
 MEANING = {
     Kind.HARDWARE: "hardware virtualization (VMX or SVM): guests run natively in every mode",
-    Kind.PAGETABLE: "pagetable KVM, without VMX or SVM: user code of a guest runs natively, its kernel is interpreted "
-    "(about two million instructions a second). Corral boots a small kernel made for it in seconds; a "
-    "distribution's kernel takes a quarter of an hour",
+    Kind.PAGETABLE: "pagetable KVM, without VMX or SVM: user code of a guest runs natively; its kernel is interpreted "
+    "(about two million instructions a second) unless it knows native supervisor mode, as Corral's small kernel does "
+    "and Debian's by what Corral adds; interpreted, a distribution's kernel takes a quarter of an hour",
 }
 
 
@@ -47,13 +48,17 @@ class Node:
 class Diagnosis:
     """Memory is in bytes; `problems` are sentences that name the cure, none when Corral can boot here.
 
-    `boots` is what `corral boot` takes without a kernel, `disks` how it reads and writes images; `advice` is what could
-    be better, or will be missed when a kernel is fetched or built.
+    `supervisor` is how a guest's kernel code can run, by a word of supervisor.Supervisor, and `supervisor_reason` why.
+    `boots` is what `corral boot` takes without a kernel, `disks` how it reads and writes images, `shares` what keeps
+    the server of a shared folder to it; `advice` is what could be better, or will be missed when a kernel is fetched or
+    built.
     """
 
     kvm: str
     kind: str
     meaning: str
+    supervisor: str
+    supervisor_reason: str
     device: str
     capabilities: dict[str, int]
     cpu: str
@@ -65,6 +70,7 @@ class Diagnosis:
     kernel: str
     boots: str
     disks: str
+    shares: str
     problems: list[str]
     advice: list[str]
 
@@ -86,12 +92,15 @@ def diagnose(device: str = "/dev/kvm") -> Diagnosis:
         problems.append(str(error))
     memory = host.memory_facts("/proc/meminfo")
     kind = host_kind()
+    mode = supervisor_mode(again=True)
     choice = default.choose(kind, cpus=1)
     is_ready = any(found.name == choice.name for found in kernel.ready())
     return Diagnosis(
         kvm="usable" if not problems else "not usable",
         kind=kind.value,
         meaning=MEANING[kind],
+        supervisor=mode.supervisor.value,
+        supervisor_reason=mode.reason,
         device=_access(device),
         capabilities=capabilities,
         cpu=_cpu_model(),
@@ -103,6 +112,7 @@ def diagnose(device: str = "/dev/kvm") -> Diagnosis:
         kernel=os.uname().release,
         boots=f"{choice.why}; {'ready' if is_ready else 'made on first use'}",
         disks=_disks(),
+        shares=_shares(),
         problems=problems,
         advice=([] if is_ready else _missing_tools(choice.stock)) + _missing_uring(),
     )
@@ -122,6 +132,15 @@ def _disks() -> str:
         return "io_uring"
     why = "which this host does not allow" if lib.corral_blk_has_uring() else "which is not built in"
     return f"threads, instead of io_uring {why}"
+
+
+def _shares() -> str:
+    from corral.backends import folder_server
+
+    try:
+        return f"a server jailed by {folder_server.jail().text}"
+    except HostError as error:
+        return f"none: {error}"
 
 
 def _missing_uring() -> list[str]:

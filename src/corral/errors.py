@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno as numbers
 import os
+
+DENIED = (numbers.EPERM, numbers.ENOSYS)  # of a call that the kernel allows: not what it says by itself
+SCARCE = (numbers.EMFILE, numbers.ENFILE, numbers.ENOMEM)  # on this host now: never the fault of a path
+_FILES, _TOO_MANY_FILES = (numbers.EMFILE, numbers.ENFILE), "too few open files are allowed; see ulimit -n"
+POLICY = "a policy of this container, service or host may forbid it (seccomp, AppArmor, SELinux)"
 
 
 class CorralError(Exception):
@@ -13,6 +19,12 @@ class CorralError(Exception):
 
 class ConfigError(CorralError):
     """A request that contradicts itself or is out of range: bad usage."""
+
+    exit_status = 2
+
+
+class ClosedError(CorralError):
+    """Something was asked of a machine, or of what belongs to one, that is closed: bad usage."""
 
     exit_status = 2
 
@@ -35,6 +47,7 @@ class KvmError(HostError):
     def __init__(self, ioctl: str, errno: int, cure: str = "") -> None:
         self.ioctl = ioctl
         self.errno = errno
+        cure = POLICY if errno in DENIED else _TOO_MANY_FILES if errno in _FILES else cure
         super().__init__(f"{ioctl}: {os.strerror(errno)} (errno {errno})" + (f"; {cure}" if cure else ""))
 
 

@@ -6,66 +6,71 @@ import os
 
 from corral import boot
 from corral.arch.x86_64 import apic_ids, cpuid, layout, mptable, registers
-from corral.bus import Bus
-from corral.chassis import Chassis
-from corral.config import MachineConfig
-from corral.console import Console, Over
+from corral.backends.console import Console
+from corral.config import DiskConfig, MachineConfig, ShareConfig
+from corral.core.bus import Bus
+from corral.core.exits import GuestEnded, Outcome, Over
+from corral.core.shell import Chassis
+from corral.core.vcpu_thread import VcpuThread
 from corral.devices.cmos import Cmos
 from corral.devices.i8042 import I8042
 from corral.devices.pci_address import PciAddress
 from corral.devices.pit import LatePit
 from corral.devices.serial import Serial
 from corral.devices.status_port import StatusPort
-from corral.exits import Cause, GuestEnded
+from corral.errors import ClosedError
 from corral.kvm.system import Kind
-from corral.native import check, ffi, lib
-from corral.record import record
-from corral.threads import allocate_lock
-from corral.undo import Undo
-from corral.vcpu import VcpuThread
+from corral.native import Event, check, ffi, lib
+from corral.startup.threads import allocate_lock
+from corral.startup.undo import Undo
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Self
+    from typing import Any, Self
 
-    from corral.boot import Kernel
-    from corral.config import DiskConfig, ShareConfig
+    from corral.backends.channel import Channel
+    from corral.config import DeviceConfig
+    from corral.core.hooks import Hooks
+    from corral.devices.crt_controller import CrtController
     from corral.devices.power_button import PowerButton
     from corral.devices.virtio.blk import Disk
-    from corral.devices.virtio.device import VirtioDevice
     from corral.devices.virtio.mmio import MmioTransport
     from corral.devices.virtio.p9 import Share
-    from corral.irq import VirtioInterrupt
     from corral.kvm.vcpu import Vcpu
-
-
-@record(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    `cause` is None unless the guest ended by itself, on vCPU `vcpu`. `status` is what the guest's init reported as
-    the exit status of its command, None when it reported nothing.
-    """
-
-    over: Over
-    cause: Cause | None = None
-    detail: str = ""
-    vcpu: int = 0
-    status: int | None = None
+    from corral.snapshot.resumed import Resumed
 
 
 class Machine:
-    """One guest and all it owns. A context manager; close it on the thread that made it.
+    """One guest and all it owns. A context manager. After close() there are its configuration and its `outcome`; all
+    else raises ClosedError, but stop() and close(), which find nothing to do.
 
     Making one raises BootError for a kernel or initramfs that cannot be used, ConfigError, HostError and KvmError.
-    Whoever is in a hurry makes the chassis first; it belongs to the machine then, also one that cannot be made.
+    A chassis, channel or open snapshot that was made before belongs to the machine then, also to one that cannot be
+    made.
     """
 
-    def __init__(self, config: MachineConfig, chassis: Chassis | None = None) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: MachineConfig,
+        chassis: Chassis | None = None,
+        channel: Channel | None = None,
+        saved: Resumed | None = None,
+    ) -> None:
+        self.config, self.channel, self._saved = config, channel, saved
+        self.outcome: Outcome | None = None  # of the last run() that came to an end
+        self.started = self.closed = self._dismissed = False
+        self.unanswered = False  # the host keeps memory and descriptors: see _stop_devices
+        self._starting = allocate_lock()
+        self._hooks: Hooks | None = None
+        self.threads: list[VcpuThread] = []
+        self.waiters: list[Event] = []  # what close() and a failing hook signal: another thread may wait for it
         self.chassis = chassis or Chassis(config.memory, config.plan.page if config.plan else 0)
         self._undo = Undo()
         self._undo.push(self.chassis.close)
+        if channel:
+            self._undo.push(channel.close)
+        if saved:
+            self._undo.push(saved.close)
         try:
             self._build(config, self._undo)
         except BaseException:
@@ -74,9 +79,16 @@ class Machine:
 
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         """Each step needs those before it; `undo` undoes them last to first."""
+        check("sigaction", lib.corral_kick_init())
+        self._ended = Event()
+        undo.push(self._ended.close)
+        self.waiters.append(self._ended)
         self.system, self.vm, self.memory = self.chassis.system, self.chassis.vm, self.chassis.memory
-        kernel = boot.open_payload(config)
-        undo.push(kernel.close)
+        resumed = self._saved or _open_snapshot(config)
+        kernel = resumed or boot.open_payload(config)
+        if kernel is not self._saved:
+            undo.push(kernel.close)
+        self.is_linux = kernel.is_linux
 
         plan = config.plan
         if plan:
@@ -88,23 +100,45 @@ class Machine:
         entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd, rsdp)
 
         self._create_devices(undo)
-        if config.bios:
-            self._connect_bios(kernel)
-        self.virtio: list[MmioTransport] = []
-        self.disks = [self._create_disk(disk, undo) for disk in config.disks]
-        self.shares = [self._create_share(share, undo) for share in config.shares]
-        self.vcpus = [self._create_vcpu(index, undo) for index in range(config.cpus)]
-        registers.enter(self.vcpus[0], self.memory, entry)
-        self.chassis.connected()
+        self.screen: CrtController | None = None
+        if kernel.expects_bios:
+            self.pit.make()
+        if not kernel.is_linux and not config.bios:  # the one is told that there is none, the other writes to COM1
+            from corral.devices import crt_controller
 
-        self._ended = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        undo.push(os.close, self._ended)
+            self.screen = crt_controller.connect(self.ports)
+        if config.bios:
+            from corral.boot.bios import Bios
+            from corral.devices import bios_ports
+
+            assert isinstance(kernel, Bios)
+            bios_ports.claim(self.ports, kernel)
+        self.virtio: list[MmioTransport] = []
+        if config.devices:
+            from corral.devices.virtio import slots
+
+            parts = config.devices, self.vm, self.memory, self.mmio_bus, undo
+            cpus = self._worker_cpus
+            self.virtio = slots.create(*parts, vcpus=config.cpus, cpus=cpus, channel=self.channel)
+        self.disks: list[Disk] = self._devices_of(DiskConfig)
+        self.shares: list[Share] = self._devices_of(ShareConfig)
+        undo.push(self._stop_devices)
+        self.vcpus = [self._create_vcpu(index, undo) for index in range(config.cpus)]
+        if entry:
+            registers.enter(self.vcpus[0], self.memory, entry)
+        self.lidt: tuple[int, ...] | None = None  # where its software interrupts are watched for
+        if self.system.kind is Kind.PAGETABLE and not kernel.is_linux and not resumed:
+            from corral.arch.x86_64 import lidt
+
+            self.lidt = lidt.watch(self.memory, kernel.code, self.vcpus)
+        self.chassis.connected()
+        if resumed:
+            resumed.restore(self)
+
         self.threads = [
             VcpuThread(index, vcpu, self.ports, self.mmio_bus, self._vcpu_ended, plan.cpus[index].cpus if plan else ())
             for index, vcpu in enumerate(self.vcpus)
         ]
-        self.started = self._dismissed = False
-        self._starting = allocate_lock()
         undo.push(self.stop)
 
     @property
@@ -126,29 +160,28 @@ class Machine:
 
             nodes = topology(config.plan, ids)
         at = layout.above_bios(self.memory.low_end) if config.bios else layout.ACPI_TABLES
-        return acpi.write(self.memory, ids, len(config.disks) + len(config.shares), nodes, at)
+        return acpi.write(self.memory, ids, len(config.devices), nodes, at)
 
     def _create_devices(self, undo: Undo) -> None:
         self.ports, self.mmio_bus = Bus("port"), Bus("MMIO")
         self.power_button: PowerButton | None = None
-        self.serial = Serial(self.vm.fd, layout.COM1_GSI)
+        self.serial = Serial(self.vm.fd.value, layout.COM1_GSI)
         undo.push(self.serial.close)
         self.status_port = StatusPort()
-        pit = LatePit(self.vm)
+        self.pit = LatePit(self.vm)
         for first, last in layout.PIT_PORTS:
-            self.ports.claim(first, last, pit, first - 0x40)
-        i8042 = I8042()
+            self.ports.claim(first, last, self.pit, first - 0x40)
+        self.i8042, self.cmos, self.pci_address = I8042(), Cmos(), PciAddress()
         for first, last in layout.I8042_PORTS:
-            self.ports.claim(first, last, i8042, first - 0x60)
-        self.ports.claim(*layout.RTC_PORTS, Cmos())
+            self.ports.claim(first, last, self.i8042, first - 0x60)
+        self.ports.claim(*layout.RTC_PORTS, self.cmos)
         if not self.config.bios:  # with one a byte of it is the reset control register
-            self.ports.claim(*layout.PCI_ADDRESS_PORTS, PciAddress())
+            self.ports.claim(*layout.PCI_ADDRESS_PORTS, self.pci_address)
         self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
         if self.config.debug_exit is not None:
-            from corral.devices.debug_exit import PORTS, DebugExit
+            from corral.devices import debug_exit
 
-            first = self.config.debug_exit
-            self.ports.claim(first, first + PORTS - 1, DebugExit(self.status_port))
+            debug_exit.connect(self.ports, self.config.debug_exit, self.status_port)
         if self.config.acpi:
             from corral.devices.acpi_power import AcpiPower
 
@@ -158,55 +191,10 @@ class Machine:
             self.power_button = PowerButton(self.vm, layout.POWER_BUTTON_GSI)
             undo.push(self.power_button.close)
 
-    def _connect_bios(self, kernel: Kernel) -> None:
-        from corral.boot.bios import Bios
-        from corral.devices.fw_cfg import FwCfg
-        from corral.devices.handover import Handover, ResetControl
-
-        assert isinstance(kernel, Bios)
-        self.ports.claim(*layout.FW_CFG_PORTS, FwCfg(kernel.files))
-        self.ports.claim(layout.HANDOVER_PORT, layout.HANDOVER_PORT, Handover(kernel.hand_over))
-        self.ports.claim(layout.RESET_CONTROL, layout.RESET_CONTROL, ResetControl())
-
-    def _create_disk(self, config: DiskConfig, undo: Undo) -> Disk:
-        from corral.devices.virtio.blk import Disk
-        from corral.disk_image import DiskImage
-
-        image = DiskImage(config)
-        undo.push(image.close)
-        interrupt = self._virtio_interrupt(undo)
-        name = f"blk{len(self.virtio)}"
-        disk = Disk(config, image, self.memory, interrupt, self.config.cpus, name, self._worker_cpus)
-        undo.push(disk.close)
-        self._connect_virtio(disk, interrupt, undo)
-        return disk
-
-    def _create_share(self, config: ShareConfig, undo: Undo) -> Share:
-        from corral.devices.virtio.p9 import Share
-
-        interrupt = self._virtio_interrupt(undo)
-        share = Share(config, self.memory, interrupt, self._worker_cpus)
-        undo.push(share.close)
-        self._connect_virtio(share, interrupt, undo)
-        return share
-
-    def _virtio_interrupt(self, undo: Undo) -> VirtioInterrupt:
-        """Of the next virtio device."""
-        from corral.irq import VirtioInterrupt
-
-        interrupt = VirtioInterrupt(self.vm, layout.VIRTIO_GSIS[len(self.virtio)])
-        undo.push(interrupt.close)
-        return interrupt
-
-    def _connect_virtio(self, device: VirtioDevice, interrupt: VirtioInterrupt, undo: Undo) -> None:
-        from corral.devices.virtio.mmio import SIZE, MmioTransport
-
-        transport = MmioTransport(device, interrupt)
-        undo.push(transport.close)
-        base = layout.virtio_mmio(len(self.virtio))
-        transport.connect(self.vm, base)
-        self.mmio_bus.claim(base, base + SIZE - 1, transport)
-        self.virtio.append(transport)
+    def _devices_of(self, kind: type[DeviceConfig]) -> list[Any]:
+        """Those of its devices that were made for this kind of configuration."""
+        made = zip(self.config.devices, self.virtio, strict=True)
+        return [transport.device for config, transport in made if isinstance(config, kind)]
 
     def _create_vcpu(self, index: int, undo: Undo) -> Vcpu:
         position = self.positions[index]
@@ -217,10 +205,12 @@ class Machine:
             vcpu.assist()
         caches = self.config.plan is None or self.config.plan.caches
         supported, nested = self.system.supported_cpuid(), self.config.nested
-        vcpu.set_cpuid(cpuid.for_vcpu(supported, position, interpreted, caches, nested))
+        entries = cpuid.for_vcpu(supported, position, interpreted, caches, nested)
+        vcpu.set_cpuid(entries)
         registers.firmware_msrs(vcpu)
         if index == 0:
             registers.firmware_lapic(vcpu)
+            self.cpuid = tuple(entries)
         self.serial.attach(vcpu, layout.COM1_PORTS)
         vcpu.claim_ports(*layout.POST_PORTS, lib.corral_pio_constant, _ALL_ONES)
         for slot, transport in enumerate(self.virtio):
@@ -229,8 +219,8 @@ class Machine:
 
     def start(self) -> None:
         """Starts every vCPU; does nothing the second time. From any thread."""
-        check("sigaction", lib.corral_kick_init())
         with self._starting:
+            self.require_open()
             if self.started:
                 return
             self.started = True
@@ -239,12 +229,14 @@ class Machine:
 
     def pause(self) -> None:
         """Returns when every vCPU is out of the guest and stays out, or has ended; from any state."""
+        self.require_open()
         for thread in self.threads:
             thread.request_pause()
         for thread in self.threads:
             thread.pause()
 
     def resume(self) -> None:
+        self.require_open()
         for thread in self.threads:
             thread.resume()
 
@@ -259,31 +251,43 @@ class Machine:
         """start(), serve the console until the guest ends or `timeout` seconds are over, stop().
 
         By a plan this thread keeps off the vCPUs' CPUs meanwhile. Raises what a device or the VMM failed with, if that
-        was what ended the guest.
+        was what ended the guest; and what a hook failed with: then the guest is paused, and resume() and run() go on.
         """
         console = console or Console()
         before = os.sched_getaffinity(0) if self._worker_cpus else None
+        ended = self._ended.watch()
         try:
             if before:
                 os.sched_setaffinity(0, self._worker_cpus)
             self.start()
-            over = console.serve(self.serial, self._ended, timeout)
+            over = console.serve(self.serial, ended, timeout)
         finally:
-            self.stop()
+            os.close(ended)
+            if self._hooks and self._hooks.failures:
+                self.pause()
+            else:
+                self.stop()
             if before:
                 os.sched_setaffinity(0, before)
+        self.require_open()
+        self.raise_failure()
         if over in (Over.ENDED, Over.TIMEOUT):
             console.finish(self.serial)
-        for thread in self.threads:
-            if thread.failure:
-                raise thread.failure
+        return self._conclude(over)
+
+    def _conclude(self, over: Over) -> Outcome:
+        """The outcome, kept as well."""
+        told = self.channel.status if self.channel else None
+        status = self.status_port.status if told is None else told
         ended = next((thread for thread in self.threads if thread.end), None)
         if self._dismissed and ended is None:
-            return Outcome(Over.QUIT, status=self.status_port.status)
-        if over is not Over.ENDED or ended is None or ended.end is None:
-            return Outcome(over, status=self.status_port.status)
-        end: GuestEnded = ended.end
-        return Outcome(over, end.cause, end.detail, ended.index, self.status_port.status)
+            self.outcome = Outcome(Over.QUIT, status=status)
+        elif over is not Over.ENDED or ended is None or ended.end is None:
+            self.outcome = Outcome(over, status=status)
+        else:
+            end: GuestEnded = ended.end
+            self.outcome = Outcome(over, end.cause, end.detail, ended.index, status)
+        return self.outcome
 
     def ask_to_end(self) -> None:
         """Presses the power button, or hangs up the serial line of a guest without ACPI; what it makes of that is its
@@ -296,20 +300,96 @@ class Machine:
     def dismiss(self) -> None:
         """Ends run() from any thread, as a user does who quits."""
         self._dismissed = True
-        os.eventfd_write(self._ended, 1)
+        self._ended.signal()
 
     def close(self) -> None:
-        """Stops the guest and gives everything back."""
+        """Stops the guest and gives everything back, but for what the host has not answered: see _stop_devices; does
+        nothing the second time. From any thread but a vCPU's: a device or a hook takes dismiss(). A run() on another
+        thread ends with ClosedError."""
+        for thread in self.threads:
+            thread.require_another_thread()
+        with self._starting:
+            waiters = [] if self.closed else list(self.waiters)
+            self.closed = True
+        for event in waiters:
+            try:
+                event.signal()
+            except ClosedError:  # nobody waits there any more
+                pass
         self._undo.run()
 
+    def _stop_devices(self) -> None:
+        """A host that does not answer a disk may still do so, into this guest's memory. Then memory and descriptors are
+        kept until this process ends."""
+        for transport in self.virtio:
+            transport.device.request_stop()
+        for transport in self.virtio:
+            self.unanswered |= not transport.device.stop()
+        if self.unanswered:
+            _UNANSWERED.append((self, self._undo.forget()))
+
+    def require_open(self) -> None:
+        """Raises ClosedError after close()."""
+        if self.closed:
+            raise ClosedError("this machine is closed")
+
+    @property
+    def _condition(self) -> str:
+        """What it does, for people."""
+        if self.closed:
+            return "closed"
+        end = next((thread.end or thread.failure for thread in self.threads if thread.end or thread.failure), None)
+        if end:
+            return f"over: {end}"
+        return self.threads[0].state.value if self.started else "not started"
+
+    def __repr__(self) -> str:
+        config = self.config
+        cpus = "1 vCPU" if config.cpus == 1 else f"{config.cpus} vCPUs"
+        return f"<Machine {config.kernel!r}, {config.memory >> 20} MiB, {cpus}, {self._condition}>"
+
     def __enter__(self) -> Self:
+        self.require_open()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def hooks(self) -> Hooks:
+        """What tools have attached to this machine's exits."""
+        self.require_open()
+        with self._starting:
+            if self._hooks is None:
+                from corral.core.hooks import Hooks
+
+                self._hooks = Hooks(self.threads, self.waiters)
+            return self._hooks
+
+    def raise_failure(self) -> None:
+        """Raises what a device, the VMM or a hook failed with. After a hook the guest is paused, and can go on."""
+        for thread in self.threads:
+            if thread.failure:
+                raise thread.failure
+        if self._hooks and self._hooks.failures:
+            self._ended.clear()
+            if self._dismissed or any(thread.end for thread in self.threads):
+                self._ended.signal()
+            self._hooks.raise_failure()
+
     def _vcpu_ended(self, thread: VcpuThread) -> None:
-        os.eventfd_write(self._ended, 1)
+        if self._hooks:
+            self._hooks.ended(thread)
+        self._ended.signal()
 
 
+def _open_snapshot(config: MachineConfig) -> Resumed | None:
+    if config.snapshot is None:
+        return None
+    from corral.snapshot.resumed import Resumed
+
+    return Resumed(config.snapshot)
+
+
+_UNANSWERED: list[object] = []
 _ALL_ONES = ffi.new("uint32_t *", 0xFFFFFFFF)

@@ -6,17 +6,19 @@ import errno
 import mmap
 import os
 
-from corral.arch.x86_64 import layout
-from corral.errors import ConfigError, CorralError, HostError
+from corral.errors import DENIED, ClosedError, ConfigError, CorralError, HostError
 from corral.native import ffi
 
 PAGE = 4096
 HUGE_PAGE = 2 << 20
+# RAM ends at 3 GiB at most and goes on at 4 GiB; devices live in between.
+RAM_HOLE, RAM_HOLE_END = 3 << 30, 4 << 30
 # Private and anonymous, and not a memfd: that is what hosts give huge pages to (shmem_enabled is "never" where nobody
 # has changed it), and with small ones a guest takes ten times as many page faults in the host on its way up.
 # No reserve: a guest may have more than the host has free, as long as it does not touch it.
 _MAP_NORESERVE, _MAP_HUGETLB = 0x4000, 0x40000  # asm-generic/mman.h; Python's mmap has no names for them
 _FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+_LESS = "ask for less with --memory"
 SMALLEST = 1 << 20  # what real mode can reach; less is no PC
 LARGEST = 1 << 46  # a guest's physical addresses are at least 46 bits wide on what KVM runs on
 
@@ -38,17 +40,18 @@ class GuestMemory:
     def __init__(self, size: int, page: int = 0) -> None:
         check_size(size)
         self.size = size
+        self.is_mapped = False  # whether a file is mapped there: untouched pages may hold something then
         flags = _FLAGS if not page else (_FLAGS & ~_MAP_NORESERVE) | _MAP_HUGETLB | page.bit_length() - 1 << 26
-        self.low_end = min(size, layout.RAM_HOLE)
+        self.low_end = min(size, RAM_HOLE)
         high = size - self.low_end
-        self.high_end = layout.RAM_HOLE_END + high if high else 0
+        self.high_end = RAM_HOLE_END + high if high else 0
         try:
             self._map = mmap.mmap(-1, size + (0 if page else HUGE_PAGE), flags, mmap.PROT_READ | mmap.PROT_WRITE)
         except (OSError, OverflowError) as error:
             reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else str(error)
-            raise HostError(
-                f"cannot map {size >> 20} MiB of guest memory: {reason}; ask for less with --memory"
-            ) from error
+            kind = f" in pages of {page >> 20} MiB" if page else ""
+            cure = "the pool has too few that are free: grep HugePages /proc/meminfo" if page else _LESS
+            raise HostError(f"cannot map {size >> 20} MiB of guest memory{kind}: {reason}; {cure}") from error
         self._pointer = ffi.from_buffer(self._map)
         mapped_at = int(ffi.cast("uintptr_t", self._pointer))
         start = -mapped_at % HUGE_PAGE
@@ -69,24 +72,32 @@ class GuestMemory:
     def close(self) -> None:
         """Unmaps, after every vCPU is closed; when somebody holds a view() still, with the last of those."""
         ffi.release(self._pointer)
+        self.native.low_end = self.native.high_end = 0  # for C there is no RAM any more
+        self._view.release()
         try:
-            self._view.release()
             self._map.close()
         except BufferError:
             pass
+
+    def __repr__(self) -> str:
+        regions = ", ".join(f"{gpa:#x}-{gpa + length:#x}" for gpa, length in self.regions)
+        return f"<GuestMemory {regions}>"
 
     @property
     def regions(self) -> list[tuple[int, int]]:
         """(gpa, length) of each run of RAM, lowest first."""
         regions = [(0, self.low_end)]
         if self.high_end:
-            regions.append((layout.RAM_HOLE_END, self.high_end - layout.RAM_HOLE_END))
+            regions.append((RAM_HOLE_END, self.high_end - RAM_HOLE_END))
         return regions
 
     def view(self, gpa: int, length: int) -> memoryview:
-        """A writable view of [gpa, gpa + length). Raises GuestMemoryError when a byte of it is not RAM."""
+        """A writable view of [gpa, gpa + length). Raises GuestMemoryError when a byte of it is not RAM, ClosedError."""
         offset = self.offset(gpa, length)
-        return self._view[offset : offset + length]
+        try:
+            return self._view[offset : offset + length]
+        except ValueError:  # it was released
+            raise ClosedError("this machine is closed") from None
 
     def read(self, gpa: int, length: int) -> bytes:
         return bytes(self.view(gpa, length))
@@ -99,8 +110,8 @@ class GuestMemory:
         if length >= 0:
             if 0 <= gpa < self.low_end and length <= self.low_end - gpa:
                 return gpa
-            if layout.RAM_HOLE_END <= gpa < self.high_end and length <= self.high_end - gpa:
-                return gpa - layout.RAM_HOLE_END + self.low_end
+            if RAM_HOLE_END <= gpa < self.high_end and length <= self.high_end - gpa:
+                return gpa - RAM_HOLE_END + self.low_end
         raise GuestMemoryError(f"{length} bytes at guest physical address {gpa:#x} are not all RAM")
 
 
@@ -108,7 +119,8 @@ def _want_huge_pages(mapping: mmap.mmap, start: int, size: int) -> None:
     try:
         mapping.madvise(mmap.MADV_HUGEPAGE, start, size)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a host kernel without transparent huge pages
+        # A host kernel without transparent huge pages, or a policy: the guest is slower without, and runs.
+        if error.errno not in (errno.EINVAL, *DENIED):
             raise
 
 

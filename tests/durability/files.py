@@ -31,8 +31,9 @@ def appended(step: int) -> bytes:
     return content(step, 64 + step * 331 % 1500)
 
 
-def losses(image: bytes | bytearray, done: int, folder: Path) -> list[str]:
-    """What is wrong with the image of a guest that had told of so many steps; it may have been anywhere in the next.
+def losses(image: bytes | bytearray, done: int, folder: Path, ahead: int = 1) -> list[str]:
+    """What is wrong with the image of a guest that had told of so many steps. It may have been anywhere in the next, or
+    `ahead` by more where a kill can lose what it told.
 
     e2fsck replays the journal, as a mount would, and may find nothing else to repair; debugfs reads the files.
     """
@@ -45,24 +46,24 @@ def losses(image: bytes | bytearray, done: int, folder: Path) -> list[str]:
         if check.returncode not in (0, 1) or damage:
             return [f"e2fsck says {check.returncode}: {line}" for line in damage or [check.stderr]]
         subprocess.run(["debugfs", "-R", f"rdump / {out}", str(path)], capture_output=True, check=True)
-        return list(lost(out, done))
+        return list(lost(out, done, ahead))
 
 
-def lost(out: Path, done: int) -> Iterator[str]:
+def lost(out: Path, done: int, ahead: int = 1) -> Iterator[str]:
     """By the files of the file system, which are in the folder `out`."""
 
     def read(name: str) -> bytes:
         return (out / name).read_bytes() if (out / name).exists() else b""
 
     for slot in range(SLOTS):
-        steps = latest([step for step in range(3, done + 2, 3) if step // 3 % SLOTS == slot], done)
+        steps = latest([step for step in range(3, done + ahead + 1, 3) if step // 3 % SLOTS == slot], done)
         if steps and steps[0] <= done and read(f"r{slot}") not in map(replacing, steps):
             yield f"r{slot} is not what step {steps[0]} has made of it"
     if not read("log").startswith(b"".join(appended(step) for step in range(1, done + 1, 3))):
         yield "the log lacks something"
     data = read("data")
     for piece in range(PIECES):
-        steps = latest([step for step in range(2, done + 2, 3) if step // 3 % PIECES == piece], done)
+        steps = latest([step for step in range(2, done + ahead + 1, 3) if step // 3 % PIECES == piece], done)
         if not steps or steps[0] > done:
             continue
         for at in range(0, PIECE, SECTOR):
@@ -72,5 +73,5 @@ def lost(out: Path, done: int) -> Iterator[str]:
 
 
 def latest(steps: list[int], done: int) -> list[int]:
-    """Of these steps the last that is done, if one is, and the one that may be under way."""
+    """Of these steps the last that is done, if one is, and those that may be under way or done since."""
     return [step for step in steps if step <= done][-1:] + [step for step in steps if step > done]

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from corral.backends.console import Console
 from corral.config import DiskConfig, MachineConfig
-from corral.console import Console, Over
+from corral.core.exits import Cause, Over
 from corral.devices.virtio import blk
-from corral.exits import Cause
 from corral.guests import initramfs, kernel, parameters
 from corral.kvm.system import host_kind
 from corral.machine import Machine

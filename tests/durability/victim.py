@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+from corral.backends.disk_image import DiskImage
 from corral.config import DiskConfig
-from corral.disk_image import DiskImage
 from tests.durability.numbered import numbered
 from tests.support.virtio_driver import DEFAULT_FEATURES, F_FLUSH, FLUSH, IN, OK, OUT, SECTOR, Disk
 

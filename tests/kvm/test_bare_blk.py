@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from corral.backends.console import Console
 from corral.config import DiskConfig, MachineConfig
-from corral.console import Console
-from corral.exits import Cause
+from corral.core.exits import Cause
 from corral.guests import parameters
 from corral.machine import Machine
 from tests.support.bare_guests import SECTOR, blk_guest, make_image, sector, written_sector

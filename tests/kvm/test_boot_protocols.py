@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from corral.backends.console import Console
 from corral.boot import Mode
-from corral.boot.kernel import FlatEntry
-from corral.config import MachineConfig
-from corral.console import Console, Over
-from corral.exits import Cause
+from corral.config import FlatEntry, MachineConfig
+from corral.core.exits import Cause, Over
 from corral.machine import Machine
 from tests.support import kernels
 

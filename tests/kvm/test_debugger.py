@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -10,21 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from corral.config import MachineConfig
+from corral.arch.x86_64.registers import Mode
+from corral.config import FlatEntry, MachineConfig
+from corral.core.exits import Cause
+from corral.core.vcpu_thread import State
+from corral.debug.breakpoints import Kind, Point, Stop, Why, debug_registers
+from corral.debug.debugger import Debugger, GuestAddressError
+from corral.debug.host_debugging import delivers_points
 from corral.errors import ConfigError
-from corral.exits import Cause
-from corral.guests import kernel
 from corral.machine import Machine
-from corral.toolkit.breakpoints import Kind, Stop, Why, debug_registers
-from corral.toolkit.debugger import Debugger, GuestAddressError
-from corral.toolkit.host_debugging import of_host
-from corral.vcpu import State
 from tests.support.symbols import labels
 from tests.support.tiny_guests import tiny_guest
 
 GUEST = labels(tiny_guest("debugged"))
 LONG = 300.0  # seconds: nothing takes so long unless it hangs
 NUMBERS = [5, 4, 3, 2, 1]  # RBX at each call of guests/asm/debugged.S's work
+BOOT_SECTOR = 0x7C00
 COUNTER = 0x10100  # of guests/asm/smp.S
 
 
@@ -59,6 +59,23 @@ def test_a_breakpoint_is_met_each_time(guest: Debugger, kind: Kind) -> None:
     assert guest.run(LONG).why is Why.ENDED, "it stays so"
 
 
+@pytest.mark.parametrize("kind", [Kind.SOFTWARE, Kind.HARDWARE])
+def test_a_breakpoint_in_real_mode(kind: Kind, tmp_path: Path) -> None:
+    """At the NOP of: MOV CX, 5; MOV DX, COM1; MOV AL, 'x'; then OUT, NOP and LOOP; and a reset."""
+    code, nop = tmp_path / "code", 9
+    code.write_bytes(bytes.fromhex("b90500 baf803 b078 ee 90 e2fc b0fe e664 f4").ljust(512, b"\xf4"))
+    flat = FlatEntry(Mode.REAL, BOOT_SECTOR)
+    with Machine(MachineConfig(kernel=str(code), memory=16 << 20, flat=flat)) as vm, Debugger(vm) as debugger:
+        debugger.add(kind, BOOT_SECTOR + nop)
+        counts = []
+        while (stop := debugger.run(LONG)).why is Why.BREAKPOINT:
+            regs = vm.vcpus[0].get_regs()
+            assert (stop.rip, regs.rip) == (BOOT_SECTOR + nop, nop)
+            counts.append(regs.rcx)
+        assert counts == NUMBERS
+        assert stop.why is Why.ENDED
+
+
 def test_a_point_that_is_removed_is_not_met(guest: Debugger) -> None:
     point = guest.add(Kind.SOFTWARE, GUEST["work"])
     assert guest.run(LONG).point is point
@@ -78,7 +95,7 @@ def test_steps_go_one_instruction_each(guest: Debugger) -> None:
 
 def test_a_step_over_an_instruction_that_corral_completes() -> None:
     with machine("vector") as vm, Debugger(vm) as debugger:
-        if not debugger.assisted:
+        if not vm.vcpus[0].native.assist:
             pytest.skip("this KVM needs no completion")
         long = labels(tiny_guest("vector"))["long"]
         debugger.add(Kind.HARDWARE, long)
@@ -104,9 +121,9 @@ def test_callbacks_run_with_all_stopped_and_the_guest_goes_on() -> None:
             states.append([thread.state for thread in vm.threads])
             return len(states) == 3
 
-        debugger.add(Kind.WRITE, COUNTER, 4, note)
+        debugger.add(Kind.SOFTWARE, labels(tiny_guest("smp", CPUS=2))["counting"], callback=note)
         stop = debugger.run(LONG)
-        assert stop.why is Why.WATCHPOINT
+        assert (stop.why, stop.vcpu) == (Why.BREAKPOINT, 0)
         assert states == [[State.PAUSED] * 2] * 3
 
 
@@ -154,40 +171,23 @@ def test_points_that_cannot_be(guest: Debugger) -> None:
         guest.add(Kind.HARDWARE, 1 << 64)
     with pytest.raises(GuestAddressError):
         guest.add(Kind.SOFTWARE, 0xC0000000)
-    delivery = of_host(guest.machine.system.kind)
-    if delivery.execution:
-        points = [guest.add(Kind.HARDWARE, number) for number in range(4)]
-        with pytest.raises(ConfigError, match="all four"):
-            guest.add(Kind.HARDWARE, 5)
-        guest.remove(points[0])
-    if not delivery.data:
+    points = [guest.add(Kind.HARDWARE, number) for number in range(4)]
+    with pytest.raises(ConfigError, match="all four"):
+        guest.add(Kind.HARDWARE, 5)
+    for point in points:
+        guest.remove(point)
+    if not delivers_points(guest.machine.system.kind):
         with pytest.raises(ConfigError, match="loads"):
             guest.add(Kind.ACCESS, 0x1000, 4)
+        for number in range(4):
+            guest.add(Kind.WRITE, 0x2000 + number)
+        with pytest.raises(ConfigError, match="4 watchpoints"):
+            guest.add(Kind.WRITE, 0x3000)
 
 
 def test_debug_registers() -> None:
-    with machine("debugged") as vm, Debugger(vm) as debugger:
-        write = debugger.add(Kind.WRITE, GUEST["result"], 4)
-        execute = debugger.add(Kind.HARDWARE, GUEST["work"])
+    write = Point(Kind.WRITE, GUEST["result"], 4, None)
+    execute = Point(Kind.HARDWARE, GUEST["work"], 1, None)
     registers = debug_registers([write, execute])
     assert registers[:4] == (GUEST["result"], GUEST["work"], 0, 0)
     assert registers[7] == 0x600 | 0b1010 | 0xD << 16
-
-
-def test_the_documents_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first block of docs/research/breakpoints.md, with the kernel that is here, and its callback with that."""
-    text = (Path(__file__).parents[2] / "docs" / "research" / "breakpoints.md").read_text()
-    example, callbacks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    folder = Path(kernel.get("small").path).parent
-    monkeypatch.chdir(folder)
-    symbols = dict(line.split()[::-2] for line in (folder / "System.map").read_text().splitlines())
-    address = int(symbols["start_kernel"], 16)
-    example = re.sub(r"START_KERNEL = 0x\w+", f"START_KERNEL = {address}", example)
-    exec(example, {})
-    code, rip = capsys.readouterr().out.split()
-    assert not code.startswith("cc")
-    assert address < int(rip, 16) < address + 16
-    with machine("debugged") as vm, Debugger(vm) as debugger:
-        names = {"Kind": Kind, "debugger": debugger, "address": GUEST["work"]}
-        exec(callbacks, names)
-        assert names["calls"] == len(NUMBERS)

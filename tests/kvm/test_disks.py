@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from corral.guests.parameters import for_command
 from tests.kvm.test_cli_boot import LINUX, boot, start
-from tests.support import root_image
+from tests.support import file_systems, kernels, root_image
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +116,39 @@ def test_disks_that_cannot_be(words: list[str], message: bytes) -> None:
     done = boot(*words)
     assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
     assert message in done.stderr
+
+
+def test_a_disk_boots_the_kernel_that_is_on_it(tmp_path: Path) -> None:
+    """A kernel in miniature, which prints its command line, on the second partition of the disk."""
+    files = {
+        "sbin/init": b"init",
+        "boot/vmlinuz-6": kernels.bzimage(kernels.payload(kernels.vmlinux())),
+        "boot/initrd.img-6": kernels.cpio(),
+    }
+    path = file_systems.disk(
+        tmp_path / "disk",
+        (file_systems.EFI, bytes(1 << 20)),
+        (file_systems.LINUX, file_systems.ext4(4 << 20, tmp_path, files)),
+    )
+    done = boot("--disk", path, "--kernel", "image", env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    assert done.returncode == 0, done.stderr
+    assert b" root=/dev/vda2 rw rootfstype=ext4 rootwait" in done.stdout
+    assert done.stdout.endswith(b"070701"), "the initramfs beside it"
+    assert b"vmlinuz-6, the disk's own kernel" in done.stderr
+
+
+def test_a_partition_is_the_root_of_the_small_kernel(image: Path, tmp_path: Path) -> None:
+    path = root_image.partitioned(tmp_path / "disk", image)
+    done = boot("--disk", str(path), "--append", for_command(["grep ' / ' /proc/mounts; exit 9"]), timeout=LINUX)
+    assert done.returncode == 9, done.stdout + done.stderr
+    assert b"ext4" in done.stdout
+
+
+@pytest.mark.parametrize("words", [("debian",), (), ("host",)])
+def test_a_disk_that_is_not_there_is_told_before_anything_is_made(words: tuple[str, ...], tmp_path: Path) -> None:
+    env = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = boot(*words, "--disk", "/nowhere/disk.img", env=env, timeout=10)
+    assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+    assert b"/nowhere/disk.img" in done.stderr
+    kept = {path.name for path in (tmp_path / "cache").glob("corral/*")}
+    assert kept <= {f"supervisor-{os.geteuid()}"}  # how this KVM runs kernels, which is looked at first

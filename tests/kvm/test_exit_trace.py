@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from corral.arch.x86_64 import layout
+from corral.backends.console import Console
 from corral.cli import main
 from corral.config import MachineConfig
-from corral.console import Console
+from corral.core.exits import Cause
 from corral.errors import ConfigError
-from corral.exits import Cause
 from corral.machine import Machine
-from corral.toolkit.exit_trace import DTYPE, Exit, ExitTrace
-from corral.toolkit.symbols import read
+from corral.observe.exit_trace import DTYPE, Exit, ExitTrace
+from corral.symbols.table import read
 from tests.support.tiny_guests import tiny_guest
 
 POST = layout.POST_PORTS[0]
@@ -163,7 +163,7 @@ def test_the_command_prints_as_they_come(capfd: pytest.CaptureFixture[str]) -> N
         (["--out", "/nowhere/trace.csv", "--", "boot", "KERNEL"], "No such file"),
         (["--for", "soon", "--", "boot", "KERNEL"], "--for 'soon'"),
         (["--ring", "7", "--", "boot", "KERNEL"], "power of two"),
-        (["--symbols", "/dev/null", "--", "boot", "KERNEL"], "no functions"),
+        (["--symbols", "/dev/null", "--", "boot", "KERNEL"], "no regular file"),
         (["summary"], "summary FILE"),
         (["summary", "/dev/null"], ""),
         (["summary", "/nowhere"], "No such file"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -16,12 +19,16 @@ from pathlib import Path
 import pytest
 
 from corral.config import MachineConfig
-from corral.errors import HostError
-from corral.exits import Cause
-from corral.guests import debian, kernel
-from corral.machine import Machine, Outcome
-from corral.toolkit.gdb_packets import LONGEST
-from corral.toolkit.gdb_server import GdbServer, listen
+from corral.core.exits import Cause, Outcome
+from corral.core.waiting import wait_for
+from corral.debug.gdb.packets import LONGEST
+from corral.debug.gdb.registers import REGISTERS
+from corral.debug.gdb.server import GdbServer, _user, listen
+from corral.errors import HostError, KvmError
+from corral.guests import kernel
+from corral.kvm.vcpu import Vcpu
+from corral.machine import Machine
+from corral.symbols import table
 from tests.support.symbols import labels
 from tests.support.tiny_guests import tiny_guest
 
@@ -31,16 +38,7 @@ GUEST = labels(tiny_guest("debugged"))
 NUMBER = GUEST["result"]
 
 
-@pytest.fixture(scope="module")
-def gdb() -> str:
-    try:
-        debian.require_installed(["gdb"], "debugging a guest")
-    except HostError as error:
-        pytest.skip(str(error))
-    return "gdb"
-
-
-def run_gdb(gdb: str, path: Path, *commands: str, symbols: Path | None = None) -> str:
+def run_gdb(path: Path, *commands: str, symbols: Path | None = None) -> str:
     """What gdb prints for these commands after it has connected."""
     deadline = time.monotonic() + LONG
     while not path.exists():
@@ -49,35 +47,44 @@ def run_gdb(gdb: str, path: Path, *commands: str, symbols: Path | None = None) -
     words = ["set pagination off", "set confirm off", f"target remote {path}", *commands]
     arguments = [word for command in words for word in ("-ex", command)]
     files = [str(symbols)] if symbols else []
-    command = [gdb, "-nx", "-batch", *arguments, *files]
+    command = ["gdb", "-nx", "-batch", *arguments, *files]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
     return done.stdout + done.stderr
 
 
 def boot(path: Path, *words: str) -> subprocess.Popen[str]:
-    command = [*CORRAL, "boot", "--gdb", f"unix:{path}", "--timeout", "280", *words]
+    command = [*CORRAL, "boot", "--gdb", str(path), "--timeout", "280", *words]
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def test_linux_from_its_first_instruction_to_its_shell(gdb: str, tmp_path: Path) -> None:
+def test_linux_from_its_first_instruction_to_its_shell(tmp_path: Path) -> None:
     """docs/research/gdb.md's example."""
-    image, symbols, path = kernel.get("small").path, tmp_path / "symbols", tmp_path / "gdb"
-    subprocess.run([*CORRAL, "kernel", "symbols", "small", str(symbols)], check=True, stdout=subprocess.DEVNULL)
+    found = kernel.get("small")
+    image, names, path = found.path, tmp_path / "symbols", tmp_path / "gdb"
+    entry = int.from_bytes(Path(image).read_bytes()[24:32], "little")  # e_entry of its ELF header
+    subprocess.run([*CORRAL, "kernel", "symbols", "small", str(names)], check=True, stdout=subprocess.DEVNULL)
     guest = boot(path, image, "--", "echo the shell is there; exit 3")
     told = run_gdb(
-        *(gdb, path, "info threads", "info registers rip cr0 efer", "p $ymm0.v8_int32"),
-        *("break start_kernel", "continue", "backtrace", "stepi", "p $rip"),
+        *(path, "info threads", "info registers rip cr0 efer", "p $ymm0.v8_int32"),
+        *("break start_kernel", "continue", "backtrace", "output/x *(unsigned long *)$rsp", "stepi", "p $rip"),
         *("delete", "watch *(char*)&early_boot_irqs_disabled", "continue", "p *(char*)&early_boot_irqs_disabled"),
         *("delete", "x/2x 0x1234567812345", "continue"),
-        symbols=symbols,
+        symbols=names,
     )
     output, errors = guest.communicate(timeout=LONG)
     assert "Thread 1 (vCPU 0 CPL 0)" in told, errors
-    assert re.search(r"rip +0x1000000 ", told), "it ran before gdb came"
+    assert re.search(rf"rip +{entry:#x} ", told), "it ran before gdb came"
     assert "Breakpoint 1, 0x" in told
-    assert re.search(r"#0 .* in start_kernel \(\)\n#1 .* in secondary_startup_64", told), told
+    backtrace = re.search(r"#0 .* in start_kernel \(\)\n#1 +(0x\w+) in (\w+) \(", told)
+    assert backtrace, told
+    caller = int(backtrace[1], 16)
+    assert f"\n{caller:#x}" in told, "what the stack has as the return address"
+    assert found.symbols is not None
+    function = table.read(found.symbols).find(caller - 1)  # the call is before it
+    assert function is not None
+    assert backtrace[2] == function[0]
     assert re.search(r"<start_kernel\+\d+>", told), told
     assert "Old value = 0" in told, told
     assert "New value = 1" in told
@@ -87,13 +94,13 @@ def test_linux_from_its_first_instruction_to_its_shell(gdb: str, tmp_path: Path)
     assert (guest.returncode, "the shell is there" in output) == (3, True), output + errors
 
 
-def test_tiny_guest_with_gdb(gdb: str, tmp_path: Path) -> None:
+def test_tiny_guest_with_gdb(tmp_path: Path) -> None:
     """Registers and memory are written, and the guest goes by them; the end is told."""
     # Without its symbols: a 32-bit file makes gdb take the whole machine for one of 32 bits.
     path = tmp_path / "gdb"
     guest = boot(path, str(tiny_guest("debugged")))
     told = run_gdb(
-        *(gdb, path, f"break *{GUEST['work']}", "continue", "p $rbx", "set $rbx = 1", "stepi 2"),
+        *(path, f"break *{GUEST['work']}", "continue", "p $rbx", "set $rbx = 1", "stepi 2"),
         *(f"p *(int*){NUMBER}", f"set {{int}}{NUMBER} = 77", f"p *(int*){NUMBER}", "set $xmm3.uint128 = 5"),
         *("p $xmm3.v4_int32[0]", "delete", "continue"),
     )
@@ -104,13 +111,13 @@ def test_tiny_guest_with_gdb(gdb: str, tmp_path: Path) -> None:
     assert guest.returncode == 0
 
 
-def test_threads_interrupt_detach_and_kill(gdb: str, tmp_path: Path) -> None:
+def test_threads_interrupt_detach_and_kill(tmp_path: Path) -> None:
     path = tmp_path / "gdb"
     guest = boot(path, str(tiny_guest("smp", CPUS=2)), "--cpus", "2")
-    told = run_gdb(gdb, path, "info threads", "detach")
+    told = run_gdb(path, "info threads", "detach")
     assert "Thread 2 (vCPU 1" in told
     time.sleep(0.5)
-    told = run_gdb(gdb, path, "p *(int*)0x10100 != 0", "thread 2", "p $_thread", "kill")
+    told = run_gdb(path, "p *(int*)0x10100 != 0", "thread 2", "p $_thread", "kill")
     assert "$1 = 1\n" in told, "it did not run on after it was left"
     assert "$2 = 2" in told
     guest.communicate(timeout=LONG)
@@ -183,6 +190,23 @@ def test_hostile_packets_get_an_error_and_the_guest_lives(served: Served) -> Non
     assert served.join().cause is Cause.RESET
 
 
+def test_a_register_that_this_kvm_lacks_is_unavailable_and_all_others_are_told(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacks(vcpu: Vcpu, index: int) -> int:
+        raise KvmError(f"KVM_GET_MSRS {index:#x}", errno.EINVAL)
+
+    monkeypatch.setattr(Vcpu, "get_msr", lacks)
+    number = next(number for number, register in enumerate(REGISTERS) if register.name == "k_gs_base")
+    before = sum(register.size for register in REGISTERS[:number])
+    with served.connect() as connection:
+        digits = ask(connection, b"g").decode()
+        assert ask(connection, b"p%x" % number) == b"x" * 16
+    assert len(digits) == 2 * sum(register.size for register in REGISTERS)
+    assert digits[2 * before : 2 * before + 16] == "x" * 16
+    assert "x" not in digits[: 2 * before] + digits[2 * before + 16 :]
+
+
 def test_strangers_who_send_without_end_are_left(served: Served) -> None:
     with served.connect() as connection, pytest.raises(OSError, match=r"reset|pipe"):
         connection.sendall(b"$" + b"x" * (64 << 20))
@@ -232,11 +256,113 @@ def test_interrupt(tmp_path: Path) -> None:
         served.join()
 
 
-@pytest.mark.parametrize("where", ["", "1234", ":", ":0", ":99999", ":x", "unix:"])
-def test_addresses_that_cannot_be(where: str) -> None:
+def test_gdb_is_waited_for_and_not_looked_at_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+
+    def counted(wanted: dict[int, int], until: float | None = None) -> dict[int, int]:
+        waits.append(until)
+        return wait_for(wanted, until)
+
+    monkeypatch.setattr("corral.debug.gdb.stub.wait_for", counted)
+    served = Served(tmp_path / "gdb", "spin")
+    with served.connect() as connection:
+        assert ask(connection, b"qC") == b"QC1"
+        connection.sendall(b"$c#63")
+        time.sleep(0.5)
+        connection.sendall(b"\x03")
+        data = b""
+        while b"#" not in data:
+            data += connection.recv(4096)
+        connection.sendall(b"+$k#6b")
+        served.join()
+    assert len(waits) <= 4, waits  # for the acknowledgement of the answer before, for Ctrl-C, for the stop
+    assert set(waits) == {None}
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("", "no path"),
+        ("unix:", "no path"),
+        ("/tmp/" + "x" * 200, "no path"),
+        ("tcp:", "no port"),
+        ("tcp:0", "no port"),
+        ("tcp:99999", "no port"),
+        ("tcp:127.0.0.1", "no port"),
+        (":1234", "write tcp:1234 if you want that"),
+        ("1234", "write tcp:1234 if you want that"),
+        ("localhost:1234", "write tcp:localhost:1234 if you want that"),
+    ],
+)
+def test_addresses_that_cannot_be(where: str, why: str) -> None:
     done = subprocess.run([*CORRAL, "boot", "--gdb", where, str(tiny_guest("reset"))], capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "--gdb" in done.stderr
+    assert why in done.stderr
+
+
+def test_another_user_is_left_at_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corral.debug.gdb.server._user", lambda connection: os.geteuid() + 4242)
+    with served.connect() as connection:
+        assert connection.recv(1) == b""
+    monkeypatch.undo()
+    with served.connect() as connection:
+        assert ask(connection, b"qC") == b"QC1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_the_kernel_tells_who_connects() -> None:
+    with tempfile.TemporaryDirectory() as folder, listen(f"{folder}/gdb") as listener:
+        os.chmod(folder, 0o755)
+        os.chmod(f"{folder}/gdb", 0o777)  # as its owner never would
+        child = os.fork()
+        if not child:
+            with suppress(OSError):
+                os.setuid(65534)
+                socket.socket(socket.AF_UNIX).connect(f"{folder}/gdb")
+            os._exit(0)
+        connection, _ = listener.accept()
+        assert _user(connection) == 65534
+        connection.close()
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize(
+    "said", [b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"POST /$k#6b HTTP/1.1\r\n\r\n$k#6b", b"\n$k#6b"]
+)
+def test_a_web_page_does_not_speak_to_it(served: Served, said: bytes) -> None:
+    with served.connect() as connection:
+        connection.sendall(said)
+        with suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+    assert served.join().cause is Cause.RESET, "the guest runs on"
+
+
+@pytest.mark.parametrize("by", [None, signal.SIGINT, signal.SIGTERM])
+def test_a_gdb_that_asks_and_never_reads_keeps_nothing_from_ending(tmp_path: Path, by: signal.Signals | None) -> None:
+    path = tmp_path / "gdb"
+    command = [*CORRAL, "boot", "--gdb", str(path), "--memory", "16M", str(tiny_guest("spin"))]
+    started = time.monotonic()
+    guest = subprocess.Popen([*command, *([] if by else ["--timeout", "2"])], stdin=subprocess.DEVNULL)
+    try:
+        while not path.exists():
+            assert time.monotonic() < started + 20
+            time.sleep(0.01)
+        over = time.monotonic() + 2
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            connection.settimeout(1)
+            with suppress(TimeoutError):
+                while True:
+                    connection.sendall(b"$m1000,1fc0#%02x" % (sum(b"m1000,1fc0") & 255))
+            assert guest.poll() is None
+            if by:
+                over = time.monotonic()
+                guest.send_signal(by)
+            assert guest.wait(20) == (128 + by if by else 124)
+            assert time.monotonic() - over < 1 + 1  # and what a busy machine makes of it
+    finally:
+        guest.kill()
 
 
 def test_nothing_is_left_of_a_guest_that_cannot_be(tmp_path: Path) -> None:
@@ -254,5 +380,5 @@ def test_an_address_that_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_port_is_on_the_loopback_interface_only() -> None:
-    with listen(":43217") as listener:
+    with listen("tcp:43217") as listener:
         assert listener.getsockname()[0] == "127.0.0.1"

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
+from corral.backends.console import Console
 from corral.config import MachineConfig
-from corral.console import Console
+from corral.core.exits import Cause
 from corral.errors import BootError
-from corral.exits import Cause
 from corral.machine import Machine
 from tests.support.tiny_guests import tiny_guest
 

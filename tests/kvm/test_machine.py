@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from corral.backends.console import Console
 from corral.config import MachineConfig
-from corral.console import Console, Over
+from corral.core.exits import Cause, Outcome, Over
+from corral.core.vcpu_thread import State, VcpuThread
 from corral.errors import KvmError
-from corral.exits import Cause
-from corral.machine import Machine, Outcome
-from corral.vcpu import State, VcpuThread
+from corral.machine import Machine
 from tests.support.tiny_guests import tiny_guest
 
 MIB = 1 << 20

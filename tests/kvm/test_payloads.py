@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.errors import HostError
-from corral.guests import debian
-from tests.support import kernels
+from tests.support import kernels, packages
 from tests.support.tiny_guests import raw, tiny_guest
 
 CORRAL = [sys.executable, "-m", "corral", "boot"]
@@ -128,25 +126,16 @@ def test_linux_takes_no_modules(tmp_path: Path, modules: list[str]) -> None:
     assert "takes no modules" in done.stderr
 
 
-def package(name: str) -> Path:
-    try:
-        return Path(debian.fetch(name))
-    except HostError as error:
-        pytest.skip(str(error))
-
-
 def test_a_multiboot_program_with_a_screen() -> None:
     """grub-invaders: an ELF file whose Multiboot header has addresses of its own. Its screen is a PC's."""
-    done = boot(
-        str(package("grub-invaders") / "boot" / "invaders.exec"), "--screen", "--timeout", "1", "--memory", "64M"
-    )
+    program = packages.file("grub-invaders", "invaders.exec")
+    done = boot(program, "--screen", "--timeout", "1", "--memory", "64M")
     assert done.returncode == 124
     assert done.stderr.count("-*-") > 20, done.stderr
 
 
 def test_memtest_on_the_serial_line() -> None:
-    kernel = package("memtest86+") / "boot" / "memtest86+x64.bin"
-    words = [str(kernel), "--append", "console=ttyS0,115200", "--memory", "64M"]
+    words = [packages.file("memtest86+", "memtest86+x64.bin"), "--append", "console=ttyS0,115200", "--memory", "64M"]
     with subprocess.Popen([*CORRAL, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         seen, give_up = b"", time.monotonic() + LONG

@@ -13,10 +13,11 @@ import pytest
 from corral.config import MachineConfig
 from corral.errors import ConfigError
 from corral.machine import Machine
-from corral.numa import host, live
+from corral.numa import host
 from corral.numa.claims import Claims
 from corral.numa.placement import place
 from corral.numa.request import Request
+from corral.observe import live
 from tests.support.tiny_guests import tiny_guest
 
 MEMORY = 32 << 20

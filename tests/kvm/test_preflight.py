@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from corral import check_kernel
+from corral.arch.x86_64.supervisor import Supervisor, supervisor_mode
 from corral.guests import kernel
+from corral.kvm.system import Kind, host_kind
 from tests.support import kernels, root_image
 from tests.support.tiny_guests import tiny_guest
 
@@ -56,6 +60,31 @@ def test_check(stranger: Path, partitioned: Path) -> None:
     assert "missing: this kernel has no console on a serial port" in done.stdout
     assert "note: this kernel uses one of its 2 CPUs" in done.stdout
     assert "missing: this kernel cannot mount ext4" in done.stdout
+
+
+def test_check_tells_how_kernel_code_runs(stranger: Path) -> None:
+    """Of a small kernel that is not where Corral keeps its own; for people, for programs, and for Python."""
+    for config in (True, False):
+        if not config:
+            (stranger.parent / "config-stranger").unlink()
+        said = corral("kernel", "check", str(stranger))
+        assert said.returncode == 0, said.stdout + said.stderr
+        found = json.loads(corral("kernel", "check", str(stranger), "--json").stdout)
+        assert (found["natively"], found["failed_check"], found["boots"]) == ("itself", "", True)
+        assert found["runs"] == supervisor_mode().supervisor.value
+        assert found["acpi"] == (not config and host_kind() is Kind.HARDWARE)
+        assert "natively, by itself" in next(
+            line for line in said.stdout.splitlines() if line.startswith("kernel code")
+        )
+        assert check_kernel(str(stranger)).runs == found["runs"]
+
+
+def test_a_small_kernel_runs_natively_by_itself_wherever_it_is(stranger: Path) -> None:
+    if supervisor_mode().supervisor is not Supervisor.NATIVE:
+        pytest.skip("this KVM does not run a guest's kernel natively")
+    done = corral("boot", str(stranger), "--cpus", "2", "--", "grep -c ^processor /proc/cpuinfo; exit 7")
+    assert (done.returncode, done.stderr) == (7, "")
+    assert "\n2\n" in done.stdout.replace("\r", "")
 
 
 def test_check_of_what_is_no_linux_and_of_nothing(tmp_path: Path) -> None:

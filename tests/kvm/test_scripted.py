@@ -7,18 +7,16 @@ import struct
 import subprocess
 import sys
 import traceback
-from pathlib import Path
 
 import pytest
 
 import corral
 from corral import Machine, MachineConfig
+from corral.core.exits import Cause
+from corral.core.vcpu_thread import State
 from corral.errors import ConfigError, GuestError, GuestTimeout, KvmError
-from corral.exits import Cause
 from corral.memory import GuestMemoryError
 from corral.native import ffi
-from corral.vcpu import State
-from tests.support.debugging import breakpoints_are_fast
 from tests.support.tiny_guests import tiny_guest
 
 pytest_plugins = ["pytester"]
@@ -75,7 +73,7 @@ def test_a_condition() -> None:
         assert not vm.running
 
 
-def test_an_exit_hook_that_raises_leaves_the_machine_inspectable() -> None:
+def test_an_exit_hook_that_raises_is_removed_and_the_guest_paused_and_able_to_go_on() -> None:
     def broken(exit: object) -> bool:
         raise ZeroDivisionError("a hook with a mistake")
 
@@ -83,9 +81,13 @@ def test_an_exit_hook_that_raises_leaves_the_machine_inspectable() -> None:
         with pytest.raises(ZeroDivisionError) as caught:
             vm.run_until(exit=broken, timeout=60)
         assert "broken" in "".join(traceback.format_tb(caught.value.__traceback__))
-        assert vm.threads[0].state is State.FAILED
-        assert vm.threads[1].state is State.PAUSED
+        (note,) = caught.value.__notes__
+        assert "'run_until(exit=...)' failed on vCPU 0 (ZeroDivisionError: a hook with a mistake)" in note
+        assert {thread.state for thread in vm.threads} == {State.PAUSED}
+        assert vm.hooks.attached == ()
         assert vm.mem[vm.regs.rip].bytes(1)
+        assert vm.wait(60).cause is Cause.RESET
+        assert vm.console.output == b"hello\n"
 
 
 def test_registers() -> None:
@@ -254,6 +256,31 @@ def test_an_nmi_without_a_handler_ends_a_guest() -> None:
         assert vm.wait(10).cause is not None
 
 
+def test_a_vcpu_that_there_is_not() -> None:
+    with machine("hello", cpus=2) as vm:
+        for ask in (vm.regs_of, vm.mem_of, vm.step, vm.report, lambda vcpu: vm.disassemble(vcpu=vcpu)):
+            for vcpu in (2, -1):
+                with pytest.raises(ConfigError, match=f"no vCPU {vcpu}: this machine has 0 to 1"):
+                    ask(vcpu)
+
+
+def test_what_is_printed_helps() -> None:
+    with machine("hello") as vm:
+        assert re.fullmatch(r"<Machine '.*hello.*', 16 MiB, 1 vCPU, not started>", repr(vm))
+        found = vm.run_until(exit=lambda exit: exit.address == 0x3F8, timeout=60)
+        assert "address=0x3f8, size=1, write=True, value=0x68" in repr(found)
+        assert repr(vm).endswith("paused>")
+        assert repr(vm.regs.cs).startswith("<cs selector=0x8 base=0x0 limit=0xffffffff")
+        assert (repr(vm.phys[0x7000]), repr(vm.memory)) == (
+            "<Physical address 0x7000>",
+            "<GuestMemory 0x0-0x1000000>",
+        )
+        assert repr(vm.console) == "<Conversation of 1 bytes; the last it said: 'h'>"
+        vm.wait(10)
+        assert repr(vm).endswith("over: the guest reset the machine>")
+    assert repr(vm).endswith("closed>")
+
+
 def test_linux() -> None:
     with corral.linux() as vm:
         vm.console.expect("# ", timeout=300)
@@ -286,26 +313,3 @@ def test_the_fixtures(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*Guest 0's console*", "hello"])
-
-
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "research"
-
-
-def examples(name: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(), re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [
-        (name, number)
-        for name in ("python.md", "devices.md", "disasm.md", "profile.md", "report.md", "stat.md")
-        for number in range(len(examples(name)))
-    ],
-)
-def test_examples(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = examples(name)[number]
-    if re.search(r"vm\.breakpoint\(|run_until\(at=", text) and not breakpoints_are_fast():
-        pytest.skip("this host's KVM delivers no breakpoints: Linux would boot by single steps, for hours")
-    monkeypatch.chdir(DOCS.parents[1])
-    exec(compile(text, f"{name}, example {number}", "exec"), {"tiny_guest": tiny_guest})

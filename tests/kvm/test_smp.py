@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from corral import vcpu
 from corral.arch.x86_64 import layout
+from corral.backends.console import Console
 from corral.config import MOST_CPUS, MachineConfig
-from corral.console import Console, Over
+from corral.core import vcpu_thread
+from corral.core.exits import Cause, Outcome, Over
+from corral.core.vcpu_thread import State
 from corral.errors import HostError
-from corral.exits import Cause
-from corral.machine import Machine, Outcome
-from corral.vcpu import State
+from corral.machine import Machine
 from tests.support.tiny_guests import tiny_guest
 
 MIB = 1 << 20
@@ -103,7 +103,7 @@ def test_a_guest_that_ends_ends_all_its_processors() -> None:
 
 def test_a_host_that_has_no_thread_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processors that have one are stopped; nobody waits for the others."""
-    start_new_thread, started = vcpu.start_new_thread, []
+    start_new_thread, started = vcpu_thread.start_new_thread, []
 
     def third_fails(*call: object) -> None:
         if len(started) == 2:
@@ -111,7 +111,7 @@ def test_a_host_that_has_no_thread_left(monkeypatch: pytest.MonkeyPatch) -> None
         started.append(call)
         start_new_thread(*call)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(vcpu, "start_new_thread", third_fails)
+    monkeypatch.setattr(vcpu_thread, "start_new_thread", third_fails)
     with Machine(config("spin", 4)) as machine:
         with pytest.raises(HostError, match="no thread for vCPU 2"):
             machine.run(Console(), LONG)

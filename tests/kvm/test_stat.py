@@ -19,8 +19,8 @@ from corral.arch.x86_64 import layout
 from corral.cli import main
 from corral.errors import HostError
 from corral.kvm.stats import parse
-from corral.toolkit.perf_counters import PerfCounters
-from corral.toolkit.tally import Row, Tally, table
+from corral.observe.perf_counters import PerfCounters
+from corral.observe.tally import Row, Tally, table
 from tests.support.tiny_guests import tiny_guest
 
 POST = layout.POST_PORTS[0]

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.nested import host as nested
 from tests.nested.host import HostDied, NestedHost
+from tests.support.results import REPEATED
 
 _DEATHS, _FAILURES = 2, 1  # of a test, that are not counted
 _told: list[str] = []
@@ -35,8 +37,20 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
             if not hosts or not left[kind]:
                 raise
             left[kind] -= 1
-            _told.append(f"{pyfuncitem.nodeid}: {str(problem)[-1000:]}")
+            _tell(pyfuncitem, str(problem))
             hosts[0].restart()
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """A host that died while it started was started again."""
+    while nested.dead_at_start:
+        _tell(item, nested.dead_at_start.pop())
+
+
+def _tell(item: pytest.Item, problem: str) -> None:
+    """Here, and to who counts the results."""
+    _told.append(f"{item.nodeid}: {problem[-1000:]}")
+    item.user_properties.append((REPEATED, problem[-1000:]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

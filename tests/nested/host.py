@@ -42,6 +42,9 @@ exec chroot $W sh -c 'cd "$0" && exec "$@"' "$PWD" "$@"
 """
 
 
+dead_at_start: list[str] = []  # why; for who tells what was repeated
+
+
 class HostDied(HostError):
     """The emulated machine's own kernel panicked, or QEMU ended, or nothing came from either any more."""
 
@@ -89,7 +92,8 @@ class NestedHost:
         initramfs = _initramfs(image)
         try:
             return self._start(image, initramfs)
-        except HostDied:  # QEMU's translator ends with a segmentation fault, or hangs, once in some fifty starts
+        except HostDied as error:  # QEMU's translator ends with a segmentation fault, or hangs, in one of fifty starts
+            dead_at_start.append(str(error))
             return self._start(image, initramfs)
 
     def _start(self, image: kernel.KernelFile, initramfs: str) -> NestedHost:
@@ -139,6 +143,8 @@ class NestedHost:
             self._qemu.stderr.close()
         self._line.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    own = OWN  # a folder for what a test writes
 
     def run(
         self,
@@ -265,10 +271,10 @@ def _export(tag: str, path: str, options: str) -> tuple[str, ...]:
 
 
 def _initramfs(image: kernel.KernelFile) -> str:
-    package = str(Path(image.path).parents[1])
+    assert image.package
     content = Path(host_initramfs.__file__).read_bytes()
     target = cache.folder("nested", f"{image.version}_{sources.digest(content)}")
     with cache.making(target) as unfinished:
         if unfinished:
-            (Path(unfinished) / "initramfs.cpio").write_bytes(host_initramfs.build(package, image.version))
+            (Path(unfinished) / "initramfs.cpio").write_bytes(host_initramfs.build(image.package.modules))
     return os.path.join(target, "initramfs.cpio")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import stat
 
-from corral.guests import debian
-from corral.guests.initramfs import entry, trailer
+from corral.guests.initramfs import busybox, entry, trailer
 from corral.guests.modules import load_order
 
 # What the host's own root needs, a disk of its own, and KVM. modprobe's names; dependencies are found in the modules
@@ -72,14 +70,12 @@ done
 """
 
 
-def build(package: str, release: str) -> bytes:
-    """The archive, for the kernel `release` whose package is unpacked in the folder `package`."""
-    tree = os.path.join(package, "lib", "modules", release)
-    order = load_order(tree, MODULES)
-    busybox = _read(os.path.join(debian.fetch("busybox-static"), "bin", "busybox"))
+def build(modules: str) -> bytes:
+    """The archive, for the kernel whose modules are in the folder `modules`."""
+    order = load_order(modules, MODULES)
     files = [
         ("init", INIT.encode(), 0o755),
-        ("bin/busybox", busybox, 0o755),
+        ("bin/busybox", busybox(), 0o755),
         ("modules/order", "\n".join(name for name, _ in order).encode(), 0o644),
         *((f"modules/{name}", module, 0o644) for name, module in order),
     ]
@@ -89,8 +85,3 @@ def build(package: str, release: str) -> bytes:
     return b"".join(
         [*folders, console, shell, *(entry(name, stat.S_IFREG | mode, data) for name, data, mode in files), trailer()]
     )
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()

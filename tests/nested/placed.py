@@ -14,6 +14,7 @@ from pathlib import Path
 
 CORRAL = [sys.executable, "-m", "corral", "boot"]
 LARGE = 16 << 20
+KERNELS_OWN = 0x4010  # PF_USER_WORKER and PF_IO_WORKER of the kernel's sched.h
 
 
 def plan(options: list[str]) -> object:
@@ -22,8 +23,13 @@ def plan(options: list[str]) -> object:
 
 
 def threads(pid: int) -> dict[str, str]:
+    """Without those that the kernel makes for itself in the process, as KVM's that looks after large pages since 6.12:
+    where these run is the kernel's to say."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
+        flags = int((task / "stat").read_text().rpartition(")")[2].split()[6])
+        if flags & KERNELS_OWN:
+            continue
         status = dict(line.split(":\t") for line in (task / "status").read_text().splitlines() if ":\t" in line)
         found[status["Name"]] = status["Cpus_allowed_list"]
     return found

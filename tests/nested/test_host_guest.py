@@ -1,57 +1,8 @@
-"""`corral boot host`: a guest that looks like its host, which is the nested one."""
+"""tests/kvm/test_host_guest.py in an emulated host with hardware KVM: its guest looks like that one."""
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-from pathlib import Path
+from tests.kvm.test_host_guest import *  # noqa: F403  (all of its tests)
+from tests.nested.elsewhere import IN_TESTS_KVM
 
-import pytest
-
-from corral.guests import debian, host
-from tests.nested.host import NestedHost, in_one_root
-
-CORRAL = [sys.executable, "-m", "corral", "boot", "host", "--timeout", "280"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def made_outside() -> None:
-    debian.require_installed(["bubblewrap", "diod"], "sharing folders")
-    host.get()
-
-
-def boot(nested: NestedHost, *words: str) -> tuple[int, str]:
-    done = nested.run(in_one_root([*CORRAL, *words]), timeout=900)
-    return done.status, done.stdout + done.stderr
-
-
-def test_a_command_in_this_folder(host: NestedHost) -> None:
-    """It sees what is here, may write, and what it writes is gone with it."""
-    line = "pwd; id -un; head -n 2 pyproject.toml; echo new >pyproject.toml && cat pyproject.toml; exit 5"
-    status, console = boot(host, "--", line)
-    assert status == 5, console
-    words = console.replace("\r", "").splitlines()
-    at = words.index(os.getcwd())
-    assert words[at + 1] == "root"
-    assert words[at + 2 : at + 4] == Path("pyproject.toml").read_text().splitlines()[:2]
-    assert words[at + 4] == "new"
-    line = "head -n 1 pyproject.toml; nproc; python3 -c 'import ssl, sqlite3; print(6 * 7)'"
-    status, console = boot(host, "--cpus", "2", "--stats", "--", line)
-    assert status == 0, console
-    assert re.search(r"share host0: \d{3,} messages answered, \d+ refused", console)
-    assert "\nnew" not in console
-    assert "\n2\n42" in console.replace("\r", "")
-
-
-def test_words_that_do_not_fit(host: NestedHost) -> None:
-    for words in (("--initrd", "none"), ("--kernel", "cloud"), ("--root", "0")):
-        status, console = boot(host, *words)
-        assert status == 2, console
-        assert console.count("\n") == 1
-
-
-def test_a_root_of_layers_is_refused(host: NestedHost) -> None:
-    done = host.run([*CORRAL, "--", "true"], timeout=300)
-    assert done.status == 3, done.stdout + done.stderr
-    assert "overlay" in done.stderr
+pytestmark = IN_TESTS_KVM

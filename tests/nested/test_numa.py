@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from corral.compare import programs
-from corral.guests import debian, initramfs, kernel
+from corral.guests import initramfs, kernel
 from corral.numa import cpu_list
 from tests.nested.host import NestedHost
 from tests.support.guest_tools import initramfs_with
@@ -37,7 +37,7 @@ dmesg -r | grep -E '^<[0-4]>.*(NUMA|node|SRAT|SLIT|sched|smpboot|topology|cache)
 @pytest.fixture(scope="module", autouse=True)
 def made_outside() -> None:
     initramfs.path()
-    for name in ("stock", "small-smp", "small"):
+    for name in ("stock", "small"):
         kernel.get(name)
     for program in ("hello", "parallel"):
         programs.binary(program)
@@ -159,7 +159,6 @@ def test_auto_fills_a_node(two_nodes: NestedHost) -> None:
 
 def test_what_programs_see(two_nodes: NestedHost) -> None:
     """lscpu, numactl and lstopo of the distribution."""
-    debian.require_installed(["hwloc-nox", "numactl"], "looking at topologies")
     tools = initramfs_with(["lscpu", "numactl", "lstopo-no-graphics"])
     command = "lscpu -p=CPU,CORE,SOCKET,NODE | grep -v '#'; numactl -H; lstopo-no-graphics --no-io --of console"
     options = ["--cpus", "8", "--memory", "768M", "--initrd", tools]

@@ -1,4 +1,5 @@
-"""guests/bare compiled on demand, into the user's cache folder by content, and the disk images that it knows."""
+"""guests/bare and guests/hostile compiled on demand, into the user's cache folder by content, and the disk images that
+the first knows."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from pathlib import Path
 
 from tests.support.tiny_guests import ASM, cache
 
-BARE = ASM.parent / "bare"
+BARE, HOSTILE = ASM.parent / "bare", ASM.parent / "hostile"
+_SUPPORT = ("entry.S", "bare.c", "bare.h", "device.c", "device.h")
 SECTOR = 512
 _FLAGS = ("-O2", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-m64", "-mno-red-zone", "-mgeneral-regs-only")
 _FREESTANDING = ("-ffreestanding", "-fno-pic", "-fno-stack-protector", "-fno-asynchronous-unwind-tables")
@@ -20,10 +22,19 @@ _PIECE = 2048  # sectors
 
 def blk_guest() -> Path:
     """The executable of guests/bare: any PVH loader starts it, its command line says what it does (blk.c)."""
-    sources = sorted(path for path in BARE.iterdir() if path.suffix in (".c", ".h", ".S"))
-    command = ["gcc", *_FLAGS, *_FREESTANDING, "-fcf-protection=none", *_LINK]
+    return _guest(BARE / "blk.c")
+
+
+def hostile_guest(name: str, queue_size: int = 256) -> Path:
+    """That of guests/hostile/<name>.c, whose queues have so many descriptors."""
+    return _guest(HOSTILE / f"{name}.c", f"-DQUEUE_SIZE={queue_size}")
+
+
+def _guest(program: Path, *defines: str) -> Path:
+    sources = [program, *(BARE / name for name in _SUPPORT)]
+    command = ["gcc", *_FLAGS, *_FREESTANDING, *defines, f"-I{BARE}", "-fcf-protection=none", *_LINK]
     content = b"".join(path.read_bytes() for path in (*sources, ASM / "pvh.ld")) + " ".join(command).encode()
-    target = cache() / f"bare-{hashlib.sha256(content).hexdigest()[:16]}"
+    target = cache() / f"{program.stem}-{hashlib.sha256(content).hexdigest()[:16]}"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(f".{os.getpid()}")

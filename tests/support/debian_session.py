@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 
 from corral.guests import cache, distribution
+from corral.guests.distribution_recipe import INIT_OF_SMALL
 
 LONG = 300.0  # seconds: an emulated host is slow, and others may be at work beside it
 PROMPT = b"corral:~# "
@@ -151,7 +152,7 @@ def main() -> int:
     archive = options.before or packed(found)
     subprocess.run(["tar", "--extract", "--sparse", "--file", archive, "--directory=/tmp"], check=True)
     argv = [sys.executable, "-m", "corral", "boot", "--disk", str(image)]
-    argv += ["--append", f"init={distribution.INIT_OF_SMALL}"] if small else [found.kernel, "--initrd", found.initramfs]
+    argv += ["--append", f"init={INIT_OF_SMALL}"] if small else [found.kernel, "--initrd", found.initramfs]
     argv += ["--grace", "60", "--cpus", options.cpus]
     somebody_works = not (small or options.before)
     try:

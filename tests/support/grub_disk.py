@@ -7,7 +7,6 @@ import struct
 import subprocess
 from pathlib import Path
 
-from corral.guests import debian
 from corral.images import build
 
 SECTOR = 512
@@ -23,8 +22,7 @@ boot
 
 
 def make(path: Path, kernel: Path, initrd: Path, parameters: str) -> Path:
-    """Writes it to `path`, with files of the same name and an ending beside it. Installs GRUB's tools when root."""
-    debian.require_installed(["grub-pc-bin", "grub-common"], "a disk with GRUB")
+    """Writes it to `path`, with files of the same name and an ending beside it."""
     files = path.with_suffix(".files")
     files.mkdir()
     shutil.copy(kernel, files / "vmlinuz")

@@ -10,6 +10,7 @@ import bz2
 import gzip
 import lzma
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -165,6 +166,11 @@ def lz4_legacy(data: bytes) -> bytes:
 
 
 def zstd(data: bytes) -> bytes:
+    """A frame that does not tell its size, as the kernel's build makes it."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        return zstd.compress(data, options={zstd.CompressionParameter.content_size_flag: 0})
     import zstandard
 
     compressor = zstandard.ZstdCompressor(write_content_size=False)
@@ -273,8 +279,9 @@ def multiboot2_tag(kind: int, *numbers: int, flags: int = 0, size: int | None = 
 def multiboot_elf(header: bytes, **changes: object) -> bytes:
     """A 32-bit executable for 1 MiB that begins with a Multiboot header; that of version 2 is at a multiple of 8."""
     header = (bytes(4) if header.startswith(b"\xd6\x50\x52\xe8") else b"") + header
-    fields: dict[str, object] = {"entry": MIB, "bits": 32, "machine": EM_386}
-    return vmlinux(segments=(Segment(data=header, physical=MIB, virtual=MIB),), **(fields | changes))
+    segments = (Segment(data=header, physical=MIB, virtual=MIB),)
+    fields: dict[str, object] = {"segments": segments, "entry": MIB, "bits": 32, "machine": EM_386}
+    return vmlinux(**(fields | changes))
 
 
 def unpacked_program(code: bytes = bytes(4096), **changes: int) -> bytes:

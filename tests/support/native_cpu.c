@@ -68,19 +68,20 @@ void native_xsave(const uint8_t *state, uint8_t *area, uint64_t requested, char 
     memcpy(area, to, SIZE);
 }
 
-/* Loads `state`, restores `requested` from `area`, and leaves what the CPU then has in `state`, standard format. */
+/* Loads `state`, restores `requested` from `area`, and leaves what the CPU then has in `state`, standard format. What
+ * copies and clears memory uses vector registers, so it comes before and after. */
 void native_xrstor(uint8_t *state, const uint8_t *area, uint64_t requested)
 {
-    static AREA uint8_t before[SIZE], from[SIZE], to[SIZE];
+    static AREA uint8_t before[SIZE], from[SIZE], to[SIZE], after[SIZE];
     uint64_t all = native_xcr0();
     memcpy(from, state, SIZE);
     memcpy(to, area, SIZE);
     memset(before, 0, SIZE);
+    memset(after, 0, SIZE);
     XSTATE("xsave64", before, all);
     XSTATE("xrstor64", from, all);
     XSTATE("xrstor64", to, requested);
-    memset(from, 0, SIZE);
-    XSTATE("xsave64", from, all);
+    XSTATE("xsave64", after, all);
     XSTATE("xrstor64", before, all);
-    memcpy(state, from, SIZE);
+    memcpy(state, after, SIZE);
 }

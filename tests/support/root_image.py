@@ -6,14 +6,14 @@ import struct
 import subprocess
 from pathlib import Path
 
-from corral.guests import debian, initramfs
+from corral.guests import initramfs
 
 
 def tree(folder: Path) -> Path:
     for name in ("bin", "dev", "proc", "sys", "tmp", "sbin", "mnt"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "sbin" / "init").write_bytes((Path(initramfs.path()).parent / "init").read_bytes())
-    (folder / "bin" / "busybox").write_bytes((Path(debian.fetch("busybox-static")) / "bin" / "busybox").read_bytes())
+    (folder / "bin" / "busybox").write_bytes(initramfs.busybox())
     (folder / "bin" / "sh").symlink_to("busybox")
     for program in ("sbin/init", "bin/busybox"):
         (folder / program).chmod(0o755)

@@ -18,11 +18,11 @@ class BareUart(Serial):
         super().__init__(vm_fd=-1, gsi=4)
 
     def out(self, register: int, value: int, size: int = 1) -> None:
-        assert lib.corral_uart_pio(self._uart, True, register, size, ffi.new("uint32_t *", value))
+        assert lib.corral_uart_pio(self._uart.value, True, register, size, ffi.new("uint32_t *", value))
 
     def inp(self, register: int, size: int = 1) -> int:
         value = ffi.new("uint32_t *")
-        assert lib.corral_uart_pio(self._uart, False, register, size, value)
+        assert lib.corral_uart_pio(self._uart.value, False, register, size, value)
         return int(value[0]) & ((1 << 8 * size) - 1)
 
     def cause(self) -> int:

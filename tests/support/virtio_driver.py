@@ -26,6 +26,7 @@ IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES = 0, 1, 4, 8, 11, 13
 OK, IOERR, UNSUPP = 0, 1, 2
 UNMAP = 1
 SECTOR = 512
+PATIENCE = 30.0  # seconds that a disk may take to stop
 UNWRITTEN = 0xA5  # what a status byte is before the device writes it
 
 DEFAULT_FEATURES = sum(1 << bit for bit in (F_FLUSH, F_DISCARD, F_WRITE_ZEROES, F_INDIRECT_DESC, F_EVENT_IDX))
@@ -194,9 +195,11 @@ class Disk:
         self.features = features
         self.irq_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.broken_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.irq = ffi.new("struct corral_virtio_irq *", {"fd": self.irq_fd})
-        fields: dict[str, Any] = {"overlay_fd": -1, "block_size": 512, "name": b"blk-test", **config}
-        fields |= {"fd": fd, "size": size, "engine": engine, "n_queues": queues, "broken_fd": self.broken_fd}
+        self.irq = ffi.new("struct corral_virtio_irq *")
+        lib.corral_virtio_irq_init(self.irq, self.irq_fd)
+        worker = {"name": config.pop("name", b"blk-test"), "broken_fd": self.broken_fd}
+        fields: dict[str, Any] = {"overlay_fd": -1, "block_size": 512, **config}
+        fields |= {"worker": worker, "fd": fd, "size": size, "engine": engine, "n_queues": queues}
         self.config = ffi.new("struct corral_blk_config *", fields)
         self.blk = lib.corral_blk_create(self.config, self.memory.native, self.irq)
         if not self.blk:
@@ -229,10 +232,10 @@ class Disk:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def try_start(self, setups: Sequence[dict[str, Any]] | None = None) -> int:
+    def try_start(self, setups: Sequence[dict[str, Any]] | None = None, saved: Any = ffi.NULL) -> int:
         array = ffi.new("struct corral_virtq_setup[]", setups or [queue.setup() for queue in self.queues])
         kicks = ffi.new("int[]", [queue.kick_fd for queue in self.queues])
-        return int(lib.corral_blk_start(self.blk, self.features, array, kicks))
+        return int(lib.corral_blk_start(self.blk, self.features, array, kicks, saved))
 
     def start(self) -> None:
         """Resets queues, starts the device."""
@@ -245,7 +248,22 @@ class Disk:
             raise OSError(-result, os.strerror(-result))
 
     def stop(self) -> None:
-        assert lib.corral_blk_stop(self.blk) == 0
+        """A busy machine may not answer within the half second that one call waits."""
+        deadline = time.monotonic() + PATIENCE
+        while lib.corral_blk_stop(self.blk) != 0:
+            assert time.monotonic() < deadline, "the host's calls do not end"
+
+    def move(self, **changed: Any) -> None:
+        """A fresh device, with these fields of its configuration changed, goes on with this driver."""
+        assert lib.corral_blk_hold(self.blk) == 0
+        self.stop()
+        saved = ffi.new("struct corral_blk_saved *")
+        lib.corral_blk_save(self.blk, saved)
+        lib.corral_blk_destroy(self.blk)
+        for name, value in changed.items():
+            setattr(self.config, name, value)
+        self.blk = lib.corral_blk_create(self.config, self.memory.native, self.irq)
+        assert self.try_start(saved=saved) == 0
 
     @property
     def failed(self) -> bool:

@@ -14,13 +14,12 @@ import corral
 
 MAIN = """
 import sys
-from corral import bundle
+from corral.startup import bundle
 sys.modules["typing.io"] = object()  # no module, as in some versions of Python
-kept = bundle.use()
+bundle.use()
 from corral import config, errors
 print(type(config.__loader__).__name__, getattr(errors, "MARK", "-"))
-if kept:
-    kept.keep()
+bundle.keep()
 """
 
 

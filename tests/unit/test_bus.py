@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.bus import Bus
+from corral.core.bus import Bus
 
 
 class Recorder:

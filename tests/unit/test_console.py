@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
-from corral import console as module
-from corral.console import CTRL_A, CTRL_D, HELP, Console, Over
+from corral.backends import console as module
+from corral.backends.console import CTRL_A, CTRL_D, HELP, Console
+from corral.core.exits import Over
+from corral.core.waiting import wait_for
 from corral.errors import HostError
 from corral.native import ffi, lib
 from tests.support.uart import DATA, IER, IIR_FCR, LSR, LSR_DATA, LSR_THRE, MCR, OUT2, BareUart
@@ -26,7 +29,7 @@ class Guest(BareUart):
     def say(self, text: bytes) -> None:
         value = ffi.new("uint32_t *")
         for value[0] in text:
-            lib.corral_uart_pio(self._uart, True, DATA, 1, value)
+            lib.corral_uart_pio(self._uart.value, True, DATA, 1, value)
 
     def say_what_there_is_room_for(self, text: bytes) -> int:
         """How much of it."""
@@ -209,7 +212,7 @@ def test_ctrl_a_h_helps(key: bytes, guest: Guest, out: Pipe, keyboard: Pipe, end
     guest.listen()
     os.write(keyboard.writer, b"\x01" + key)
     assert Console(None, keyboard.reader, keys=out.writer).serve(guest, ended, SHORT) is Over.TIMEOUT
-    assert out.read() == HELP
+    assert out.read() == ("\n" + HELP + "\n").replace("\n", "\r\n").encode()
     assert guest.hear() == b""
 
 
@@ -256,6 +259,35 @@ def test_input_that_the_uart_has_no_room_for_is_kept_in_order(
         os.close(descriptor)
 
 
+@pytest.mark.parametrize("of_a_person", [False, True])
+def test_input_that_waits_for_room_waits_for_nothing_else(
+    of_a_person: bool, guest: Guest, keyboard: Pipe, out: Pipe, ended: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody looks again and again: each wait is without an end, and the guest's reading ends it."""
+    text, enough = b"0123456789" * 6_000, 40_000  # of which some waits here until the end
+    os.write(keyboard.writer, text)
+    os.close(keyboard.writer)
+    guest.listen()
+    heard = b""
+
+    def wait(wanted: dict[int, int], until: float | None = None) -> dict[int, int]:
+        nonlocal heard
+        assert until is None, f"it looks again in {until - time.monotonic():.3f} s"
+        if not wait_for(wanted, time.monotonic()):  # it would sleep: the guest reads
+            heard += guest.hear()
+        if len(heard) >= enough:
+            os.eventfd_write(ended, 1)
+        came = wait_for(wanted, time.monotonic())
+        assert came, "it would never wake up"
+        return came
+
+    monkeypatch.setattr(module, "wait_for", wait)
+    console = Console(None, keyboard.reader, keys=out.writer if of_a_person else None)
+    assert console.serve(guest, ended, None) is Over.ENDED
+    assert len(heard) >= enough
+    assert heard == text[: len(heard)]
+
+
 def test_the_end_of_input_is_told_once_until_the_guest_hears_it_and_then_again(
     guest: Guest, keyboard: Pipe, ended: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,3 +313,39 @@ def test_input_that_cannot_be_read_is_at_its_end(guest: Guest, ended: int, tmp_p
     finally:
         os.close(folder)
     assert guest.hear() == bytes([CTRL_D])
+
+
+def test_ctrl_a_i_and_h_tell_of_guest_and_keys(guest: Guest, ended: int, out: Pipe, keyboard: Pipe) -> None:
+    console = Console(None, keyboard.reader, keys=out.writer)
+    console.about = lambda: "a guest of mine\nwith a disk"
+    os.write(keyboard.writer, b"\x01i\x01h")
+    assert console.serve(guest, ended, SHORT) is Over.TIMEOUT
+    told = out.read()
+    assert b"\r\na guest of mine\r\nwith a disk\r\n" in told
+    for keys in (b"X", b"I", b"A", b"H"):
+        assert b"Ctrl-A " + keys in told
+    assert b"\n" not in told.replace(b"\r\n", b"")
+    guest.listen()
+    assert guest.hear() == b""
+
+
+def test_a_guest_that_says_nothing_is_told_of_a_few_times(
+    guest: Guest, ended: int, out: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("corral.backends.console.SILENT", (0.01, 0.02, 30.0))
+    console = Console(None, None, keys=out.writer)
+    console.hint = "leave it"
+    assert console.serve(guest, ended, 0.1) is Over.TIMEOUT
+    assert out.read().count(b"corral: the guest has said nothing for 0 s; leave it\r\n") == 2
+
+
+@pytest.mark.parametrize(("hint", "said"), [("leave it", b"x"), ("", b"")])
+def test_a_guest_that_says_something_or_has_no_hint_is_not(
+    hint: str, said: bytes, guest: Guest, ended: int, out: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("corral.backends.console.SILENT", (0.02,))
+    console = Console(None, None, keys=out.writer)
+    console.hint = hint
+    guest.say(said)
+    assert console.serve(guest, ended, 0.1) is Over.TIMEOUT
+    assert out.read() == b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.toolkit.counters import percentile
+from corral.observe.counters import percentile
 
 
 def test_nothing_took_no_time() -> None:

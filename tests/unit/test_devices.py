@@ -8,15 +8,19 @@ import struct
 import pytest
 
 from corral.arch.x86_64 import layout
-from corral.bus import Bus
+from corral.core.bus import Bus
+from corral.core.exits import Cause, GuestEnded
 from corral.devices.cmos import Cmos
+from corral.devices.crt_controller import CrtController
 from corral.devices.debug_exit import DebugExit
 from corral.devices.fw_cfg import FwCfg
 from corral.devices.handover import Handover, ResetControl
 from corral.devices.i8042 import I8042
 from corral.devices.pci_address import PciAddress
+from corral.devices.pit import LatePit
 from corral.devices.status_port import StatusPort
-from corral.exits import Cause, GuestEnded
+from corral.kvm.vm import Vm
+from corral.native import CData, ffi
 
 MOMENT = calendar.timegm((2031, 12, 28, 23, 59, 58))  # a Sunday
 
@@ -97,9 +101,10 @@ def fw_cfg_item(device: FwCfg, item: int, length: int) -> bytes:
 
 
 def test_a_firmware_reads_its_files() -> None:
-    device = FwCfg({"etc/first": b"abc", "etc/second": b""})
+    device = FwCfg({"etc/first": b"abc", "etc/second": b""}, cpus=258)
     assert fw_cfg_item(device, 0, 5) == b"QEMU\0"
     assert fw_cfg_item(device, 1, 4) == b"\1\0\0\0"
+    assert fw_cfg_item(device, 5, 2) == b"\2\1"
     directory = fw_cfg_item(device, 0x19, 4 + 2 * 64)
     assert directory[:4] == b"\0\0\0\2"
     size, item, name = struct.unpack_from(">IH2x56s", directory, 4)
@@ -110,7 +115,7 @@ def test_a_firmware_reads_its_files() -> None:
 
 @pytest.mark.parametrize(("offset", "value"), [(0, 0xFFFF), (0, 0x21), (1, 0), (0, 0x80000003)])
 def test_a_firmware_asks_for_anything(offset: int, value: int) -> None:
-    device = FwCfg({"etc/first": b"abc"})
+    device = FwCfg({"etc/first": b"abc"}, cpus=1)
     device.write(offset, 4, value)
     assert (device.read(0, 2), device.read(1, 1)) == (0, 0)
 
@@ -141,3 +146,75 @@ def test_pcis_address_is_a_register_for_four_bytes_alone() -> None:
     bus.write(0xCF8, 4, 0xFFFFFFFF)
     assert bus.read(0xCF8, 4) == 0x80FFFFFC
     assert (bus.read(0xCF8, 1), bus.read(0xCFA, 2), bus.read(0xCFC, 4)) == (0xFF, 0xFFFF, 0xFFFFFFFF)
+
+
+class TimerInKernel(Vm):
+    """Keeps the timer's state, as KVM does."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.state = ffi.new("struct kvm_pit_state2 *")
+
+    def close(self) -> None:
+        pass
+
+    def create_pit(self) -> None:
+        self.made += 1
+
+    def get_pit(self) -> CData:
+        return self.state
+
+    def set_pit(self, state: CData) -> None:
+        self.state = state
+
+    def modes(self) -> list[tuple[int, int, int]]:
+        return [(channel.rw_mode, channel.mode, channel.count) for channel in self.state.channels]
+
+
+AS_A_BIOS_LEAVES_IT = [(3, 3, 0), (1, 2, 18), (3, 3, 0)]
+
+
+def test_the_timer_is_as_a_bios_leaves_it_and_made_once() -> None:
+    kernel = TimerInKernel()
+    pit = LatePit(kernel)
+    assert kernel.made == 0
+    pit.make()
+    pit.make()
+    assert kernel.made == 1
+    assert kernel.modes() == AS_A_BIOS_LEAVES_IT
+
+
+def test_the_first_access_to_the_timer_counts() -> None:
+    kernel = TimerInKernel()
+    LatePit(kernel).write(0, 1, 0x9C)  # the low byte: the high one is the kernel's to take
+    assert (kernel.state.channels[0].write_latch, kernel.state.channels[0].write_state) == (0x9C, 4)
+    kernel = TimerInKernel()
+    LatePit(kernel).write(1, 1, 9)
+    assert kernel.modes()[1] == (1, 2, 9)
+    kernel = TimerInKernel()
+    LatePit(kernel).write(3, 1, 0x1E)  # counter 0, low byte, mode 7: that is 3
+    assert kernel.modes()[0] == (1, 3, 0)
+    kernel = TimerInKernel()
+    LatePit(kernel).write(3, 1, 0)  # latch: nothing to program
+    assert kernel.modes() == AS_A_BIOS_LEAVES_IT
+    kernel = TimerInKernel()
+    assert LatePit(kernel).read(2, 1) == 0
+    assert kernel.state.channels[2].read_state == 4  # the high byte is next
+
+
+def test_the_cursor_of_the_text_screen_is_kept() -> None:
+    bus = Bus("port")
+    screen = CrtController()
+    for first, last in layout.CRT_PORTS:
+        bus.claim(first, last, screen, first - 0x3D4)
+    bus.write(0x3D4, 1, 14)
+    assert bus.read(0x3D5, 1) == 0
+    bus.write(0x3D5, 1, 7)
+    bus.write(0x3D4, 2, 0xCF0F)
+    assert (bus.read(0x3D4, 1), bus.read(0x3D5, 1), bus.read(0x3D4, 2)) == (15, 0xCF, 0xCF0F)
+    bus.write(0x3D4, 1, 14)
+    assert bus.read(0x3D5, 1) == 7
+    bus.write(0x3D4, 1, 0x80)
+    bus.write(0x3D5, 1, 1)
+    assert bus.read(0x3D5, 1) == 0
+    assert bus.read(0x3DA, 1) ^ bus.read(0x3DA, 1) == 9

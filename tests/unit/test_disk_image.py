@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from corral.backends.disk_image import DiskImage
 from corral.config import DiskConfig
-from corral.disk_image import DiskImage
 from corral.errors import BootError, HostError
 
 
@@ -24,6 +24,19 @@ def image(tmp_path: Path) -> Path:
 def test_its_size_and_content(image: Path) -> None:
     disk = DiskImage(DiskConfig(str(image)))
     assert (disk.size, disk.block_size, os.pread(disk.fd, 4, 0), disk.overlay) == (4096, 512, b"data", -1)
+    disk.close()
+
+
+def test_the_sectors_are_those_of_its_partition_table(image: Path) -> None:
+    for at, size in ((512, 512), (4096, 4096)):
+        image.write_bytes((bytes(at) + b"EFI PART").ljust(64 << 10, b"\0"))
+        for form in (False, True):
+            disk = DiskImage(DiskConfig(str(image), raw=form))
+            assert disk.block_size == size
+            disk.close()
+    image.write_bytes((bytes(4096) + b"EFI PART").ljust(65 << 9, b"\0"))
+    disk = DiskImage(DiskConfig(str(image)))
+    assert disk.block_size == 512, "it is no whole number of larger ones"
     disk.close()
 
 
@@ -45,7 +58,7 @@ def test_a_writer_is_alone_and_readers_are_not(image: Path) -> None:
 def test_the_lock_goes_with_its_process(image: Path) -> None:
     program = f"""
 from corral.config import DiskConfig
-from corral.disk_image import DiskImage
+from corral.backends.disk_image import DiskImage
 disk = DiskImage(DiskConfig({str(image)!r}))
 print("locked", flush=True)
 input()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
 from corral import doctor
+from corral.arch.x86_64.supervisor import Supervisor, SupervisorMode
+from corral.cli.doctor import run
 from corral.kvm.system import Kind, host_kind
 
 
 def test_this_host() -> None:
     found = doctor.diagnose()
     assert found.kind == host_kind().value
+    assert (found.supervisor == "hardware") == (found.kind == "hardware")
     assert found.cpus == len(os.sched_getaffinity(0))
     assert found.memory >= found.memory_available > 0
     assert found.cpu != "unknown"
@@ -37,6 +41,17 @@ def test_without_kvm(device: str, problem: str, cure: str) -> None:
     assert found.capabilities == {}
     assert found.boots
     assert found.disks.startswith(("io_uring", "threads"))
+    assert found.shares.startswith("a server jailed by ")
+
+
+def test_why_kernel_code_is_interpreted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    mode = SupervisorMode(Supervisor.INTERPRETED, "this KVM has no native supervisor mode")
+    monkeypatch.setattr(doctor, "supervisor_mode", lambda again: mode)
+    run([])
+    assert "supervisor  interpreted: this KVM has no native supervisor mode\n" in capsys.readouterr().out
+    run(["--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["supervisor"], facts["supervisor_reason"]) == ("interpreted", mode.reason)
 
 
 def test_every_kind_has_a_meaning() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from corral.bus import Bus
-from corral.exits import Cause, GuestEnded, dispatch
+from corral.core.bus import Bus
+from corral.core.exits import Cause, GuestEnded, dispatch
 from corral.native import CData, ffi, lib
 from tests.unit.test_bus import Recorder
 

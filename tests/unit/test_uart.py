@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corral.core.waiting import READABLE, wait_for
 from corral.native import lib
 from tests.support.uart import (
     DATA,
@@ -38,6 +42,10 @@ from tests.support.uart import (
 RING = 256 * 1024
 
 
+def is_readable(descriptor: int) -> bool:
+    return bool(wait_for({descriptor: READABLE}, time.monotonic()))
+
+
 @pytest.fixture
 def uart() -> Iterator[BareUart]:
     uart = BareUart()
@@ -49,7 +57,6 @@ def listen(uart: BareUart, fcr: int = 0) -> None:
     """What a driver does when it is ready for input."""
     uart.out(IIR_FCR, fcr)
     uart.out(IER, 0x01)
-    uart.out(MCR, RTS)
 
 
 def drain_all(uart: BareUart) -> bytes:
@@ -71,8 +78,10 @@ def test_output_comes_out_in_order(uart: BareUart) -> None:
 
 
 def test_the_descriptor_is_readable_exactly_while_there_is_output(uart: BareUart) -> None:
+    output = uart.watch()
+
     def readable() -> bool:
-        return bool(select.select([uart.fileno()], [], [], 0)[0])
+        return bool(select.select([output], [], [], 0)[0])
 
     assert not readable()
     for byte in b"ab":
@@ -82,6 +91,7 @@ def test_the_descriptor_is_readable_exactly_while_there_is_output(uart: BareUart
     assert not readable()
     uart.out(DATA, 0x63)
     assert readable()
+    os.close(output)
 
 
 def test_the_divisor_latch_hides_data_and_ier(uart: BareUart) -> None:
@@ -164,12 +174,38 @@ def test_input_waits_until_the_guest_listens(uart: BareUart) -> None:
     assert not uart.inp(LSR) & LSR_DATA
     uart.inp(DATA)
     uart.out(IER, 0x01)
-    uart.out(IIR_FCR, 0x01)
-    assert not uart.inp(LSR) & LSR_DATA
-    uart.out(MCR, RTS)
     assert uart.cause() in (IIR_DATA, IIR_TIMEOUT)
     assert bytes(uart.inp(DATA) for _ in range(3)) == b"abc"
     assert not uart.inp(LSR) & LSR_DATA
+
+
+@pytest.mark.parametrize("fcr", [(0x01,), (0x01, 0x00), (0x01, 0x00, 0x01)])
+def test_a_set_up_that_switches_the_fifos_while_it_listens_loses_nothing(uart: BareUart, fcr: tuple[int, ...]) -> None:
+    uart.offer(b"abcdefghijklmnopqrstuvw")
+    uart.out(IER, 0x01)  # as Linux's driver, before it sets the FIFOs up
+    for value in fcr:
+        uart.out(IIR_FCR, value)
+    assert bytes(uart.inp(DATA) for _ in range(23)) == b"abcdefghijklmnopqrstuvw"
+    assert not uart.inp(LSR) & LSR_DATA
+    assert uart.stats()["received"] == 23
+
+
+def test_a_guest_that_listens_and_clears_is_rid_of_what_has_come(uart: BareUart) -> None:
+    listen(uart, 0x01)
+    uart.offer(b"abc")
+    uart.out(IIR_FCR, 0x03)
+    assert not uart.inp(LSR) & LSR_DATA
+
+
+def test_a_guest_that_has_stopped_listening_finds_it_again(uart: BareUart) -> None:
+    """Linux's driver clears the FIFOs when the last program closes the line; the next one shall have the input."""
+    listen(uart, 0x01)
+    uart.offer(b"abc")
+    uart.out(IER, 0)
+    uart.out(IIR_FCR, 0x07)
+    assert not uart.inp(LSR) & LSR_DATA
+    uart.out(IER, 0x01)
+    assert bytes(uart.inp(DATA) for _ in range(3)) == b"abc"
 
 
 def test_a_guest_that_only_polls_gets_its_input(uart: BareUart) -> None:
@@ -207,6 +243,26 @@ def test_input_that_does_not_fit_is_refused_not_lost(uart: BareUart) -> None:
         got.append(uart.inp(DATA))
         taken += uart.offer(text[taken : taken + 1])
     assert bytes(got) == text
+
+
+def test_room_for_input_is_told_when_some_was_refused_and_half_of_it_was_read(uart: BareUart) -> None:
+    room = uart.watch_room()
+    try:
+        listen(uart)
+        uart.offer(b"x" * 100)
+        assert not is_readable(room), "there was room for all"
+        taken = uart.offer(b"x" * 100_000)
+        assert taken < 100_000
+        read = 0
+        while not is_readable(room):
+            assert uart.inp(LSR) & LSR_DATA, "all is read, and nobody was told"
+            uart.inp(DATA)
+            read += 1
+        assert taken // 2 - 100 <= read < taken
+        assert uart.offer(b"x" * 10) == 10
+        assert not is_readable(room)
+    finally:
+        os.close(room)
 
 
 def test_a_full_ring_holds_the_guest_back_and_room_lets_it_go_on(uart: BareUart) -> None:
@@ -251,6 +307,21 @@ STEPS = st.lists(
 )
 
 
+def test_what_a_guest_sends_to_itself_is_no_input_later() -> None:
+    """It did come from the far end, when the loop was opened and the FIFOs switched."""
+    uart = BareUart()
+    try:
+        uart.out(4, 16)  # MCR: loop
+        uart.out(0, ord("x"))
+        uart.out(4, 0)
+        uart.out(2, 1)  # FCR: FIFOs on, which clears them
+        assert uart.stats()["received"] == 0
+        uart.out(1, 1)  # IER: it listens
+        assert not uart.inp(5) & 1  # LSR
+    finally:
+        uart.close()
+
+
 @settings(deadline=None)
 @given(STEPS)
 def test_any_sequence_keeps_the_books(steps: list[tuple[object, ...]]) -> None:
@@ -273,7 +344,7 @@ def test_any_sequence_keeps_the_books(steps: list[tuple[object, ...]]) -> None:
         assert stats["sent"] == drained
         assert stats["dropped"] == 0
         assert stats["received"] <= offered
-        assert lib.corral_uart_output_fd(uart._uart) >= 0
+        assert lib.corral_uart_output_fd(uart._uart.value) >= 0
     finally:
         uart.close()
 
@@ -281,3 +352,53 @@ def test_any_sequence_keeps_the_books(steps: list[tuple[object, ...]]) -> None:
 def test_out2_is_kept(uart: BareUart) -> None:
     uart.out(MCR, OUT2)
     assert uart.inp(MCR) == OUT2
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("out"), st.integers(0, 7), st.integers(0, 255)),
+        st.tuples(st.just("in"), st.integers(0, 7), st.just(0)),
+        st.tuples(st.just("offer"), st.binary(max_size=20), st.just(0)),
+        st.tuples(st.just("drain"), st.just(0), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+def apply(uart: BareUart, operations: list[tuple[str, Any, int]]) -> list[object]:
+    """What a driver and the far end see of them."""
+    seen: list[object] = []
+    for what, register, value in operations:
+        if what == "out":
+            uart.out(register, value)
+        elif what == "in":
+            seen.append(uart.inp(register))
+        elif what == "offer":
+            uart.offer(register)
+        else:
+            seen.append(uart.drain())
+    return seen
+
+
+@given(before=OPERATIONS, after=OPERATIONS)
+def test_a_restored_one_answers_as_the_one_that_was_saved(
+    before: list[tuple[str, Any, int]], after: list[tuple[str, Any, int]]
+) -> None:
+    with contextlib.closing(BareUart()) as first, contextlib.closing(BareUart()) as second:
+        # What is on its way to a UART, or from it, is not of its state; loop-back fills the FIFO.
+        apply(first, [one for one in before if one[0] != "offer"])
+        first.drain()
+        state = first.save()
+        second.restore(state)
+        assert second.save() == state
+        assert apply(second, after) == apply(first, after)
+
+
+@pytest.mark.parametrize("change", [{"trigger": 3}, {"trigger": 0}, {"fifo": bytes(17)}])
+def test_a_state_that_no_uart_has(change: dict[str, Any]) -> None:
+    with contextlib.closing(BareUart()) as uart:
+        state = uart.save()
+        values = {name: getattr(state, name) for name in type(state).__annotations__} | change
+        with pytest.raises(ValueError, match=r"serial port|FIFO"):
+            uart.restore(type(state)(**values))
+        assert uart.save() == state

@@ -7,21 +7,22 @@ Entry.
 
 from __future__ import annotations
 
-from corral.boot.file import Flaw, ImageFile
-from corral.boot.kernel import Entry, Kernel, KernelFacts, Mode
+from corral.arch.x86_64.registers import Entry, Mode
+from corral.boot.kernel import Kernel, KernelFacts
+from corral.files.file import Flaw, ImageFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from corral.boot.elf import Elf
     from corral.config import MachineConfig
+    from corral.files.elf import Elf
 
 __all__ = ["Entry", "Kernel", "KernelFacts", "Mode", "needs_bios", "open_flat", "open_kernel", "open_payload"]
 
 PROTOCOLS = ("linux", "pvh", "multiboot", "multiboot2")
 # Of the headers of Multiboot 1 and 2. To look for four bytes costs less than to import what knows the rest.
-_MULTIBOOT_MAGICS = (b"\x02\xb0\xad\x1b", b"\xd6\x50\x52\xe8")
+_MULTIBOOT, _MULTIBOOT2 = b"\x02\xb0\xad\x1b", b"\xd6\x50\x52\xe8"
 
 
 def open_payload(config: MachineConfig) -> Kernel:
@@ -35,7 +36,7 @@ def open_payload(config: MachineConfig) -> Kernel:
         kernel = open_flat(config.kernel, config.flat.address, config.flat.mode, config.flat.entry)
     else:
         kernel = open_kernel(config.kernel, config.protocol)
-    kernel.modules = config.modules
+    kernel.modules, kernel.injection = config.modules, config.injection
     return kernel
 
 
@@ -100,13 +101,13 @@ def _recognise(file: ImageFile, protocol: str | None) -> Kernel:
     multiboot = _multiboot(file, protocol, None)
     if multiboot is not None:
         return multiboot
-    from corral.boot.strangers import instead_of_kernel
+    from corral.boot.not_a_kernel import instead_of_kernel
 
     raise Flaw(instead_of_kernel(file))
 
 
 def _recognise_elf(file: ImageFile, protocol: str | None) -> Kernel:
-    from corral.boot import elf
+    from corral.files import elf
 
     try:
         executable = elf.parse(file.head(elf.HEAD), file.size, file.read)
@@ -124,6 +125,8 @@ def _recognise_elf(file: ImageFile, protocol: str | None) -> Kernel:
         raise Flaw("has no PVH entry; build it with CONFIG_PVH, or boot it by the Linux protocol")
     if multiboot := _multiboot(file, protocol, executable):
         return multiboot
+    if protocol is None and executable.pvh_entry is None:
+        elf.require_kernel(executable)
     if executable.bits == 32:
         raise Flaw("is a 32-bit kernel without a PVH entry or a Multiboot header; use an x86-64 one, or build it so")
     from corral.boot.vmlinux import Vmlinux
@@ -136,11 +139,16 @@ def _multiboot(file: ImageFile, protocol: str | None, executable: Elf | None) ->
     if protocol not in (None, "multiboot", "multiboot2"):
         return None
     head = file.head(32 << 10)
-    if any(magic in head for magic in _MULTIBOOT_MAGICS):
+    if protocol != "multiboot2" and _MULTIBOOT in head:
         from corral.boot import multiboot
 
-        if kernel := multiboot.recognise(file, head, protocol, executable):
-            return kernel
+        if first := multiboot.recognise(file, head, executable):
+            return first
+    if protocol != "multiboot" and _MULTIBOOT2 in head:
+        from corral.boot import multiboot2
+
+        if second := multiboot2.recognise(file, head, executable):
+            return second
     if protocol is not None:
         raise Flaw(f"has no {protocol.capitalize()} header; boot it by another --protocol")
     return None

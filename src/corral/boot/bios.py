@@ -11,9 +11,11 @@ import struct
 
 from corral.arch.x86_64 import e820, layout
 from corral.arch.x86_64.acpi.root import RSDP_SIZE
-from corral.boot.file import Flaw, ImageFile
-from corral.boot.kernel import Entry, Firmware, Kernel, KernelFacts, Mode
+from corral.arch.x86_64.registers import Entry, Mode
+from corral.boot.kernel import Kernel, KernelFacts
 from corral.boot.ram import size_text
+from corral.config import Firmware
+from corral.files.file import Flaw, ImageFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Bios(Kernel):
     def __init__(self, firmware: Firmware, program: RealModeProgram | None, cpus: int) -> None:
         """`program`: what it hands over to; None: it boots from a disk."""
         super().__init__(ImageFile(firmware.image, "BIOS"))
-        self.program, self._cpus = program, cpus
+        self.program, self.cpus = program, cpus
         self.files: dict[str, bytes] = {}
         try:
             with ImageFile(firmware.rom, "option ROM") as rom:
@@ -107,7 +109,6 @@ class Bios(Kernel):
         ranges = [(0, end, e820.RAM), (end, memory.low_end - end, e820.RESERVED)]
         ranges += [(start, length, e820.RAM) for start, length in memory.regions[1:]]
         files = {
-            "etc/boot-cpus": self._cpus.to_bytes(2, "little"),
             "etc/sercon-port": layout.COM1_PORTS[0].to_bytes(2, "little"),
             "etc/e820": b"".join(_RANGE.pack(*found) for found in ranges),
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from itertools import chain
 
+from corral.arch.x86_64 import layout
 from corral.arch.x86_64.boot_params import (
     BOOT_FLAG,
     HEADER_MAGIC,
@@ -20,10 +21,12 @@ from corral.arch.x86_64.boot_params import (
     XLF_KERNEL_64,
     SetupHeader,
 )
-from corral.boot import decompress, elf, linux
-from corral.boot.file import Flaw
-from corral.boot.kernel import Entry, Kernel, KernelFacts
-from corral.boot.ram import MIB, require_ram, size_text
+from corral.arch.x86_64.registers import Entry
+from corral.boot import linux
+from corral.boot.kernel import Kernel, KernelFacts
+from corral.boot.ram import MIB, require_ram, require_room, size_text
+from corral.files import decompress, elf
+from corral.files.file import Flaw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from corral.boot.file import ImageFile
+    from corral.files.file import ImageFile
     from corral.memory import GuestMemory
 
 # More than any kernel unpacks to.
@@ -67,6 +70,7 @@ class BzImage(Kernel):
     """Valid as far as its header goes; the payload is looked at when it is loaded."""
 
     kind = "bzImage"
+    is_linux = True
 
     def __init__(self, file: ImageFile, head: bytes) -> None:
         """`head`: the first 4 KiB of the file. Raises Flaw."""
@@ -176,7 +180,7 @@ class BzImage(Kernel):
         while len(head) < elf.HEAD and (piece := next(pieces, b"")):
             head += piece
         executable = self._parse(bytes(head))
-        elf.require_room(executable, memory)
+        require_room(executable, memory)
         self._check_rest(executable)
         offset = 0
         for piece in chain((bytes(head),), pieces):
@@ -196,6 +200,8 @@ class BzImage(Kernel):
             raise Flaw("has a payload that is no ELF kernel; copy or build it again")
         try:
             executable = elf.parse(head[: elf.HEAD], self._unpacked_size, None)
+            elf.require_kernel(executable)
+            elf.require_free(executable.segments, layout.TAKEN_BY_LINUX)
         except Flaw as flaw:
             raise Flaw(f"has a payload that {flaw}") from None
         if executable.bits != 64:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import struct
 
 from corral.arch.x86_64 import layout
-from corral.boot.file import Flaw
 from corral.boot.modules import find_place
-from corral.record import record
+from corral.files.file import Flaw
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.boot.file import ImageFile
+    from corral.files.file import ImageFile
     from corral.memory import GuestMemory
 
 MOST = 256  # sections: of a kernel with one a function there are more, and it does without

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from corral.arch.x86_64 import layout
-from corral.boot.file import Flaw
-from corral.boot.kernel import Entry, Kernel, KernelFacts, Mode
+from corral.arch.x86_64.registers import Entry, Mode
+from corral.boot.kernel import Kernel, KernelFacts
 from corral.boot.ram import require_ram
+from corral.files.file import Flaw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from corral.boot.file import ImageFile
+    from corral.files.file import ImageFile
     from corral.memory import GuestMemory
 
 _REAL_MODE_END = 1 << 20
@@ -28,10 +29,12 @@ class Flat(Kernel):
     """Raw code, trusted in nothing but that it is code."""
 
     kind = "flat"
+    expects_bios = True
 
     def __init__(self, file: ImageFile, address: int, mode: Mode, entry: int) -> None:
         super().__init__(file)
         self.address, self.mode, self.entry = address, mode, entry
+        self.code = ((address, file.size, address),)
 
     def describe(self) -> KernelFacts:
         return KernelFacts(self.kind, self.file.size, loaded_size=self.file.size, entry=self.entry)

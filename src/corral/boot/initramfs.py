@@ -6,13 +6,13 @@ disks. The checks walk an archive's structure in the file; they do not unpack it
 
 from __future__ import annotations
 
-from corral.boot.file import Flaw
+from corral.files.file import Flaw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corral.boot.file import ImageFile
+    from corral.files.file import ImageFile
 
 _HEAD = 4096
 _MAGIC_SIZE = 16  # enough for each magic number
@@ -56,10 +56,12 @@ def check(file: ImageFile) -> None:
     archive = Extent(file, 0, file.size)
     archive.size -= _bootconfig_size(archive)
     position = first = _skip_zeros(archive, 0)
-    while position < archive.size:
+    entries = _MAX_ENTRIES
+    while position < archive.size and entries:
         magic = archive.read(position, _MAGIC_SIZE)
         if magic.startswith(_CPIO):
-            position = _skip_zeros(archive, _walk_cpio(archive, position))
+            position, entries = _walk_cpio(archive, position, entries)
+            position = _skip_zeros(archive, position)
             continue
         checker = next((checker for start, checker in _CHECKERS if magic.startswith(start)), None)
         if checker is not None:
@@ -68,7 +70,7 @@ def check(file: ImageFile) -> None:
             return
         if position > first:
             raise Flaw(f"has bytes at {position:#x} that belong to no archive; build it again")
-        from corral.boot.strangers import instead_of_initrd
+        from corral.boot.not_a_kernel import instead_of_initrd
 
         raise Flaw(instead_of_initrd(file))
 
@@ -107,20 +109,21 @@ def _skip_zeros(archive: Extent, position: int) -> int:
     return archive.size
 
 
-def _walk_cpio(archive: Extent, position: int) -> int:
-    """Walk the headers of a cpio archive; returns where it ends. Offsets in it count from a multiple of 4."""
-    for _ in range(_MAX_ENTRIES):
+def _walk_cpio(archive: Extent, position: int, entries: int) -> tuple[int, int]:
+    """Walk the headers of a cpio archive, `entries` at most; returns where it ends, and how many are left. Offsets in
+    it count from a multiple of 4."""
+    for left in range(entries - 1, -1, -1):
         header = archive.read(position, _CPIO_HEADER + len(_CPIO_TRAILER))
         if len(header) < _CPIO_HEADER:
             raise _cut_off()
         size, name_size = _cpio_sizes(header, position)
         content = (position + _CPIO_HEADER + name_size + 3) & ~3
         if name_size == len(_CPIO_TRAILER) and header.endswith(_CPIO_TRAILER):
-            return min(content, archive.size)
+            return min(content, archive.size), left
         position = (content + size + 3) & ~3
         if position > archive.size:
             raise _cut_off()
-    return archive.size
+    return archive.size, 0
 
 
 def _cpio_sizes(header: bytes, position: int) -> tuple[int, int]:
@@ -140,7 +143,7 @@ def _cut_off() -> Flaw:
 
 def _check_decoding(packed: Extent) -> None:
     """Formats with no structure outside the compressed data: unpack the start of it, and throw that away."""
-    from corral.boot.decompress import Source, identify, unpack
+    from corral.files.decompress import Source, identify, unpack
 
     form = identify(packed.read(0, _MAGIC_SIZE))
     if form is None:

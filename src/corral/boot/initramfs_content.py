@@ -6,21 +6,27 @@ microcode and its files do, the last of them compressed.
 
 from __future__ import annotations
 
-from corral.boot.file import Flaw
+import time
+
 from corral.errors import CorralError
+from corral.files.file import Flaw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corral.boot.file import ImageFile
+    from corral.files.file import ImageFile
 
+# Beyond these it is not told what is in an initramfs: to look must cost less than it saves.
 MAX_UNPACKED = 512 << 20
-_MOST = 100_000  # names
+_MOST = 100_000  # headers, trailers too
+_MOST_TEXT = 16 << 20  # bytes of names
+_PATIENCE = 1.5  # seconds of CPU time
 _CPIO = (b"070701", b"070702")
 _HEADER = 110
 _LONGEST_NAME = 4096
 _PIECE = 1 << 20
+_PADDING = 4096  # zeros that are looked for at a time
 _END = "TRAILER!!!"
 
 
@@ -48,9 +54,9 @@ def read(file: ImageFile) -> Content | None:
 
 
 def _read(file: ImageFile) -> Content | None:
-    from corral.boot import decompress
+    from corral.files import decompress
 
-    names: set[str] = set()
+    names = _Names()
     stream = _Stream(_plain(file))
     while stream.skip_zeros():
         if stream.peek(6) in _CPIO:
@@ -65,8 +71,22 @@ def _read(file: ImageFile) -> Content | None:
             if inner.peek(6) not in _CPIO:
                 return None
             _walk(inner, names)
-        return Content(frozenset(names), form.name) if names else None
-    return Content(frozenset(names), "") if names else None
+        return Content(frozenset(names.found), form.name) if names.found else None
+    return Content(frozenset(names.found), "") if names.found else None
+
+
+class _Names:
+    """Raises Flaw when there are too many."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+        self._headers = self._text = 0
+
+    def count_header(self, name_size: int) -> None:
+        self._headers += 1
+        self._text += name_size
+        if self._headers > _MOST or self._text > _MOST_TEXT:
+            raise Flaw("has too many files")
 
 
 def _plain(file: ImageFile) -> Iterator[bytes]:
@@ -80,12 +100,15 @@ class _Stream:
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._buffer, self._at = b"", 0
+        self._until = time.thread_time() + _PATIENCE
         self.position = 0
 
     def peek(self, size: int) -> bytes:
         """The next `size` bytes, fewer only at the end."""
         while len(self._buffer) - self._at < size and (piece := next(self._pieces, b"")):
             self._buffer, self._at = self._buffer[self._at :] + piece, 0
+            if time.thread_time() > self._until:
+                raise Flaw("takes too long to look through")
         return self._buffer[self._at : self._at + size]
 
     def take(self, size: int) -> bytes:
@@ -108,9 +131,9 @@ class _Stream:
 
     def skip_zeros(self) -> bool:
         """To the next byte that is not zero; False at the end."""
-        while self.peek(1):
-            rest = self._buffer[self._at :].lstrip(b"\0")
-            self._advance(len(self._buffer) - self._at - len(rest))
+        while piece := self.peek(_PADDING):
+            rest = len(piece.lstrip(b"\0"))
+            self._advance(len(piece) - rest)
             if rest:
                 return True
         return False
@@ -122,7 +145,7 @@ class _Stream:
             raise Flaw("is too large")
 
 
-def _walk(stream: _Stream, names: set[str]) -> None:
+def _walk(stream: _Stream, names: _Names) -> None:
     """Adds the names of one archive, to its trailer."""
     while True:
         header = stream.take(_HEADER)
@@ -132,12 +155,13 @@ def _walk(stream: _Stream, names: set[str]) -> None:
             size, name_size = int(header[54:62], 16), int(header[94:102], 16)
         except ValueError:
             raise Flaw("has a damaged cpio header") from None
-        if not 0 < name_size <= _LONGEST_NAME or len(names) >= _MOST:
-            raise Flaw("has a damaged cpio header, or too many files")
+        if not 0 < name_size <= _LONGEST_NAME:
+            raise Flaw("has a damaged cpio header")
+        names.count_header(name_size)
         name = stream.take(name_size).partition(b"\0")[0].decode(errors="replace")
         stream.align()
         if name == _END:
             return
-        names.add(name.removeprefix("./").removeprefix("/"))
+        names.found.add(name.removeprefix("./").removeprefix("/"))
         stream.skip(size)
         stream.align()

@@ -6,8 +6,9 @@ Source: boot.rst, ramdisk_image and initrd_addr_max.
 from __future__ import annotations
 
 from corral.arch.x86_64 import layout
-from corral.boot.file import Flaw, ImageFile
 from corral.boot.ram import free_windows, size_text
+from corral.files.file import Flaw, ImageFile
+from corral.memory import RAM_HOLE, RAM_HOLE_END
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def load_initrd(
 
 
 def find_place(memory: GuestMemory, size: int, taken: list[tuple[int, int]], limit: int, above_4g: bool) -> int:
-    windows = list(free_windows(memory, taken, layout.HIGH_MEMORY, min(limit, layout.RAM_HOLE)))
+    windows = list(free_windows(memory, taken, layout.HIGH_MEMORY, min(limit, RAM_HOLE)))
     if above_4g:
-        windows += free_windows(memory, taken, layout.RAM_HOLE_END, 1 << 64)
+        windows += free_windows(memory, taken, RAM_HOLE_END, 1 << 64)
     largest = 0
     for low, high in windows:
         address = (high - size) & ~(layout.PAGE_SIZE - 1)

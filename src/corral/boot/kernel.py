@@ -4,56 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from corral.boot.file import Flaw
-from corral.enums import Enum
-from corral.record import record
+from corral.files.file import Flaw
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from corral.boot.file import ImageFile
+    from corral.arch.x86_64.registers import Entry
+    from corral.config import Module
+    from corral.files.file import ImageFile
     from corral.memory import GuestMemory
-
-
-class Mode(Enum):
-    """The mode of the CPU at a guest's first instruction."""
-
-    REAL = "real"
-    PROTECTED = "protected"
-    LONG = "long"
-
-
-@record(frozen=True)
-class Entry:
-    """How a loaded guest is entered. All addresses are guest physical.
-
-    `boot_info` is what the boot protocol passes: the zero page in RSI (LONG), hvm_start_info or Multiboot's
-    information in EBX (PROTECTED), 0 for a flat binary; `magic` is in EAX. In REAL mode `rip` is a linear address
-    below 1 MiB.
-    """
-
-    mode: Mode
-    rip: int
-    boot_info: int = 0
-    magic: int = 0
-
-
-@record(frozen=True)
-class FlatEntry:
-    """Raw code: where it is loaded, the mode that it is entered in, and where; None: at its start."""
-
-    mode: Mode
-    address: int
-    entry: int | None = None
-
-
-@record(frozen=True)
-class Firmware:
-    """A PC's BIOS: the file of its image, and that of the option ROM by which it hands over to a program."""
-
-    image: str
-    rom: str
 
 
 @record(frozen=True)
@@ -85,23 +46,23 @@ class KernelFacts:
         return ", ".join(parts)
 
 
-@record(frozen=True)
-class Module:
-    """A file that is placed in memory beside a kernel, and the words that go with it."""
-
-    path: str
-    words: str = ""
-
-
 class Kernel(ABC):
     """A kernel whose file is open and whose headers are valid. Close it, or use it as a context manager.
 
-    `modules` are set by whoever opens it; Linux takes none but its initrd.
+    `modules` are set by whoever opens it; Linux takes none but its initrd. So is `injection`, the file of what replaces
+    some of it in memory (corral.injection). `expects_bios`: it comes from a time when a
+    PC's BIOS ran before it, and may count on what that leaves, as a timer that ticks. `is_linux`: as far as that can be
+    told without a look into it. `code`: what of the file is in guest memory, as (guest physical, size, linear), where
+    that is known.
     """
 
     kind = ""
     takes_modules = False
+    expects_bios = False
+    is_linux = False
+    code: tuple[tuple[int, int, int], ...] = ()
     modules: tuple[Module, ...] = ()
+    injection: str | None = None
 
     def __init__(self, file: ImageFile) -> None:
         self.file = file
@@ -129,9 +90,14 @@ class Kernel(ABC):
         if self.modules and not self.takes_modules:
             raise self.file.error(f"takes no modules, being entered as {self.kind}; leave --module out")
         try:
-            return self._load(memory, cmdline, initrd, rsdp)
+            entry = self._load(memory, cmdline, initrd, rsdp)
         except Flaw as flaw:
             raise self.file.error(str(flaw)) from None
+        if self.injection is not None:
+            from corral.boot import pieces
+
+            pieces.inject(self.injection, memory)
+        return entry
 
     @abstractmethod
     def describe(self) -> KernelFacts:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 
-from corral.boot.file import Flaw, ImageFile, printable
+from corral.boot import companions
 from corral.errors import CorralError
+from corral.files.file import Flaw, ImageFile, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,9 +60,8 @@ def find(kernel: Kernel, release: str | None) -> KernelConfig | None:
 
 def _beside(path: str, release: str | None) -> Iterator[str]:
     folder, name = os.path.split(os.path.realpath(path))
-    for prefix in ("vmlinuz-", "vmlinux-", "bzImage-", "kernel-"):
-        if name.startswith(prefix):
-            yield os.path.join(folder, "config-" + name.removeprefix(prefix))
+    for tail in companions.tails(name, None):
+        yield os.path.join(folder, f"config-{tail}")
     if release and "/" not in release and release not in (".", ".."):
         yield os.path.join(folder, f"config-{release}")
         yield os.path.join(folder, "config")  # as beside a module tree's vmlinuz

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from corral.arch.x86_64 import e820, layout
 from corral.arch.x86_64.boot_params import LOADER_UNDEFINED, XLF_CAN_BE_LOADED_ABOVE_4G, BootParams
-from corral.boot.file import Flaw
-from corral.boot.kernel import Entry, Mode
+from corral.arch.x86_64.registers import Entry, Mode
+from corral.files.file import Flaw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

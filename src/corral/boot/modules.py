@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 
 from corral.arch.x86_64 import layout
-from corral.boot.file import Flaw, ImageFile
 from corral.boot.ram import free_windows, size_text
+from corral.files.file import Flaw, ImageFile
+from corral.memory import RAM_HOLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.boot.kernel import Module
+    from corral.config import Module
     from corral.memory import GuestMemory
 
 
@@ -44,7 +45,7 @@ def load(
 def find_place(memory: GuestMemory, size: int, taken: list[tuple[int, int]]) -> int:
     """The lowest page above 1 MiB with `size` bytes of RAM beside the `taken` ranges. Raises Flaw."""
     largest = 0
-    for low, high in reversed(list(free_windows(memory, taken, layout.HIGH_MEMORY, layout.RAM_HOLE))):
+    for low, high in reversed(list(free_windows(memory, taken, layout.HIGH_MEMORY, RAM_HOLE))):
         address = -(-low // layout.PAGE_SIZE) * layout.PAGE_SIZE
         if address + size <= high:
             return address

@@ -9,19 +9,21 @@ import struct
 
 from corral.arch.x86_64 import e820, layout
 from corral.arch.x86_64.records import Record, u32
+from corral.arch.x86_64.registers import Entry, Mode
 from corral.boot import linux, vmlinux
-from corral.boot.elf import Elf, Segment, check_segments
-from corral.boot.file import Flaw
-from corral.boot.kernel import Entry, Kernel, KernelFacts, Mode, Module
+from corral.boot.kernel import Kernel, KernelFacts
 from corral.boot.modules import find_place
 from corral.boot.modules import load as load_modules
+from corral.config import Module
+from corral.files.elf import Elf, Segment, check_segments, require_free
+from corral.files.file import Flaw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
     from corral.boot.elf_sections import Sections
-    from corral.boot.file import ImageFile
+    from corral.files.file import ImageFile
     from corral.memory import GuestMemory
 
 LOADER_NAME = b"Corral\0"
@@ -63,32 +65,36 @@ class Info(Record):
     boot_loader_name = u32(64)
 
 
-# Offsets in the BIOS's data: the first serial port, the segment of its extended data, KiB of RAM from 0.
-_COM1, _EBDA_SEGMENT, _BASE_MEMORY = 0x00, 0x0E, 0x13
+# What a BIOS has in its data, by offset there, two bytes each: such kernels come from its time, and Xen puts its start
+# below what the first lines say.
+_BIOS_DATA = {
+    0x00: layout.COM1_PORTS[0],
+    0x0E: layout.EBDA >> 4,  # the segment of its extended data
+    0x10: 0x0220,  # equipment: a colour screen of 80 by 25, a serial port
+    0x13: layout.EBDA >> 10,  # KiB of RAM from 0
+    0x49: 80 << 8 | 3,  # the screen's mode, and its columns
+    0x63: layout.CRT_PORTS[0][0],
+    0x84: 16 << 8 | 24,  # its last row; the height of a character
+}
 
 _MAP = layout.MULTIBOOT_INFO + 128
 _NAME = _MAP + 8 * _RANGE.size
 _MODULES = layout.MULTIBOOT_INFO + 512
 
 
-def recognise(file: ImageFile, head: bytes, protocol: str | None, executable: Elf | None) -> Kernel | None:
-    """The kernel that a header of version 1 or 2 in `head` (32 KiB, or all of the file) makes of a file.
+def recognise(file: ImageFile, head: bytes, executable: Elf | None) -> Multiboot | None:
+    """The kernel that a header of version 1 in `head` (32 KiB, or all of the file) makes of a file.
 
-    `protocol` is "multiboot", "multiboot2" or None for whichever there is. `executable`: the file is one that elf.py
-    takes. None when there is no header, and none for an ELF file without being one. Raises Flaw.
+    `executable`: the file is one that elf.py takes. None when there is no header, and none for an ELF file without
+    being one. Raises Flaw.
     """
-    if protocol != "multiboot2":
-        found = _find(head)
-        if found is not None:
-            offset, flags = found
-            own = _own_addresses(head, offset, flags, file.size) if flags & _HAS_ADDRESSES else None
-            if own is not None or executable is not None:
-                return Multiboot(file, own or executable, own is None, flags)  # type: ignore[arg-type]
-    if protocol != "multiboot":
-        from corral.boot import multiboot2
-
-        return multiboot2.recognise(file, head, executable)
-    return None
+    found = _find(head)
+    if found is None:
+        return None
+    offset, flags = found
+    own = _own_addresses(head, offset, flags, file.size) if flags & _HAS_ADDRESSES else None
+    image = own or executable
+    return Multiboot(file, image, own is None, flags) if image else None
 
 
 def _find(head: bytes) -> tuple[int, int] | None:
@@ -132,11 +138,13 @@ class MultibootKernel(Kernel):
     """What both versions have in common."""
 
     takes_modules = True
+    expects_bios = True
 
     def __init__(self, file: ImageFile, image: Elf, is_elf: bool) -> None:
         """`is_elf`: the file is an ELF executable, and its own header says where it belongs."""
         super().__init__(file)
-        self.image, self._is_elf = image, is_elf
+        require_free(image.segments, layout.TAKEN_BELOW_1_MIB)
+        self.image, self._is_elf, self.code = image, is_elf, image.code
 
     def describe(self) -> KernelFacts:
         return KernelFacts(
@@ -151,10 +159,8 @@ class MultibootKernel(Kernel):
     def _place_image(self, memory: GuestMemory) -> list[tuple[int, int]]:
         """Returns what of the memory is taken."""
         vmlinux.load_segments(self.file, self.image, memory)
-        # Such kernels come from the time of the BIOS, and Xen puts its start below what these say.
-        memory.write(layout.BIOS_DATA + _COM1, layout.COM1_PORTS[0].to_bytes(2, "little"))
-        memory.write(layout.BIOS_DATA + _EBDA_SEGMENT, (layout.EBDA >> 4).to_bytes(2, "little"))
-        memory.write(layout.BIOS_DATA + _BASE_MEMORY, (layout.EBDA >> 10).to_bytes(2, "little"))
+        for offset, value in _BIOS_DATA.items():
+            memory.write(layout.BIOS_DATA + offset, value.to_bytes(2, "little"))
         return [(segment.physical, segment.end) for segment in self.image.segments]
 
     def _place_sections(self, memory: GuestMemory, taken: list[tuple[int, int]]) -> Sections | None:

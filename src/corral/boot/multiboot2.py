@@ -8,18 +8,18 @@ from __future__ import annotations
 import struct
 
 from corral.arch.x86_64 import e820, layout
-from corral.boot.file import Flaw
-from corral.boot.kernel import Entry, Mode
+from corral.arch.x86_64.registers import Entry, Mode
 from corral.boot.modules import load as load_modules
 from corral.boot.multiboot import LOADER_NAME, MultibootKernel, basic_memory, by_addresses
-from corral.record import record
+from corral.files.file import Flaw
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from corral.boot.elf import Elf
-    from corral.boot.file import ImageFile
+    from corral.files.elf import Elf
+    from corral.files.file import ImageFile
     from corral.memory import GuestMemory
 
 _MAGIC = b"\xd6\x50\x52\xe8"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from corral.boot.kernel import FlatEntry, Mode, Module
+from corral.arch.x86_64.registers import Mode
+from corral.config import FlatEntry, Module
 from corral.errors import ConfigError
 
 _MODES = {mode.value: mode for mode in Mode}

@@ -9,16 +9,19 @@ import struct
 
 from corral.arch.x86_64 import e820, layout
 from corral.arch.x86_64.records import Record, u32, u64
+from corral.arch.x86_64.registers import Entry, Mode
 from corral.boot import linux, vmlinux
-from corral.boot.file import Flaw
-from corral.boot.kernel import Entry, Kernel, KernelFacts, Mode
+from corral.boot.kernel import Kernel, KernelFacts
+from corral.files.elf import require_free
+from corral.files.file import Flaw
+from corral.memory import RAM_HOLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from corral.boot.elf import Elf
-    from corral.boot.file import ImageFile
+    from corral.files.elf import Elf
+    from corral.files.file import ImageFile
     from corral.memory import GuestMemory
 
 MAGIC = 0x336EC578
@@ -58,7 +61,9 @@ class Pvh(Kernel):
         super().__init__(file)
         if executable.pvh_entry is None:
             raise Flaw("has no PVH entry; build it with CONFIG_PVH, or boot it by the Linux protocol")
+        require_free(executable.segments, layout.TAKEN_BELOW_1_MIB)
         self.elf = executable
+        self.is_linux, self.code = executable.is_linux, executable.code
         self.entry = executable.pvh_entry
 
     def describe(self) -> KernelFacts:
@@ -87,7 +92,7 @@ class Pvh(Kernel):
 
             taken = [(self.elf.start, self.elf.end)]
             address, size = load_initrd(
-                memory, initrd, taken, layout.RAM_HOLE, above_4g=False, any_content=not self._is_linux()
+                memory, initrd, taken, RAM_HOLE, above_4g=False, any_content=not self._has_banner()
             )
             modules.append((address, size, 0))
         if self.modules:
@@ -105,5 +110,5 @@ class Pvh(Kernel):
         memory.write(layout.PVH_START_INFO, info.data)
         return Entry(Mode.PROTECTED, self.entry, layout.PVH_START_INFO)
 
-    def _is_linux(self) -> bool:
-        return self.elf.is_linux or vmlinux.find_banner(self.file, self.elf) is not None
+    def _has_banner(self) -> bool:
+        return self.is_linux or vmlinux.find_banner(self.file, self.elf) is not None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from corral.arch.x86_64 import layout
-from corral.boot.file import Flaw
+from corral.files.file import Flaw
+from corral.memory import RAM_HOLE, RAM_HOLE_END
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from corral.files.elf import Elf
     from corral.memory import GuestMemory
 
 MIB = 1 << 20
@@ -21,12 +22,19 @@ def require_ram(memory: GuestMemory, start: int, length: int, what: str) -> None
     if any(low <= start and end <= low + size for low, size in memory.regions):
         return
     place = f"{what} needs RAM from {start:#x} to {end:#x}"
-    if start < layout.RAM_HOLE_END and end > layout.RAM_HOLE:
+    if start < RAM_HOLE_END and end > RAM_HOLE:
         raise Flaw(f"{place}, where devices are (3 to 4 GiB); link it for a lower address")
     if end > _PLAUSIBLE:
         raise Flaw(f"{place}, more than any guest has; it is damaged, copy or build it again")
-    needed = end if end <= layout.RAM_HOLE else end - (layout.RAM_HOLE_END - layout.RAM_HOLE)
+    needed = end if end <= RAM_HOLE else end - (RAM_HOLE_END - RAM_HOLE)
     raise Flaw(f"{place}, the guest has {size_text(memory.size)}; give it {size_text(needed)} with --memory")
+
+
+def require_room(elf: Elf, memory: GuestMemory) -> None:
+    """Flaw unless every segment lies within the guest's RAM."""
+    # The highest first: its message asks for enough memory for all of them.
+    for segment in reversed(elf.segments):
+        require_ram(memory, segment.physical, segment.memory_size, "the kernel")
 
 
 def free_windows(memory: GuestMemory, taken: list[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:

@@ -19,9 +19,9 @@ from corral.arch.x86_64.boot_params import (
     SetupHeader,
 )
 from corral.boot import linux
-from corral.boot.file import Flaw, ImageFile
 from corral.boot.initrd import find_place
 from corral.boot.ram import require_ram
+from corral.files.file import Flaw, ImageFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,16 +13,17 @@ from corral.arch.x86_64.boot_params import (
     XLF_KERNEL_64,
     SetupHeader,
 )
+from corral.arch.x86_64.registers import Entry
 from corral.boot import linux
-from corral.boot.file import Flaw
-from corral.boot.kernel import Entry, Kernel, KernelFacts
+from corral.boot.kernel import Kernel, KernelFacts
 from corral.boot.ram import require_ram
+from corral.files.file import Flaw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from corral.boot.file import ImageFile
+    from corral.files.file import ImageFile
     from corral.memory import GuestMemory
 
 MAX_LOADED = 64 << 20  # far more than a program of this kind has

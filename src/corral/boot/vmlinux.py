@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from corral.arch.x86_64 import layout
 from corral.arch.x86_64.boot_params import (
     BOOT_FLAG,
     HEADER_MAGIC,
@@ -11,15 +12,18 @@ from corral.arch.x86_64.boot_params import (
     XLF_KERNEL_64,
     SetupHeader,
 )
-from corral.boot import elf, linux
-from corral.boot.file import Flaw
-from corral.boot.kernel import Entry, Kernel, KernelFacts
+from corral.arch.x86_64.registers import Entry
+from corral.boot import linux
+from corral.boot.kernel import Kernel, KernelFacts
+from corral.boot.ram import require_room
+from corral.files import elf
+from corral.files.file import Flaw
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
 
-    from corral.boot.file import ImageFile
+    from corral.files.file import ImageFile
     from corral.memory import GuestMemory
 
 _BANNER = b"Linux version "
@@ -38,7 +42,9 @@ class Vmlinux(Kernel):
         super().__init__(file)
         if executable.bits == 32:
             raise Flaw("is a 32-bit kernel; use an x86-64 one, or enter it by PVH")
+        elf.require_free(executable.segments, layout.TAKEN_BY_LINUX)
         self.elf = executable
+        self.is_linux, self.code = executable.is_linux, executable.code
 
     def describe(self) -> KernelFacts:
         return KernelFacts(
@@ -60,7 +66,7 @@ class Vmlinux(Kernel):
 
 def load_segments(file: ImageFile, executable: elf.Elf, memory: GuestMemory) -> None:
     """Read each segment straight to its place in guest memory."""
-    elf.require_room(executable, memory)
+    require_room(executable, memory)
     for segment in executable.segments:
         file.read_into(segment.offset, memory.view(segment.physical, segment.file_size))
 

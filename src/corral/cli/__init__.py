@@ -5,53 +5,85 @@ from __future__ import annotations
 import os
 import sys
 
-from corral import __version__
-from corral.errors import CorralError
+from corral import __version__, voice
+from corral.errors import ConfigError, CorralError, HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 COMMANDS = {
     "boot": "boot a guest: Linux to a shell, or a kernel of yours",
+    "cache": "what Corral keeps on this host's disk, and how large it is; remove it",
     "compare": "measure native processes, containers, Corral's and QEMU's VMs side by side",
+    "completion": "completion of commands and options for bash, zsh or fish",
     "disasm": "the code of a kernel file or of a running guest, with symbols",
     "doctor": "what this host's KVM is and can, and what is missing",
+    "help": "tell about a command, or about a topic like disks or keys",
     "image": "make disk images from folders and archives, and look into them",
     "images": "list and remove the distributions that `corral boot debian` made",
     "kernel": "build, find and list the kernels that Corral boots by itself",
     "profile": "boot a guest and sample where it spends its time; flame graphs",
+    "snapshot": "save a guest to a file, from which others go on in milliseconds",
     "stat": "boot a guest and count: exits, KVM's statistics, disks, the host's performance counters",
     "topology": "draw this host's NUMA nodes, cores and caches, and which guests run where",
     "trace": "boot a guest and record its exits: which ports, which code, how much time",
 }
 
-USAGE = """\
-usage: corral COMMAND [ARGUMENTS]
 
-A type-2 hypervisor: boots full guest operating systems on /dev/kvm.
-
-{commands}
-
-corral COMMAND --help tells more.   corral --version tells the version.
-
-exit status: what the guest's command reported, 0 when the guest shut down or reset;
-  2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout"""
+own_process = False  # there is this command in the process, and nothing else
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs one subcommand; returns the process's exit status. Errors that a person can act on are one line."""
+def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
+    """Runs one subcommand; returns the process's exit status. Errors that a person can act on are one line.
+
+    `own_process`: it has the process for itself, and may give up its rights for good."""
+    globals()["own_process"] = own_process
     words = sys.argv[1:] if argv is None else argv
     _open_standard_descriptors()
     try:
-        status = _dispatch(words)
-        sys.stdout.flush()  # a reader who is gone is noticed here
-        return status
-    except CorralError as error:
-        print(f"corral: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        return 130
+        with voice.Speaking() as speaking:
+            try:
+                status = _dispatch(words)
+                speaking.out.finish()  # a reader who is gone is noticed here
+                return status
+            except CorralError as error:
+                return _tell(error)
+            except KeyboardInterrupt:
+                return 130
+            except BrokenPipeError:
+                raise
+            except (OSError, MemoryError, RuntimeError) as error:
+                return _tell(_host_is_to_blame(error))
     except BrokenPipeError:
         # Whoever read our output is gone; nothing more must be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+
+
+def _tell(error: CorralError) -> int:
+    """Returns the exit status."""
+    from corral.cli import colour
+
+    voice.control(colour.painted("corral:", colour.RED, 2))
+    print(f" {error}", file=sys.stderr)
+    return error.exit_status
+
+
+def _host_is_to_blame(error: OSError | MemoryError | RuntimeError) -> CorralError:
+    """For what the host denies in a place that knows no better: one line. What only a bug can be is raised again."""
+    if isinstance(error, MemoryError):
+        trouble: CorralError | None = HostError("no memory; free some, or see ulimit -v")
+    elif isinstance(error, OSError):
+        from corral import os_errors
+
+        trouble = os_errors.explained(error)
+    else:  # as `threading` has it
+        no_thread = "can't start new thread" in str(error)
+        trouble = HostError("the host gives no thread; see ulimit -u, pids.max") if no_thread else None
+    if trouble is None:
+        raise error
+    return trouble
 
 
 def _open_standard_descriptors() -> None:
@@ -65,18 +97,33 @@ def _open_standard_descriptors() -> None:
 
 
 def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
-        width = max(map(len, COMMANDS)) + 2
-        print(USAGE.format(commands="\n".join(f"  {name:{width}}{text}" for name, text in COMMANDS.items())))
-        return 0 if words else 2
-    if words[0] == "--version":
+    name = words[0] if words else "--help"
+    if name in ("-V", "--version", "version"):
         print(f"corral {__version__}")
         return 0
-    if words[0] not in COMMANDS:
-        print(f"corral: there is no command {words[0]!r}; see corral --help", file=sys.stderr)
-        return 2
-    module = __import__(
-        f"corral.cli.{words[0]}", fromlist=["run"]
-    )  # not importlib: a plain start has no other use for it
-    status: int = module.run(words[1:])
+    if name in ("-h", "--help"):
+        _module("help").run([])
+        return 0 if words else 2
+    if name not in COMMANDS:
+        from corral import spelling
+
+        near = spelling.meant(name, (*COMMANDS, "version"))
+        guess = f"did you mean corral {near}?" if near else "see corral --help"
+        raise ConfigError(f"there is no command {name!r}; {guess}")
+    own = words[1 : words.index("--")] if "--" in words else words[1:]
+    if "--help-all" in own:
+        print(_module("help").of_command(name, own).help(everything=True))
+        return 0
+    status: int = _module(name).run(words[1:])
     return status
+
+
+def _module(name: str) -> Any:
+    """That of a command. By __import__: a plain start has no other use for importlib."""
+    return __import__(f"corral.cli.{name}", fromlist=["run"])
+
+
+def commands_text() -> str:
+    """A line for each command."""
+    width = max(map(len, COMMANDS)) + 2
+    return "\n".join(f"  {name:{width}}{text}" for name, text in COMMANDS.items())

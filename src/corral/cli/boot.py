@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
-from corral.chassis import Chassis
+from corral import voice
+from corral.cli import jail as jails
+from corral.cli import session as sessions
 from corral.cli import terminal
-from corral.cli.options import Arguments, Command, Option, parse
-from corral.config import DiskConfig, MachineConfig, parse_disk, parse_share, parse_size
-from corral.errors import ConfigError, GuestError, GuestTimeout
-from corral.kvm.system import host_kind
+from corral.cli.boot_request import from_arguments
+from corral.cli.options import Arguments, Command, Option, parse, seconds
+from corral.cli.session import Ends
+from corral.core.shell import Chassis
+from corral.errors import GuestError, GuestTimeout
+from corral.launch.draft import Draft, draft
+from corral.launch.events import Notice
+from corral.launch.request import NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-    from typing import Any
 
-    from corral.boot.preflight import Report
+    from corral.backends.channel import Channel
+    from corral.backends.console import Console
+    from corral.cli.jail import Jail
     from corral.cli.report import DeathReport
-    from corral.console import Console
-    from corral.machine import Machine, Outcome
+    from corral.config import MachineConfig
+    from corral.core.exits import Outcome
+    from corral.launch.events import Progress
+    from corral.machine import Machine
     from corral.numa.plan import Plan
-    from corral.numa.request import Request, Shape
+
+    Watch = Callable[[Machine], AbstractContextManager[object]]
 
 COMMAND = Command(
     name="boot",
@@ -34,6 +45,7 @@ suits this host best, on this terminal.
 Ctrl-A X ends the guest, Ctrl-A H helps. At the end of its standard input the guest's shell ends, and
 with it the guest.""",
     operands=("KERNEL",),
+    words=NAMES,
     rest="COMMAND...",
     options=(
         Option("initrd", "FILE", "initramfs; 'none' for none; without this option Corral's own"),
@@ -42,7 +54,9 @@ with it the guest.""",
         Option("flat", "MODE@ADDRESS", "KERNEL is raw code, like real@0x7c00 or long@0x200000[,entry=0x200040]"),
         Option("bios", "", "start as a PC does, with SeaBIOS: from the first disk, or KERNEL (iPXE, memdisk)"),
         Option("append", "STR", "kernel parameters, after Corral's own: the last one counts"),
-        Option("memory", "SIZE", "guest memory, like 512M or 6G (default: 512M, less on a pagetable KVM)"),
+        Option(
+            "memory", "SIZE", "guest memory, like 512M or 6G (default: 512M; 128M where KVM interprets kernel code)"
+        ),
         Option("cpus", "N|SHAPE", "virtual CPUs, 1 to 64, or sockets=S,cores=C,threads=T (default: 1)"),
         Option("numa", "POLICY", "NUMA nodes: auto, none, compact, spread, nodes=N or a map (default: auto)"),
         Option("pin", "WHERE", "the host's CPUs: auto, none, 0-3,8-11 or 0=3,1=8-9 (default: auto)"),
@@ -55,17 +69,21 @@ with it the guest.""",
         Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
+        Option("restore", "FILE", "go on from what corral snapshot saved, with all that it had"),
+        Option("fresh", "", "boot, also where the boot cache has a guest that has booted"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("early", "", "show all that Linux says, from the first line on"),
         Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
         Option("debug-exit", "PORT", "writing V there ends the guest, exit status (V << 1) | 1; QEMU's: 0xf4"),
         Option("nested", "", "the guest may run guests itself: it sees the CPU's VMX or SVM"),
-        Option("console", "WHERE", "stdio, none, or file:PATH (default: stdio)"),
-        Option("gdb", "WHERE", ":PORT (of the loopback interface) or unix:PATH; the guest waits there for gdb"),
+        Option("console", "WHERE", "stdio, stderr, none, or file:PATH (default: stdio); see below"),
+        Option("tty", "", "a terminal for COMMAND or the shell, also where standard input or output is none"),
+        Option("gdb", "PATH", "the guest waits for gdb at this socket; tcp:PORT is open to every user of this host"),
         Option("report", "FILE", "if the guest dies: all about it; its last exits are kept for that"),
         Option("screen", "", "at the end, what the guest wrote to a PC's text screen, on standard error"),
         Option("stats", "", "at the end, what disks, shares and console did, on standard error"),
-        Option("kernel", "NAME", "of a distribution: cloud, generic, or small, Corral's own (default: by the host)"),
+        Option("kernel", "NAME", "small, Corral's own; of a distribution cloud, generic; of a --disk image: its own"),
+        Option("jail", "on|off", "give up all rights before the guest runs (default: on; not with --share, --gdb)"),
         Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
@@ -80,19 +98,26 @@ examples:
   corral boot ./kernel.elf --module initrd.tar=words --debug-exit 0xf4 --screen    a kernel of your own making
   corral boot ./vmlinuz --disk cloud.img --cloud-init user-data --hostname web-1 --ssh-key ~/.ssh/id_rsa.pub
   corral boot --bios --disk pc.img           a disk with a boot loader of its own, like GRUB
+  corral boot -- tar c /bin | tar t          its standard output and error are ours, byte for byte
   corral boot debian                         Debian with its own kernel and systemd; made the first time
+  corral boot debian -- systemctl            one command there, when it is up
   corral boot host -- make check             this host's own kernel and files, here; they stay as they are
   corral boot --disk rootfs.img              the system that is on the image
   corral boot --disk base.img,snapshot=on    the same, and the image stays as it is
+  corral boot --restore shell.snapshot       what corral snapshot saved, at once
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
 
 --disk takes after the path: ro; snapshot=on (writes are gone with the guest); cache=writeback, direct (past
   the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
   format=raw (it is raw although it begins like another format)
 
---share takes after the path: rw; tag=NAME (default: share); the guest mounts it with the path as aname:
-  mount -t 9p -o trans=virtio,aname=/the/path share /mnt
+--share takes after the path: rw; tag=NAME (default: share); the guest mounts it by that:
+  mount -t 9p -o trans=virtio share /mnt
   The guest's kernel needs drivers for it, which Corral's small one has not; it may do there what you may
+
+--console: where what the guest's kernel and init say goes. COMMAND, and a script from a pipe, have our
+  standard input, output and error, apart and byte for byte; then 'stdio' is nowhere (its end is told if
+  something goes wrong). At a terminal, and with --tty, they work on the console.
 
 --acpi: 'on' gives ACPI tables, by which a distribution's kernel finds CPUs and disks and powers off;
   'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
@@ -109,109 +134,200 @@ exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down 
   2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout""",
 )
 
-LONGEST_TIMEOUT = 10**9
-ABSURD = 16  # times the host's memory: its page structures alone would fill a quarter of that
 NO_READER = 141  # as a shell tells of SIGPIPE
 QUIT = 130  # as a shell tells of Ctrl-C
 
 
-def run(words: list[str], watch: Callable[[Machine], AbstractContextManager[object]] | None = None) -> int:
+class Told:
+    """Shows progress at once, and keeps notices until the guest starts. `quiet`: nothing is said of what is as it
+    should be."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+        self.quiet = False
+        self.progress = terminal.Progress()
+
+    def __call__(self, event: Notice | Progress) -> None:
+        if not isinstance(event, Notice):
+            self.progress(event.text)
+        elif not (event.routine and self.quiet):
+            self.notices.append(event.text)
+
+
+def run(words: list[str], watch: Watch | None = None) -> int:
     """`watch` is given the machine before it starts, and its end after it has stopped."""
     arguments = parse(COMMAND, words)
     if arguments is None:
         print(COMMAND.help())
         return 0
     terminal.leave_on_signals()
+    values = arguments.values
+    jail = jails.wanted(values.get("jail"))
+    if "timeout" in values:
+        voice.wait_until(time.monotonic() + seconds(values["timeout"]) + voice.HURRY)
     # What is wrong with the command line is told before anything is fetched, built or written.
-    notices: list[str] = []
-    machine_alone = _machine_alone(arguments, notices)
-    if "gdb" in arguments.values:
+    told, watched = Told(), "this command" if watch else ""
+    wanted = draft(from_arguments(arguments, sessions.wanted(arguments)), told)
+    if "gdb" in values:
         from corral.cli import gdb
 
-        watch = gdb.watch(arguments.values["gdb"], watch, notices)
+        watch, watched = gdb.watch(values["gdb"], watch, told.notices), "--gdb"
     report = None
-    if "report" in arguments.values:
+    if "report" in values:
         from corral.cli.report import DeathReport
 
-        report = DeathReport(arguments.values["report"])
+        report = DeathReport(values["report"])
         watch = report.watch(watch)
-    if _distribution(arguments):
-        from corral.cli import distributions
+    jail = jails.allowed(jail, watched)
+    if wanted.machine.disks or wanted.machine.shares or wanted.is_named:
+        from corral.launch.judge import judge
 
-        arguments = distributions.expand(arguments, notices)
-        machine_alone = _machine_alone(arguments, [])
-    acpi = _acpi(arguments)
-    request = _request(arguments, machine_alone)
+        judge(wanted)
+    if wanted.is_named:
+        from corral.launch.configure import resolved
 
-    if request is None:
-        return _boot(arguments, machine_alone, acpi, None, notices, watch, report)
+        with told.progress:
+            wanted = resolved(wanted, told)
+    if jail := jails.allowed(jail, "--share" if wanted.machine.shares else ""):
+        jail.prepare(report.path if report else "", arguments)
+    # A script's standard error is its command's.
+    told.quiet = wanted.machine.channel == "pipes" and not os.isatty(2)
+    placement = wanted.placement()
+    if placement is None:
+        return _boot(arguments, wanted, None, told, watch, report, jail)
     from corral.numa.claims import Claims
     from corral.numa.host import read
 
     with Claims() as claims:
-        plan = claims.place(read(), request)
-        if "plan" not in arguments.values and "plan-json" not in arguments.values:
-            return _boot(arguments, machine_alone, acpi, plan, notices, watch, report)
+        plan = claims.place(read(), placement)
+        if "plan" not in values and "plan-json" not in values:
+            return _boot(arguments, wanted, plan, told, watch, report, jail)
         from corral.numa.as_json import to_json
         from corral.numa.plan import table
 
-        print(table(plan) if "plan" in arguments.values else to_json(plan))
+        print(table(plan) if "plan" in values else to_json(plan))
         return 0
 
 
 def _boot(
     arguments: Arguments,
-    machine_alone: MachineConfig,
-    acpi: bool | None,
+    wanted: Draft,
     plan: Plan | None,
-    notices: list[str],
-    watch: Callable[[Machine], AbstractContextManager[object]] | None,
+    told: Told,
+    watch: Watch | None,
     report: DeathReport | None,
+    jail: Jail | None,
 ) -> int:
     timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
-    where = arguments.values.get("console", "stdio")
-    with _Output(where) as output:
-        chassis = Chassis(machine_alone.memory, plan.page if plan else 0)
+    with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values) as ends:
+        chassis = Chassis(wanted.machine.memory, plan.page if plan else 0)
         try:
             # Imported while the host's kernel is busy with the chassis.
-            from corral.console import Console
-            from corral.machine import Machine
+            from corral.backends.console import Console
 
-            config = _with_kernel(arguments, machine_alone, acpi, plan, notices)
         except BaseException:
             chassis.close()
             raise
-        with Machine(config, chassis) as machine:
-            person = where == "stdio" and os.isatty(0)
-            if person:
-                notices.append("Ctrl-A X ends the guest, Ctrl-A H helps")
-            for notice in notices:
+        anew = "fresh" in arguments.values or watch is not None or plan is not None
+        with _Closing(_machine(wanted, plan, chassis, ends, told, anew)) as machine:
+            if ends.person:
+                told.notices.append("Ctrl-A X ends the guest, Ctrl-A H helps")
+            for notice in told.notices:
                 print(f"corral: {notice}", file=sys.stderr)
-            with terminal.Raw(0 if person else None):
-                input = 0 if where == "stdio" else None
-                console = Console(output, input, keys=(2 if os.isatty(2) else 0) if person else None)
-                grace = seconds(arguments.values["grace"], "--grace") if "grace" in arguments.values else 0.0
-                outcome = _run(machine, console, timeout, watch, grace)
+            with terminal.Raw(0 if ends.person else None):
+                keys = (2 if os.isatty(2) else 0) if ends.person else None
+                console = Console(ends.console, ends.input, keys, machine.channel)
+                console.may_end_early = ends.console is None and watch is None
+                if ends.person:
+                    from corral.cli import about
+
+                    about.attach(console, machine, arguments)
+                if jail:
+                    watch = jail.watch(watch)
+                outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)
+            for line in _of_folders(machine):
+                print(f"corral: {line}", file=sys.stderr)
             if "screen" in arguments.values:
-                from corral.toolkit import text_screen
+                from corral.debug import text_screen
 
                 print(text_screen.text(machine.memory), file=sys.stderr)
             if "stats" in arguments.values:
-                from corral.toolkit import counters
+                from corral.observe import counters
 
                 print(counters.text(machine), file=sys.stderr)
+                print(jail.text() if jail else "jail: none", file=sys.stderr)
             if _died(outcome, console.tail):
-                return _report(outcome, machine, console.tail, where == "stdio", report)
+                from corral.cli import death
+
+                return death.report(outcome, machine, console.tail, ends.shows_console, report, jail)
             if report:
-                report.of_reset(machine, outcome, console.tail)
-            return _conclude(outcome, arguments, timeout)
+                from corral.cli import death
+
+                death.report_reset(outcome, machine, console.tail, report, jail)
+            return _conclude(outcome, arguments, timeout, b"" if ends.shows_console else console.tail)
+
+
+def _machine(wanted: Draft, plan: Plan | None, chassis: Chassis, ends: Ends, told: Told, anew: bool) -> Machine:
+    """`anew`: it is to boot in any case."""
+
+    def configured() -> MachineConfig:
+        from corral.launch.configure import with_kernel
+
+        with told.progress:
+            return with_kernel(wanted, plan, told)
+
+    def channel(config: MachineConfig) -> Channel | None:
+        return ends.open_channel(config.channel, config.command)
+
+    if not anew and ends.is_plain and wanted.request.kernel is None:
+        from corral.launch import boot_cache
+
+        if boot_cache.serves(wanted):
+            machine, goes_on = boot_cache.machine(wanted, chassis, configured, channel)
+            if goes_on:
+                told(Notice("goes on from an earlier start; --fresh boots", routine=True))
+            return machine
+    from corral.machine import Machine
+
+    try:
+        config = configured()
+        opened = channel(config)
+    except BaseException:
+        chassis.close()
+        raise
+    return Machine(config, chassis, opened)
+
+
+class _Closing:
+    """Closes a machine, and tells of what is left of it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def __enter__(self) -> Machine:
+        return self._machine
+
+    def __exit__(self, *exception: object) -> None:
+        self._machine.close()
+        if self._machine.unanswered:
+            said = "a disk's image does not answer; the host may keep this process until it does"
+            print(f"corral: {said}", file=sys.stderr)
+
+
+def _of_folders(machine: Machine) -> list[str]:
+    """What the servers of shared folders had to complain of."""
+    for share in machine.shares:
+        share.request_stop()
+    for share in machine.shares:
+        share.stop()
+    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.complaints]
 
 
 def _run(
     machine: Machine,
     console: Console,
     timeout: float | None,
-    watch: Callable[[Machine], AbstractContextManager[object]] | None,
+    watch: Watch | None,
     grace: float,
 ) -> Outcome:
     if grace:
@@ -225,289 +341,27 @@ def _run(
     return machine.run(console, timeout)
 
 
-def configure(words: list[str]) -> MachineConfig | None:
+def machine_config(words: list[str]) -> MachineConfig | None:
     """The machine that a command line asks for, without running it; None when it asks for help."""
+    from corral.launch.configure import configure
+
     arguments = parse(COMMAND, words)
-    if arguments is None:
-        return None
-    notices: list[str] = []  # a script has not asked for them
-    machine = _machine_alone(arguments, notices)
-    if _distribution(arguments):
-        from corral.cli import distributions
-
-        arguments = distributions.expand(arguments, notices)
-        machine = _machine_alone(arguments, notices)
-    request, plan = _request(arguments, machine), None
-    if request is not None:  # its CPUs are not claimed: a script takes a corral.numa.claims.Claims for that
-        from corral.numa.host import read
-        from corral.numa.placement import place
-
-        plan = place(read(), request)
-    return _with_kernel(arguments, machine, _acpi(arguments), plan, notices)
-
-
-def _distribution(arguments: Arguments) -> bool:
-    """Whether the operand may name a distribution; told by its first letters, for the module that knows is not loaded
-    by others."""
-    return bool(arguments.operands) and arguments.operands[0].partition(":")[0] in ("debian", "ubuntu", "host")
-
-
-def _machine_alone(arguments: Arguments, notices: list[str]) -> MachineConfig:
-    """The machine that was asked for, without its kernel."""
-    values = arguments.values
-    from corral.guests.default import MEMORY
-
-    memory = parse_size(values["memory"]) if "memory" in values else MEMORY[host_kind()]
-    disks = tuple(parse_disk(text) for text in arguments.every.get("disk", [])) + _seed(arguments)
-    shares = tuple(parse_share(text) for text in arguments.every.get("share", []))
-    cpus, _ = _cpus(arguments)
-    config = MachineConfig(
-        kernel="",
-        memory=memory,
-        cpus=cpus,
-        disks=disks,
-        shares=shares,
-        nested="nested" in values,
-        **_payload(arguments),
-    )
-    host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    amounts = f"--memory {memory / (1 << 30):g} GiB: this host has {host / (1 << 30):.1f} GiB"
-    if memory > ABSURD * host:
-        raise ConfigError(f"{amounts}; ask for less")
-    if memory > host:
-        notices.append(f"{amounts}; a guest that uses all of it is killed")
-    return config
-
-
-def _payload(arguments: Arguments) -> dict[str, Any]:
-    """How the kernel is taken, and what it gets that Linux does not: fields of MachineConfig."""
-    values = arguments.values
-    if not {"module", "protocol", "flat", "debug-exit"} & values.keys():
-        return {}
-    from corral.boot import PROTOCOLS, payload
-
-    if not arguments.operands and {"module", "protocol", "flat"} & values.keys():
-        raise ConfigError("--module, --protocol and --flat are about a KERNEL of yours; name it")
-    if values.get("protocol", "linux") not in PROTOCOLS:
-        raise ConfigError(f"--protocol {values['protocol']!r} is none of {', '.join(PROTOCOLS)}")
-    if "flat" in values and "protocol" in values:
-        raise ConfigError("--flat and --protocol exclude each other: raw code is entered by no protocol")
-    port = values.get("debug-exit")
-    return {
-        "protocol": values.get("protocol"),
-        "flat": payload.parse_flat(values["flat"]) if "flat" in values else None,
-        "modules": tuple(payload.parse_module(text) for text in arguments.every.get("module", [])),
-        "debug_exit": None if port is None else payload.parse_address(port, "--debug-exit"),
-    }
-
-
-def _seed(arguments: Arguments) -> tuple[DiskConfig, ...]:
-    """The disk that answers cloud-init's questions, when there is something to answer."""
-    user_data, hostname, key = (arguments.values.get(name) for name in ("cloud-init", "hostname", "ssh-key"))
-    if user_data is None and hostname is None and key is None:
-        return ()
-    from corral.guests import cloud_init
-
-    return (DiskConfig(cloud_init.disk(user_data, hostname, key), read_only=True, serial="cidata"),)
-
-
-def _cpus(arguments: Arguments) -> tuple[int, Shape | None]:
-    text = arguments.values.get("cpus", "1")
-    if "=" not in text:
-        return number(text, "--cpus"), None
-    from corral.numa.request import parse_cpus
-
-    return parse_cpus(text)
-
-
-def _request(arguments: Arguments, machine: MachineConfig) -> Request | None:
-    """What is to be placed, and how; None: nothing."""
-    cpus, shape = _cpus(arguments)
-    asked = {"numa", "pin", "hugepages", "prealloc", "plan", "plan-json"} & arguments.values.keys()
-    if not asked and shape is None and not _has_many_nodes():
-        return None
-    from corral.numa import request
-
-    values = arguments.values
-    fields = request.parse_numa(values.get("numa", "auto"), parse_size) | request.parse_pin(values.get("pin", "auto"))
-    if "hugepages" in values:
-        fields |= request.parse_pages(values["hugepages"])
-    return request.Request(cpus=cpus, memory=machine.memory, shape=shape, prealloc="prealloc" in values, **fields)
-
-
-def _has_many_nodes() -> bool:
-    """A look that costs a plain start on a host with one node next to nothing."""
-    try:
-        with open("/sys/devices/system/node/online", "rb") as file:
-            return file.read().strip() != b"0"
-    except OSError:
-        return False
-
-
-def _with_kernel(
-    arguments: Arguments, machine: MachineConfig, acpi: bool | None, plan: Plan | None, notices: list[str]
-) -> MachineConfig:
-    """The same machine with what it boots: the user's kernel, or the one that this host serves best."""
-    if _wants_bios(arguments, machine):
-        from corral.cli import bios
-
-        return bios.configure(arguments, machine, acpi, plan, notices)
-    from corral.guests import parameters
-
-    kind = host_kind()
-    initrd = arguments.values.get("initrd")
-    cmdline = [parameters.EARLY] if "early" in arguments.values else []
-    root, partition, stock = _root(arguments, machine), 0, True
-    if not arguments.operands:
-        from corral.guests.default import choose
-
-        choice = choose(kind, machine.cpus, bool(machine.disks), acpi is not False)
-        with terminal.Progress() as progress:
-            found = choice.get(progress)
-        notices.append(f"Linux {found.version}, {choice.why}")
-        kernel, stock = found.path, choice.stock
-        acpi = parameters.has_acpi(kind, stock) if acpi is None else acpi
-        cmdline.append(parameters.for_kind(kind, stock, acpi))
-    else:
-        kernel = arguments.operands[0]
-        if _is_linux(kernel, machine):
-            stock = not is_ours(kernel)
-            if stock:
-                report = _preflight(arguments, machine, acpi, root)
-                notices += [finding.text for finding in report.findings]
-                acpi, initrd, partition = report.acpi, report.initrd, report.partition
-            elif acpi is None:
-                acpi = parameters.has_acpi(kind, stock)
-            cmdline.append(parameters.for_kind(kind, stock, acpi))
-        elif cmdline:
-            raise ConfigError("--early is for Linux, which KERNEL is not; leave it out")
-        else:
-            initrd = initrd or "none"
-    devices = len(machine.disks) + len(machine.shares)
-    if devices and not acpi:
-        cmdline.append(parameters.for_devices(devices))
-    if root is not None:
-        cmdline.append(parameters.for_root(root, partition, stock))
-        initrd = initrd or "none"
-    if initrd != "none":
-        cmdline.append(parameters.for_initrd(kind, stock))
-    if arguments.rest:
-        cmdline.append(parameters.for_command(arguments.rest))
-    if arguments.values.get("append"):
-        cmdline.append(arguments.values["append"])
-    if initrd is None:
-        from corral.guests import initramfs
-
-        with terminal.Progress() as progress:
-            initrd = initramfs.path(progress)
-    if plan and plan.shows_nodes and not acpi:
-        notices.append("this guest has no ACPI, so it is not told of its NUMA nodes")
-    return MachineConfig(
-        kernel=kernel,
-        initrd=None if initrd == "none" else initrd,
-        cmdline=" ".join(filter(None, cmdline)),
-        memory=machine.memory,
-        cpus=machine.cpus,
-        disks=machine.disks,
-        shares=machine.shares,
-        acpi=bool(acpi),
-        plan=plan,
-        protocol=machine.protocol,
-        flat=machine.flat,
-        modules=machine.modules,
-        debug_exit=machine.debug_exit,
-        nested=machine.nested,
-    )
-
-
-def _wants_bios(arguments: Arguments, machine: MachineConfig) -> bool:
-    """Whether the guest begins with a PC's BIOS: because it is asked for, or because KERNEL cannot do without."""
-    if "bios" in arguments.values or not arguments.operands:
-        return "bios" in arguments.values
-    if machine.flat is not None or machine.protocol is not None:
-        return False
-    from corral import boot
-
-    return boot.needs_bios(arguments.operands[0])
-
-
-def _preflight(arguments: Arguments, machine: MachineConfig, acpi: bool | None, root: int | None) -> Report:
-    """What suits the user's own Linux, and what it lacks."""
-    from corral import boot
-    from corral.boot import preflight
-
-    disks = tuple(disk.path for disk in machine.disks)
-    plan = preflight.Plan(host_kind(), disks, root, arguments.values.get("initrd"), acpi, machine.cpus)
-    with boot.open_kernel(arguments.operands[0], machine.protocol) as kernel:
-        return preflight.look(kernel, plan)
-
-
-def _acpi(arguments: Arguments) -> bool | None:
-    """None: whatever suits the kernel and this host."""
-    wanted = arguments.values.get("acpi", "auto")
-    if wanted not in _ACPI:
-        raise ConfigError(f"--acpi {wanted!r} is none of {', '.join(_ACPI)}")
-    return _ACPI[wanted]
-
-
-_ACPI = {"auto": None, "on": True, "off": False}
-
-
-def _root(arguments: Arguments, machine: MachineConfig) -> int | None:
-    """The number of the disk with the root file system. A command needs Corral's init, so it has no such disk."""
-    disks = machine.disks[: len(arguments.every.get("disk", []))]  # without cloud-init's
-    wanted = arguments.values.get("root", "none" if arguments.rest or not disks else "0")
-    if wanted == "none":
-        return None
-    names = [disk.id for disk in disks]
-    index = names.index(wanted) if wanted in names else number(wanted, "--root")
-    if index >= len(disks):
-        raise ConfigError(f"--root {index}: there are {len(disks)} disks, and the first is number 0")
-    if arguments.rest:
-        raise ConfigError("a command runs in Corral's own initramfs, not in a disk's system; leave --root or it out")
-    return index
-
-
-def _is_linux(kernel: str, machine: MachineConfig) -> bool:
-    from corral import boot
-
-    if machine.flat is not None:
-        return False
-    with boot.open_kernel(kernel, machine.protocol) as file:
-        return file.kind in ("bzImage", "vmlinux")
-
-
-def is_ours(kernel: str) -> bool:
-    """Whether it is a kernel that Corral built."""
-    from corral.guests import cache
-
-    return os.path.realpath(kernel).startswith(os.path.realpath(cache.folder("kernels")) + os.sep)
+    return None if arguments is None else configure(from_arguments(arguments))
 
 
 def _died(outcome: Outcome, console_tail: bytes) -> bool:
     """Whether the guest's end was none that it wanted."""
-    from corral.exits import Cause
+    from corral.core.exits import Cause
 
     if outcome.cause is Cause.RESET and outcome.status is None:
         return b"Kernel panic - not syncing" in console_tail
     return outcome.cause is not None and not outcome.cause.clean
 
 
-def _report(outcome: Outcome, machine: Machine, console_tail: bytes, shown: bool, report: DeathReport | None) -> int:
-    from corral.toolkit.report import screen
-
-    text = screen.text(machine, outcome, console_tail, shown)
-    print(text, file=sys.stderr)
-    if report:
-        report.write(machine, outcome, text.partition("\n")[0], console_tail)
-        print(f"corral: {report.path} has the whole of it", file=sys.stderr)
-    return GuestError.exit_status
-
-
-def _conclude(outcome: Outcome, arguments: Arguments, timeout: float | None) -> int:
-    """The exit status of a guest that did not die, and the words that go with it."""
-    from corral.console import Over
-    from corral.exits import Cause
+def _conclude(outcome: Outcome, arguments: Arguments, timeout: float | None, unseen: bytes) -> int:
+    """The exit status of a guest that did not die, and the words that go with it. `unseen` is the end of its console,
+    where that went nowhere that a person would look."""
+    from corral.core.exits import Cause, Over
 
     if outcome.over is Over.TIMEOUT:
         raise GuestTimeout(f"the guest did not end within {timeout:g} s and was stopped")
@@ -519,48 +373,7 @@ def _conclude(outcome: Outcome, arguments: Arguments, timeout: float | None) -> 
     if outcome.status is None and arguments.rest and outcome.cause is not Cause.POWER_OFF:
         if outcome.over is Over.QUIT:
             return QUIT
+        if said := unseen.decode("utf-8", "replace").replace("\r", "").strip():
+            print(said, file=sys.stderr)
         raise GuestError("the guest ended without telling the exit status of its command; see its console for why")
     return outcome.status or 0
-
-
-class _Output:
-    """The descriptor that the console writes to: None, standard output, or a file that is made."""
-
-    def __init__(self, where: str) -> None:
-        self._descriptor: int | None = None
-        if where == "stdio":
-            # A terminal that does not take everything at once would block the write of the rest.
-            self._descriptor = terminal.writer(1) if os.isatty(1) else 1
-        elif where.startswith("file:"):
-            path = where.removeprefix("file:")
-            try:
-                # O_NONBLOCK: a FIFO that nobody reads must not hold us up.
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-                self._descriptor = os.open(path, flags, 0o666)
-            except OSError as error:
-                raise ConfigError(f"--console: cannot write {path!r}: {error.strerror}; name another file") from error
-        elif where != "none":
-            raise ConfigError(f"--console {where!r} is none of stdio, none, file:PATH")
-
-    def __enter__(self) -> int | None:
-        return self._descriptor
-
-    def __exit__(self, *exception: object) -> None:
-        if self._descriptor not in (None, 1):
-            os.close(self._descriptor)
-
-
-def number(text: str, name: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > 9:
-        raise ConfigError(f"{name} {text!r} is not a number")
-    return int(text)
-
-
-def seconds(text: str, name: str = "--timeout") -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= LONGEST_TIMEOUT:
-        raise ConfigError(f"{name} {text!r} is not a time in seconds; write it like 30 or 0.5")
-    return value

@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from corral.cli import boot, terminal
+from corral.cli import terminal
 from corral.cli.options import Arguments, Command, Option, parse
-from corral.config import parse_size
+from corral.config import parse_number, parse_size
 from corral.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -109,7 +109,7 @@ def _request(arguments: Arguments) -> Request:
     short = "short" in values
     only = _names(arguments, "only")
     named = [name for name in only if name != "ledger"]
-    rounds = boot.number(values["runs"], "--runs") if "runs" in values else SHORT_RUNS if short else RUNS
+    rounds = parse_number(values["runs"], "--runs") if "runs" in values else SHORT_RUNS if short else RUNS
     if not 1 <= rounds <= MOST_RUNS:
         raise ConfigError(f"--runs {rounds}: it must be 1 to {MOST_RUNS}")
     memory = parse_size(values["memory"]) if "memory" in values else MEMORY

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from corral.cli.boot import configure, number, seconds
-from corral.cli.options import Arguments, Command, Option, parse
+from corral.cli.boot import machine_config
+from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.terminal import Progress, leave_on_signals
+from corral.config import parse_number
 from corral.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corral.toolkit.symbols import Symbols
+    from corral.symbols.table import Symbols
 
 COMMAND = Command(
     name="disasm",
@@ -36,7 +37,7 @@ from its symbol table, or from the ones that Linux has in itself for its oopses.
 examples:
   corral disasm small start_kernel                       Corral's own kernel, which it builds if need be
   corral disasm /boot/vmlinuz-6.1.0-18-amd64 schedule+0x20 -n 10 --bytes
-  corral disasm native_irq_enable --when '/ #' -- boot   as it is once Linux has patched itself""",
+  corral disasm clear_page_orig --when '/ #' -- boot     as it is once Linux has patched itself""",
 )
 
 
@@ -56,24 +57,26 @@ def run(words: list[str]) -> int:
 
 
 def _of_file(arguments: Arguments) -> str:
-    from corral.toolkit.kernel_image import KernelImage
+    from corral.symbols.kernel_image import KernelImage
+    from corral.symbols.table import of_kernel
 
     path = _kernel(arguments.operands[0])
-    symbols = _symbols(arguments, path)
+    symbols = _named_symbols(arguments) or of_kernel(path)
     with KernelImage(path) as image:
-        return _listing(arguments, symbols, image.read, image.elf.bits)
+        return _listing(arguments, symbols, image.read, image.bits)
 
 
 def _of_guest(arguments: Arguments) -> str:
-    from corral.toolkit.scripted import ScriptedMachine
+    from corral.script.machine import ScriptedMachine
+    from corral.symbols.table import of_guest
 
     rest, values = arguments.rest or [], arguments.values
     if not rest or rest[0] != "boot":
         raise ConfigError("corral disasm wants what to boot: corral disasm PLACE -- boot ...; see its --help")
-    config = configure(rest[1:])
+    config = machine_config(rest[1:])
     if config is None:
         raise ConfigError("corral disasm boots a guest and says nothing of corral boot; see corral boot --help")
-    symbols = _symbols(arguments, config.kernel)
+    symbols = _named_symbols(arguments) or of_guest(config.kernel)
     start, _ = _range(arguments.operands[-1], symbols)
     with ScriptedMachine(config) as vm:
         vm.run_until(values.get("when", start), seconds(values.get("timeout", "60")))
@@ -81,11 +84,11 @@ def _of_guest(arguments: Arguments) -> str:
 
 
 def _listing(arguments: Arguments, symbols: Symbols | None, read: Callable[[int, int], bytes], bits: int) -> str:
-    from corral.toolkit.disassembly import Listing, listing
+    from corral.debug.disassembly import Listing, listing
 
     values = arguments.values
     start, end = _range(arguments.operands[-1], symbols)
-    count = number(values["count"], "--count") if "count" in values else None
+    count = parse_number(values["count"], "--count") if "count" in values else None
     return listing(Listing(read, bits, symbols, "att" in values).instructions(start, end, count), "bytes" in values)
 
 
@@ -105,18 +108,16 @@ def _range(text: str, symbols: Symbols | None) -> tuple[int, int | None]:
     return start, end
 
 
-def _symbols(arguments: Arguments, kernel: str) -> Symbols | None:
-    from corral.toolkit import symbols
+def _named_symbols(arguments: Arguments) -> Symbols | None:
+    from corral.symbols import table
 
-    if "symbols" in arguments.values:
-        return symbols.read(arguments.values["symbols"])
-    return symbols.of_kernel(kernel)
+    return table.read(arguments.values["symbols"]) if "symbols" in arguments.values else None
 
 
 def _kernel(name: str) -> str:
     from corral.guests import kernel
 
-    if name not in {**kernel.VARIANTS, **kernel.STOCK_METAPACKAGES}:
+    if name not in kernel.NAMES:
         return name
     with Progress() as progress:
         return kernel.get(name, progress).path

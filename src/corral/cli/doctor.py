@@ -8,8 +8,8 @@ from corral.doctor import Diagnosis, diagnose
 COMMAND = Command(
     name="doctor",
     summary="""\
-Tells which kind of KVM this host has and what that means for guests, its capabilities, permissions, CPUs,
-memory, huge pages and NUMA nodes, and for what is missing how to get it.""",
+Tells which kind of KVM this host has and what that means for guests, how it runs their kernels' code, its
+capabilities, permissions, CPUs, memory, huge pages and NUMA nodes, and for what is missing how to get it.""",
     options=(Option("json", "", "for programs"),),
     epilog="exit status: 0 Corral can boot here; 3 something is missing",
 )
@@ -42,8 +42,10 @@ def _text(d: Diagnosis) -> str:
     lines = [
         f"KVM         {d.kvm}; {d.device}; host kernel {d.kernel}",
         textwrap.fill(f"kind        {d.meaning}", WIDTH, subsequent_indent=" " * 12),
+        textwrap.fill(f"supervisor  {d.supervisor}: {d.supervisor_reason}", WIDTH, subsequent_indent=" " * 12),
         textwrap.fill(f"boots       {d.boots}", WIDTH, subsequent_indent=" " * 12),
         f"disks       {d.disks}",
+        textwrap.fill(f"shares      {d.shares}", WIDTH, subsequent_indent=" " * 12),
         f"CPU         {d.cpu}, {d.cpus} for this process",
         f"memory      {d.memory / (1 << 30):.1f} GiB, {d.memory_available / (1 << 30):.1f} available",
         "hugepages   " + (", ".join(f"{size}: {free} free" for size, free in d.hugepages.items()) or "none"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from corral import voice
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from types import FrameType
 
-    from corral.console import Console
+    from corral.backends.console import Console
     from corral.machine import Machine
 else:
     import _signal as signal  # see cli/terminal.py
@@ -55,7 +57,7 @@ class Farewell:
         self._machine.ask_to_end()
         signal.setitimer(signal.ITIMER_REAL, self._grace)
         try:
-            sys.stderr.write(f"\r\ncorral: {_ASKED.format(grace=self._grace)}\r\n")
+            voice.control(f"\r\ncorral: {_ASKED.format(grace=self._grace)}\r\n")
             sys.stderr.flush()
         except OSError:  # a terminal that hung up, which may be why we are here
             pass

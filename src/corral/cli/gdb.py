@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, contextmanager
 
-from corral.toolkit.gdb_server import GdbServer, listen, parse
+from corral.debug.gdb.server import GdbServer, listen, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 def watch(where: str, outer: Watch | None, notices: list[str]) -> Watch:
     """What boot.run() attaches to the machine, `outer` included. Raises ConfigError for what is no address."""
-    parse(where)
-    target = where.removeprefix("unix:")
+    address = parse(where)
+    target = address if isinstance(address, str) else "{}:{}".format(*address)
     notices.append(f"the guest waits for gdb: target remote {target}")
 
     @contextmanager
     def attach(machine: Machine) -> Iterator[None]:
         with ExitStack() as stack:
             listener = stack.enter_context(listen(where))
-            if where.startswith("unix:"):
+            if isinstance(address, str):
                 stack.callback(_remove, target)
             if outer:
                 stack.enter_context(outer(machine))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from corral.cli.options import Arguments, Command, Option, parse
 from corral.cli.terminal import Progress, leave_on_signals
@@ -11,7 +12,7 @@ from corral.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.boot.file import ImageFile
+    from corral.files.file import ImageFile
 
 
 class _Action(Command):
@@ -52,8 +53,8 @@ image's topmost folder is root's, with the mode 755. Everything that is to come 
 {_SPACE.partition(" While")[0]}
 
 examples:
-  corral image from-dir site site.img             as small as is useful
-  corral image from-dir rootfs root.img --size 8G with room for more""",
+  corral image from-dir site site.img              as small as is useful
+  corral image from-dir rootfs root.img --size 8G  with room for more""",
     ),
     "from-tar": _Action(
         name="image from-tar",
@@ -94,6 +95,7 @@ COMMAND = Command(
 Images are raw and sparse, and made without root by the distribution's own tools (Debian package e2fsprogs).
 corral image ACTION --help tells more.""",
     operands=("ACTION", "..."),
+    words=tuple(ACTIONS),
     epilog="exit status: 0 done; 2 bad usage or input; 3 the host lacks something: e2fsprogs, space",
 )
 
@@ -103,7 +105,10 @@ def run(words: list[str]) -> int:
         print(COMMAND.help())
         return 0 if words else 2
     if words[0] not in ACTIONS:
-        raise ConfigError(f"corral image {words[0]}: there are {', '.join(ACTIONS)}; see corral image --help")
+        from corral import spelling
+
+        known = spelling.unknown("action of corral image", words[0], ACTIONS)
+        raise ConfigError(f"{known}; see corral image --help")
     command = ACTIONS[words[0]]
     arguments = parse(command, words[1:])
     if arguments is None:
@@ -123,13 +128,16 @@ def _make(action: str, arguments: Arguments) -> int:
     leave_on_signals()  # what is unfinished goes
     first, second = arguments.operands
     path = first if action == "create" else second
+    notices: list[str] = []
     with Progress() as progress:
         if action == "create":
             build.create(path, _bytes(second), "empty" in arguments.values)
         else:
             size = _bytes(arguments.values["size"]) if "size" in arguments.values else None
             make = build.from_folder if action == "from-dir" else build.from_tar
-            make(first, path, size, progress)
+            notices = make(first, path, size, progress)
+    for notice in notices:
+        print(f"corral: {notice}", file=sys.stderr)
     _print_sizes(path, os.stat(path))
     return 0
 
@@ -142,7 +150,7 @@ def _bytes(text: str) -> int:
 
 
 def _print_sizes(path: str, status: os.stat_result) -> None:
-    from corral.boot.file import printable
+    from corral.files.file import printable
     from corral.images.content import size_text
 
     used = status.st_blocks * 512
@@ -151,8 +159,8 @@ def _print_sizes(path: str, status: os.stat_result) -> None:
 
 
 def _info(arguments: Arguments) -> int:
-    from corral.boot.file import ImageFile
-    from corral.images.format import HEAD_SIZE, foreign_format, refusal
+    from corral.files.file import ImageFile
+    from corral.files.format import HEAD_SIZE, foreign_format, refusal
 
     if arguments.values.get("format", "raw") != "raw":
         raise ConfigError(f"--format {arguments.values['format']!r}: Corral's images are raw; see corral image --help")
@@ -168,8 +176,9 @@ def _info(arguments: Arguments) -> int:
 
 
 def _print_content(file: ImageFile) -> None:
-    from corral.boot.file import printable
-    from corral.images import content, partitions
+    from corral.files import partitions
+    from corral.files.file import printable
+    from corral.images import content
 
     def read_from(start: int, offset: int, length: int) -> bytes:
         offset += start

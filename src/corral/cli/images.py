@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from corral import spelling
+from corral.cli.cache import cleaned
 from corral.cli.options import Command, Option, parse
 from corral.errors import ConfigError
 from corral.guests import distribution_store as store
@@ -15,7 +17,8 @@ COMMAND = Command(
 
 What a running guest uses is never removed.""",
     operands=("ACTION", "NAME"),
-    options=(Option("all", "", "with prune: every distribution that is not in use"),),
+    words=("list", "rm", "prune"),
+    options=(Option("all", "", "with prune: all that is not in use, kernels and packages too: corral cache --clean"),),
     epilog="exit status: 0 done; 2 bad usage, no such image, or it is in use",
 )
 
@@ -33,8 +36,11 @@ def run(words: list[str]) -> int:
             state = "in use" if image.in_use else "ready" if image.current else "old: corral images prune"
             print(f"{image.name:24} {image.release:28} {_size(image.size):>10}  {state}")
     elif action == "prune" and not names:
-        print(f"removed {_size(store.prune('all' in arguments.values))}")
+        print(cleaned() if "all" in arguments.values else f"removed {_size(store.prune())}")
     else:
+        if action not in COMMAND.words:
+            known = spelling.unknown("action of corral images", action, COMMAND.words)
+            raise ConfigError(f"{known}; see corral images --help")
         raise ConfigError(f"corral images {' '.join([action, *names])}: see corral images --help")
     return 0
 

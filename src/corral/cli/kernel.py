@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from corral import spelling
 from corral.cli.options import Command, Option, parse
 from corral.cli.terminal import Progress, leave_on_signals
 from corral.errors import ConfigError
@@ -18,21 +19,21 @@ COMMAND = Command(
   corral kernel path [NAME]    the file, for other tools; builds or fetches it first
   corral kernel symbols NAME FILE  writes its symbols, an ELF file for gdb; NAME may be a kernel file
   corral kernel list           what there is
-  corral kernel check FILE     what a Linux of yours lacks for this machine, and what to do; boots nothing
+  corral kernel check FILE     how a Linux of yours runs here, what it lacks, and what to do; boots nothing
 
-NAME: small (for pagetable KVM, one CPU), small-smp, stock (the distribution's kernel for virtual machines),
+NAME: small (Corral's own, for every KVM), stock (the distribution's kernel for virtual machines),
 stock-generic (its kernel for every PC). Without NAME: what `corral boot` takes on this host.""",
     operands=("ACTION", "NAME", "FILE"),
+    words=("build", "path", "symbols", "list", "check"),
     options=(
         Option("disk", "PATH[,...]", "check: the disk with the root file system; may be repeated"),
         Option("initrd", "FILE", "check: the initramfs, or 'none'"),
         Option("cpus", "N", "check: for so many CPUs"),
         Option("acpi", "auto|on|off", "check: as for corral boot"),
+        Option("json", "", "check: for programs"),
     ),
     epilog="exit status of check: 0 nothing is missing; 2 it would not come to a shell, or cannot be used",
 )
-
-KNOWN = {**kernel.VARIANTS, **kernel.STOCK_METAPACKAGES}
 
 
 def run(words: list[str]) -> int:
@@ -51,13 +52,14 @@ def run(words: list[str]) -> int:
         if len(rest) != 1:
             raise ConfigError("corral kernel check wants one kernel; see corral kernel --help")
         return kernel_check.run(arguments, rest[0])
-    if action not in ("build", "path") or len(rest) > 1:
-        raise ConfigError(
-            f"corral kernel {action}: there are build, path, symbols, list and check; see corral kernel --help"
-        )
+    if action not in COMMAND.words:
+        known = spelling.unknown("action of corral kernel", action, COMMAND.words)
+        raise ConfigError(f"{known}; see corral kernel --help")
+    if len(rest) > 1:
+        raise ConfigError(f"corral kernel {action} takes one kernel; see corral kernel --help")
     name = rest[0] if rest else choose(host_kind(), cpus=1).name
-    if name not in KNOWN:
-        raise ConfigError(f"there is no kernel {name!r}; there are {', '.join(KNOWN)}")
+    if name not in kernel.NAMES:
+        raise ConfigError(spelling.unknown("kernel", name, kernel.NAMES))
     leave_on_signals()  # a build that is ended tidies up
     with Progress() as progress:
         found = kernel.get(name, progress, refresh=action == "build")
@@ -66,15 +68,15 @@ def run(words: list[str]) -> int:
 
 
 def _symbols(rest: list[str]) -> int:
-    from corral.toolkit import gdb_symbols
+    from corral.debug.gdb import symbol_file
 
     if len(rest) != 2:
         raise ConfigError("corral kernel symbols wants a kernel and the file to write; see corral kernel --help")
     path = rest[0]
-    if path in KNOWN:
+    if path in kernel.NAMES:
         with Progress() as progress:
             path = kernel.get(path, progress).path
-    count = gdb_symbols.write(path, rest[1])
+    count = symbol_file.write(path, rest[1])
     print(f"{count} symbols")
     return 0
 

@@ -1,61 +1,81 @@
-"""corral kernel check: what a boot would find wrong with a kernel, without one."""
+"""corral kernel check: what a boot would find wrong with a kernel, and how its code would run, without a boot."""
 
 from __future__ import annotations
 
 import sys
 
-from corral import boot
-from corral.boot import preflight
-from corral.boot.file import printable
-from corral.cli.boot import is_ours, number
-from corral.config import parse_disk
-from corral.errors import ConfigError
-from corral.kvm.system import host_kind
+from corral.arch.x86_64.supervisor import Supervisor, supervisor_mode
+from corral.config import parse_disk, parse_number
+from corral.files.file import printable
+from corral.launch.kernel_check import KernelCheck, check_kernel
+from corral.launch.natively import Way
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.boot.preflight import Plan, Report
     from corral.cli.options import Arguments
 
 NOT_BOOTABLE = 2
-_ACPI = {"auto": None, "on": True, "off": False}
+_NATIVELY = {
+    Way.ITSELF.value: "by itself",
+    Way.INJECTION.value: "by injection",
+}
 
 
 def run(arguments: Arguments, path: str) -> int:
-    """Prints what is known, and what is missing. Returns the exit status. Raises BootError, ConfigError."""
+    """Prints what is known, and what is missing. Returns the exit status. Raises BootError, ConfigError, HostError."""
     values = arguments.values
-    acpi = values.get("acpi", "auto")
-    if acpi not in _ACPI:
-        raise ConfigError(f"--acpi {acpi!r} is none of {', '.join(_ACPI)}")
-    disks = tuple(parse_disk(text).path for text in arguments.every.get("disk", []))
-    root = 0 if disks else None
-    cpus = number(values.get("cpus", "1"), "--cpus")
-    plan = preflight.Plan(host_kind(), disks, root, values.get("initrd"), _ACPI[acpi], cpus, is_ours(path))
-    with boot.open_kernel(path) as kernel:
-        if kernel.kind not in ("bzImage", "vmlinux"):
-            print(f"kernel         {kernel.describe()}; it is no Linux, so there is nothing more to say")
-            return 0
-        report = preflight.look(kernel, plan)
-    print(_text(report, plan))
-    for finding in report.findings:
-        print(f"{'missing' if finding.fatal else 'note'}: {finding.text}")
+    disks = [parse_disk(text).path for text in arguments.every.get("disk", [])]
+    cpus = parse_number(values.get("cpus", "1"), "--cpus")
+    found = check_kernel(path, disks, values.get("initrd"), values.get("acpi", "auto"), cpus)
+    print(_json(found) if "json" in values else _text(found, bool(disks)))
     sys.stdout.flush()
-    return NOT_BOOTABLE if any(finding.fatal for finding in report.findings) else 0
+    return 0 if found.boots else NOT_BOOTABLE
 
 
-def _text(report: Report, plan: Plan) -> str:
-    config = report.config.source if report.config else "unknown: neither beside the kernel nor in it"
-    lines = [f"kernel         {report.facts}", f"configuration  {config}"]
-    lines.append(f"told by        {'ACPI tables' if report.acpi else 'kernel parameters and an MP table'}")
-    if report.initrd:
-        lines.append(f"initramfs      {printable(report.initrd)}")
-    elif plan.root is None:
+def _json(found: KernelCheck) -> str:
+    import json
+
+    values = {name: getattr(found, name) for name in KernelCheck.__annotations__}
+    values["findings"] = [{"fatal": finding.fatal, "text": finding.text} for finding in found.findings]
+    return json.dumps(values | {"boots": found.boots}, indent=2)
+
+
+def _text(found: KernelCheck, has_disks: bool) -> str:
+    if not found.linux:
+        return f"kernel         {found.description}; it is no Linux, so there is nothing more to say"
+    source = found.configuration or "unknown: neither beside the kernel nor in it"
+    lines = [
+        f"kernel         {found.description}",
+        f"kernel code    {_kernel_code(found)}",
+        f"configuration  {source}",
+        f"told by        {'ACPI tables' if found.acpi else 'kernel parameters and an MP table'}",
+    ]
+    if found.initrd:
+        lines.append(f"initramfs      {printable(found.initrd)}")
+    elif not has_disks:
         lines.append("initramfs      Corral's own")
-    if report.root is not None and plan.root is not None:
-        disk = f"/dev/vd{chr(ord('a') + plan.root)}{report.root.partition or ''}"
-        table = f", of a {report.root.table}" if report.root.table else ""
-        lines.append(f"root           {disk}: {report.root.system or 'nothing that is known'}{table}")
-    if report.config:
-        levels = "can do five levels, is" if report.config["X86_5LEVEL"] == "y" else "is"
+    if found.root:
+        lines.append(f"root           {found.root}")
+    if found.levels:
+        levels = "can do five levels, is" if found.levels == 5 else "is"
         lines.append(f"page tables    {levels} entered with four, enough for 64 TiB")
+    for finding in found.findings:
+        lines.append(f"{'missing' if finding.fatal else 'note'}: {finding.text}")
     return "\n".join(lines)
+
+
+def _kernel_code(found: KernelCheck) -> str:
+    """How it runs here; and where it cannot run natively, why."""
+    way = _NATIVELY.get(found.natively)
+    if found.runs == Supervisor.HARDWARE.value:
+        without = f"natively, {way}" if way else f"not natively: {_why_not(found)}"
+        return f"runs on the CPU, by VMX or SVM; without those {without}"
+    if found.runs == Supervisor.NATIVE.value:
+        return f"runs natively, {way}: {found.reason}"
+    if way:
+        return f"is interpreted: {supervisor_mode().reason}; it could run natively, {way}"
+    return f"is interpreted: {_why_not(found)}"
+
+
+def _why_not(found: KernelCheck) -> str:
+    return f"{found.reason} (check: {found.failed_check})"

@@ -6,7 +6,14 @@ Not argparse: importing that takes as long as starting the interpreter does, and
 from __future__ import annotations
 
 from corral.errors import ConfigError
-from corral.record import record
+from corral.startup.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LONGEST_TIME = 10**9  # seconds
+_MANY = 20  # options: more than that do not fit a screen
 
 
 @record(frozen=True)
@@ -25,7 +32,10 @@ class Option:
 
 @record(frozen=True)
 class Command:
-    """What a subcommand takes. `operands` names its positional arguments, all optional; `rest` what follows `--`."""
+    """What a subcommand takes. `operands` names its positional arguments, all optional; `rest` what follows `--`.
+
+    `words` are what the first operand can be, apart from the name of a file.
+    """
 
     name: str
     summary: str
@@ -33,6 +43,7 @@ class Command:
     operands: tuple[str, ...] = ()
     rest: str = ""
     epilog: str = ""
+    words: tuple[str, ...] = ()
 
     def usage(self) -> str:
         words = [f"usage: corral {self.name}", *(f"[{operand}]" for operand in self.operands)]
@@ -40,13 +51,26 @@ class Command:
         words += [f"[-- {self.rest}]"] if self.rest else []
         return " ".join(words)
 
-    def help(self) -> str:
-        left = [option.title for option in self.options] + ["--help"]
-        right = [option.help for option in self.options] + ["this text"]
-        width = max(map(len, left)) + 2
-        lines = [self.usage(), "", self.summary, "", "options:"]
-        lines += [f"  {name:{width}}{text}" for name, text in zip(left, right, strict=True)]
-        return "\n".join(lines) + ("\n\n" + self.epilog if self.epilog else "")
+    def help(self, everything: bool = False) -> str:
+        """Of a command with many options those that matter, and where the others are told; or `everything`."""
+        from corral.cli import topics
+
+        names = [option.name for option in self.options]
+        if everything or len(names) <= _MANY:
+            parts = [f"options:\n{self.options_text(names, help='this text')}", self.epilog]
+        else:
+            shown = self.options_text(topics.COMMON, help="this text", help_all="all options, and what is said of each")
+            ends = [part for part in self.epilog.split("\n\n") if not part.startswith("--")]
+            parts = [f"the options that matter most:\n{shown}", topics.pointer(), *ends]
+        return "\n\n".join([self.usage(), self.summary, *filter(None, parts)])
+
+    def options_text(self, names: Iterable[str], **more: str) -> str:
+        """A line for each of these options, and for `more` that every command has."""
+        by_name = {option.name: option for option in self.options}
+        rows = [(by_name[name].title, by_name[name].help) for name in names if name in by_name]
+        rows += [(f"--{name.replace('_', '-')}", text) for name, text in more.items()]
+        width = max(len(left) for left, _ in rows) + 2
+        return "\n".join(f"  {left:{width}}{right}" for left, right in rows)
 
 
 @record(frozen=True)
@@ -93,7 +117,11 @@ def parse(command: Command, words: list[str]) -> Arguments | None:
         name, equals, value = word.partition("=")
         option = by_name.get(name)
         if option is None:
-            raise ConfigError(f"corral {command.name} has no option {name}; {hint}")
+            from corral import spelling
+
+            near = spelling.meant(name, (*by_name, "--help", "--help-all"))
+            meant = f"did you mean {near}? Or " if near else ""
+            raise ConfigError(f"corral {command.name} has no option {name}; {meant}{hint}")
         if option.metavar and not equals:
             if not queue:
                 raise ConfigError(f"{name} needs a value, {option.metavar}; {hint}")
@@ -102,3 +130,14 @@ def parse(command: Command, words: list[str]) -> Arguments | None:
             raise ConfigError(f"{name} takes no value; {hint}")
         every.setdefault(option.name, []).append(value)
     return Arguments(every, operands, None)
+
+
+def seconds(text: str, name: str = "--timeout") -> float:
+    """Raises ConfigError; `name` is the option's."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= LONGEST_TIME:
+        raise ConfigError(f"{name} {text!r} is not a time in seconds; write it like 30 or 0.5")
+    return value

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import sys
 
+from corral import voice
 from corral.cli import boot
-from corral.cli.options import Command, Option, parse
+from corral.cli.options import Command, Option, parse, seconds
 from corral.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.machine import Machine
-    from corral.toolkit.profiler import Profile, Profiler
-    from corral.toolkit.symbols import Symbols
+    from corral.observe.profiler import Profile, Profiler
+    from corral.symbols.table import Symbols
 
 COMMAND = Command(
     name="profile",
     summary="""\
 Boots a guest as `corral boot` does and asks each of its vCPUs, so many times a second, where it is and who called that
 code: by frame pointers where the kernel keeps them, else by the return addresses on its stack. What it costs the guest
-is told by `corral profile --rate` itself: a sample takes some 20 us. Nothing is needed in the guest.""",
+is little: a sample takes some 20 us. Nothing is needed in the guest.""",
     rest="boot ARGUMENTS...",
     options=(
         Option("rate", "HZ", "samples a second of each vCPU (default: 500)"),
@@ -43,15 +44,15 @@ def run(words: list[str]) -> int:
     if not arguments.rest or arguments.rest[0] != "boot":
         raise ConfigError("corral profile wants what to boot: corral profile [OPTIONS] -- boot ...; see its --help")
     values = arguments.values
-    rate = boot.seconds(values.get("rate", "500"), "--rate")
-    limit = boot.seconds(values["for"], "--for") if "for" in values else None
+    rate = seconds(values.get("rate", "500"), "--rate")
+    limit = seconds(values["for"], "--for") if "for" in values else None
     out = values.get("out")
     if out is not None and not out.endswith((".svg", ".folded")):
         raise ConfigError(f"--out {out!r}: a flame graph is a .svg or a .folded file")
     symbols = _symbols(values.get("symbols"))
 
     def watch(machine: Machine) -> Profiler:
-        from corral.toolkit.profiler import Profiler
+        from corral.observe.profiler import Profiler
 
         profiler = Profiler(machine, rate, symbols, limit)
         profiles.append(profiler.profile)
@@ -70,20 +71,20 @@ def run(words: list[str]) -> int:
 def _symbols(path: str | None) -> Symbols | None:
     if path is None:
         return None
-    from corral.toolkit import symbols
+    from corral.symbols import table
 
-    return symbols.read(path)
+    return table.read(path)
 
 
 def _write(profile: Profile, path: str) -> None:
-    from corral.toolkit import flame
+    from corral.observe import flame
 
     if path.endswith(".svg"):
         text = flame.svg(profile.stacks, f"corral profile: {profile.samples} samples")
     else:
         text = flame.folded(profile.stacks)
     try:
-        with open(path, "w") as file:
+        with open(path, "w", opener=voice.opener) as file:
             file.write(text)
     except OSError as error:
         raise ConfigError(f"cannot write {path!r}: {error.strerror}; name another file") from None

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 
+from corral.core.exits import Cause
+from corral.debug.report import full
 from corral.errors import ConfigError
-from corral.exits import Cause
-from corral.toolkit.exit_trace import Exit, ExitTrace
-from corral.toolkit.report import full
+from corral.observe.exit_trace import Exit, ExitTrace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from corral.machine import Machine, Outcome
+    from corral.core.exits import Outcome
+    from corral.debug.report.remains import Remains
+    from corral.machine import Machine
 
     Watch = Callable[[Machine], AbstractContextManager[object]]
 
@@ -25,7 +27,7 @@ class DeathReport:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._exits: list[Exit] = []
+        self.exits: list[Exit] = []
         folder = os.path.dirname(path) or "."
         if os.path.isdir(path) or not os.access(folder, os.W_OK | os.X_OK):
             raise ConfigError(f"--report: cannot write {path!r}; name a file in a folder that you may write to")
@@ -44,19 +46,19 @@ class DeathReport:
                     yield
                 finally:
                     trace.flush()
-                    self._exits = list(trace)
+                    self.exits = list(trace)
 
         return attach
 
-    def of_reset(self, machine: Machine, outcome: Outcome, console: bytes) -> None:
-        """A guest that resets without a word may have meant it: that is for the reader to say."""
-        if outcome.cause is Cause.RESET and outcome.status is None:
-            self.write(machine, outcome, f"corral: {outcome.cause.value}, without a word why", console)
+    def write(self, found: Remains, outcome: Outcome, headline: str, console: bytes) -> None:
+        text = full.text(found, headline, outcome.cause, outcome.vcpu, console, self.exits)
+        if trouble := full.write(self.path, text):
+            raise ConfigError(trouble)
 
-    def write(self, machine: Machine, outcome: Outcome, headline: str, console: bytes) -> None:
-        text = full.text(machine, headline, outcome.cause, outcome.vcpu, console, self._exits)
-        try:
-            with open(self.path, "w") as file:
-                file.write(text)
-        except OSError as error:
-            raise ConfigError(f"--report: cannot write {self.path!r}: {error.strerror}; name another file") from None
+
+def of_reset(outcome: Outcome) -> str:
+    """The headline for a guest that resets without a word: it may have meant it, and that is for the reader to say. ""
+    for another end."""
+    if outcome.cause is not Cause.RESET or outcome.status is not None:
+        return ""
+    return f"corral: {outcome.cause.value}, without a word why"

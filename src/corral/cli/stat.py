@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import time
 
+from corral import voice
 from corral.cli import boot
-from corral.cli.options import Command, Option, parse
+from corral.cli.options import Command, Option, parse, seconds
 from corral.errors import ConfigError
-from corral.toolkit.periodic import Periodic
-from corral.toolkit.tally import Row, Tally, table
+from corral.observe.periodic import Periodic
+from corral.observe.tally import Row, Tally, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run(words: list[str]) -> int:
     if not arguments.rest or arguments.rest[0] != "boot":
         raise ConfigError("corral stat wants what to boot: corral stat [OPTIONS] -- boot ...; see its --help")
     values = arguments.values
-    interval = boot.seconds(values["interval"], "--interval") if "interval" in values else None
+    interval = seconds(values["interval"], "--interval") if "interval" in values else None
     files = {form: path for form, path in values.items() if form in ("json", "csv")}
     return boot.run(arguments.rest[1:], lambda machine: _Watch(machine, interval, files))
 
@@ -82,7 +83,7 @@ class _Watch:
 
 def _write(rows: list[Row], seconds: float, form: str, path: str) -> None:
     try:
-        with open(path, "w", newline="") as file:
+        with open(path, "w", newline="", opener=voice.opener) as file:
             if form == "json":
                 import json
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from corral import voice
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
@@ -64,20 +66,10 @@ class Raw:
             pass
 
 
-def writer(descriptor: int) -> int:
-    """The same terminal opened anew, so that writing never blocks and nobody else's descriptor changes.
-
-    `descriptor` itself where that can't be done. Close what is not `descriptor`.
-    """
-    try:
-        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return descriptor
-
-
 def _leave(number: int, frame: FrameType | None) -> None:
     for other in _LEAVING:  # one is enough; what unwinds now is not to be interrupted
         signal.signal(other, signal.SIG_IGN)
+    voice.hurry()
     sys.exit(128 + number)
 
 
@@ -101,7 +93,8 @@ class Progress:
             return
         self._last = text
         if self._terminal:
-            sys.stderr.write(f"\r\x1b[Kcorral: {text}")
+            voice.control("\r\x1b[K")
+            sys.stderr.write(f"corral: {text}")
         elif not text.endswith("%") or text.endswith(" 0 %"):
             sys.stderr.write(f"corral: {text}\n")
         sys.stderr.flush()
@@ -111,5 +104,6 @@ class Progress:
 
     def __exit__(self, *exception: object) -> None:
         if self._terminal and self._last:
-            sys.stderr.write("\r\x1b[K")
+            voice.control("\r\x1b[K")
             sys.stderr.flush()
+        self._last = ""

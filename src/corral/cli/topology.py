@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from corral.cli.options import Command, Option, parse
-from corral.numa import cpu_list, live
+from corral.numa import cpu_list
 from corral.numa.as_json import to_json
 from corral.numa.host import Cpu, Host, read
+from corral.observe import live
 
 COMMAND = Command(
     name="topology",
@@ -32,7 +33,7 @@ def text(host: Host, running: list[live.Running]) -> str:
     allowed = cpu_list.text(host.allowed_cpus)
     lines = [f"NUMA nodes: {len(host.nodes)}; CPUs: {len(host.cpus)}, of which this process may use {allowed}"]
     for node in host.nodes:
-        pages = ", ".join(f"{free} free pages of {size >> 20}M" for size, free in node.hugepages if free)
+        pages = ", ".join(f"{pool.free} free pages of {pool.size >> 20}M" for pool in node.hugepages if pool.free)
         memory = f"{node.memory >> 20} MiB, {node.free >> 20} free" if node.memory else "no memory"
         lines += ["", f"node {node.id}  {memory}" + (f", {pages}" if pages else "")]
         lines += _node(host, [cpu for cpu in host.cpus if cpu.node == node.id], running)

@@ -6,19 +6,22 @@ import sys
 import time
 
 from corral.cli import boot
-from corral.cli.options import Command, Option, parse
-from corral.errors import ConfigError
-from corral.toolkit.exit_trace import ExitTrace
-from corral.toolkit.periodic import Periodic
-from corral.toolkit.trace_files import open_writer, read_csv, title
+from corral.cli.options import Command, Option, parse, seconds
+from corral.config import parse_number
+from corral.errors import ConfigError, HostError
+from corral.observe.exit_trace import ExitTrace
+from corral.observe.periodic import Periodic
+from corral.observe.trace_files import open_writer, read_csv, title
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corral.machine import Machine
-    from corral.toolkit.exit_trace import Exit
-    from corral.toolkit.symbols import Symbols
-    from corral.toolkit.trace_files import Writer
-    from corral.toolkit.trace_summary import Summary
+    from corral.observe.exit_trace import Exit
+    from corral.observe.trace_files import Writer
+    from corral.observe.trace_summary import Summary
+    from corral.symbols.table import Symbols
 
 COMMAND = Command(
     name="trace",
@@ -28,6 +31,7 @@ code, how long the guest had run and how long it stayed outside, and who finishe
 Without --out and --summary it prints them as they come, on standard error.
 `corral trace summary FILE.csv` sums up a trace that was kept.""",
     operands=("summary", "FILE"),
+    words=("summary",),
     rest="boot ARGUMENTS...",
     options=(
         Option("exit", "REASON", "only these exits: IO, MMIO, HLT, INTERNAL_ERROR ...; may be repeated", short="e"),
@@ -61,21 +65,21 @@ def run(words: list[str]) -> int:
     if not arguments.rest or arguments.rest[0] != "boot":
         raise ConfigError("corral trace wants what to boot: corral trace [OPTIONS] -- boot ...; see its --help")
     values = arguments.values
-    seconds = boot.seconds(values["for"], "--for") if "for" in values else None
-    size = boot.number(values.get("ring", str(1 << 16)), "--ring")
+    limit = seconds(values["for"], "--for") if "for" in values else None
+    size = parse_number(values.get("ring", str(1 << 16)), "--ring")
     reasons = [reason.upper() for reason in arguments.every.get("exit", [])]
     writer = open_writer(values["out"]) if "out" in values else None
     report = _Report(writer, _summary() if "summary" in values else None, _symbols(values.get("symbols")))
 
     def watch(machine: Machine) -> _Recorder:
         report.kernel = machine.config.kernel
-        return _Recorder(ExitTrace(machine, reasons, size, "cpl" in values), report, seconds)
+        return _Recorder(ExitTrace(machine, reasons, size, "cpl" in values), report, limit)
 
     try:
         return boot.run(arguments.rest[1:], watch)
     finally:
         if writer:
-            writer.close()
+            _writing(writer.close)
 
 
 def _summarize(operands: list[str]) -> int:
@@ -89,7 +93,7 @@ def _summarize(operands: list[str]) -> int:
 
 
 def _summary() -> Summary:
-    from corral.toolkit.trace_summary import Summary
+    from corral.observe.trace_summary import Summary
 
     return Summary()
 
@@ -97,9 +101,16 @@ def _summary() -> Summary:
 def _symbols(path: str | None) -> Symbols | None:
     if path is None:
         return None
-    from corral.toolkit import symbols
+    from corral.symbols import table
 
-    return symbols.read(path)
+    return table.read(path)
+
+
+def _writing(step: Callable[..., object], *arguments: object) -> None:
+    try:
+        step(*arguments)
+    except OSError as error:  # no room, or a pipe whose reader does not read
+        raise HostError(f"cannot write the trace: {error.strerror}; make room for it, or name another file") from None
 
 
 class _Report:
@@ -113,12 +124,12 @@ class _Report:
 
     def tell(self, exit: Exit) -> None:
         if self.kernel and not self._symbols:  # while the guest runs: they take a while to read
-            from corral.toolkit.symbols import of_kernel
+            from corral.symbols.table import of_guest
 
-            self._symbols, self.kernel = of_kernel(self.kernel), None
+            self._symbols, self.kernel = of_guest(self.kernel), None
         symbol = self._symbols.text(exit.rip) if self._symbols else ""
         if self._writer:
-            self._writer.write(exit, symbol)
+            _writing(self._writer.write, exit, symbol)
         if self._summary:
             self._summary.add(exit, symbol)
         if not self._writer and not self._summary:

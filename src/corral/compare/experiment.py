@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from corral.compare import ledger, manifest, programs, schedule
+from corral.compare import ledger, manifest, patience, programs, schedule
 from corral.compare.contenders import Contender, Job, Kit, Unsuitable
 from corral.compare.contenders.base import Failed, is_hello
 from corral.compare.measures.base import Measure, Place
@@ -90,8 +90,8 @@ def probe(contender: Contender, stages: dict[str, ledger.Rows] | None = None, cp
             stages[contender.name] = ledger.take(contender, cpus)
             return ""
         with contender.started(Job(programs.binary("hello"))) as process:
-            process.until(is_hello, contender.limit)
-            process.succeed(END)
+            process.until(is_hello, contender.patience())
+            process.succeed(patience.scaled(END))
     except (Failed, Unsuitable) as found:
         foreign = contender.is_vm and contender.name != "corral" and host_kind() is Kind.PAGETABLE
         return str(found) + "; on a pagetable KVM other VMMs boot no Linux" * foreign

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from corral.compare import programs, staged, statistics
+import corral
+from corral.compare import patience, programs, statistics
 from corral.compare.contenders import Contender, Job, Launch
 from corral.compare.contenders.base import is_hello
 from corral.compare.contenders.corral_vm import Corral
 from corral.compare.contenders.corral_vm import program as corral_program
 
+STAGED = Path(corral.__file__).parent / "cli" / "staged.py"  # a program, which imports as a boot does
 TIMES = 5  # starts, of which a median is taken stage by stage
 ENOUGH = 5.0  # seconds, after which no further start is looked at
 END = 30.0  # seconds
@@ -44,8 +46,8 @@ def _start(contender: Contender, cpus: Sequence[int]) -> Stages:
     if inside:
         launch = _with_clock(launch, inside)
     with contender.running(launch, cpus) as process:
-        line = process.until(is_hello, contender.limit)
-        end = process.succeed(END)
+        line = process.until(is_hello, contender.patience())
+        end = process.succeed(patience.scaled(END))
         first, begun, lines = process.first_byte, process.begun, list(process.lines)
     stages = _read(inside, begun) if inside else []
     marks = [moment for moment, text in lines if contender.marker and text.startswith(contender.marker)]
@@ -59,8 +61,8 @@ def _start(contender: Contender, cpus: Sequence[int]) -> Stages:
 
 
 def _with_clock(launch: Launch, file: Path) -> Launch:
-    """The same start of Corral, by staged.py: which also saves no time that the `corral` command does not."""
-    argv = [sys.executable, "-P", staged.__file__, str(file), *launch.argv[len(corral_program()) + 1 :]]
+    """The same start of Corral, by cli/staged.py: which also saves no time that the `corral` command does not."""
+    argv = [sys.executable, "-P", str(STAGED), str(file), *launch.argv[len(corral_program()) :]]
     return replace(launch, argv=argv)
 
 

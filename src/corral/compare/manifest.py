@@ -47,7 +47,7 @@ def collect(contenders: Sequence[Contender], rounds: int, pinned: Sequence[int],
         | {contender.name: version for contender in contenders if (version := contender.version())},
         "revision": revision(),
         "rounds": rounds,
-        "load before": os.getloadavg()[0],
+        "load before": round(os.getloadavg()[0], 2),
         "what a row means": row_meanings(contenders, kind),
     }
 
@@ -58,7 +58,7 @@ def after(busy_before: float, own_before: float, begun: float) -> dict[str, Any]
     others = busy_seconds() - busy_before - (own_seconds() - own_before)
     return {
         "seconds": round(passed, 1),
-        "load after": os.getloadavg()[0],
+        "load after": round(os.getloadavg()[0], 2),
         "CPUs that others kept busy": round(max(0.0, others) / passed, 2),
     }
 
@@ -76,8 +76,8 @@ def warnings(manifest: dict[str, Any]) -> list[str]:
     found = []
     if manifest.get("KVM") == Kind.PAGETABLE.value:
         found.append(
-            "a pagetable KVM interprets a guest's kernel: boots and system calls of VMs here say nothing of hosts with "
-            "VMX or SVM; programs that only compute run as they do there"
+            "a pagetable KVM has neither VMX nor SVM: boots, system calls and page faults of VMs here say nothing of "
+            "hosts with those; programs that only compute run as they do there"
         )
     if any(word in str(manifest.get("cpu", "")) for word in EMULATED):
         found.append("this CPU is emulated in software: only ratios within this run mean something, and those little")

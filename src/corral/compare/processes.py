@@ -112,7 +112,7 @@ class Process:
             if self.status is not None:
                 raise Failed(f"it ended with status {self.status}{self.last_words()}")
             if time.monotonic() > deadline:
-                raise Failed(f"it said nothing that was expected for {timeout:g} s{self.last_words()}")
+                raise Failed(f"it said nothing that was expected for {timeout:.3g} s{self.last_words()}")
             serve([self], GLANCE)
 
     def finish(self, timeout: float) -> int:
@@ -120,7 +120,7 @@ class Process:
         deadline = time.monotonic() + timeout
         while self.status is None:
             if time.monotonic() > deadline:
-                raise Failed(f"it did not end within {timeout:g} s{self.last_words()}")
+                raise Failed(f"it did not end within {timeout:.3g} s{self.last_words()}")
             serve([self], min(GLANCE, timeout))
         return self.status
 

@@ -7,6 +7,8 @@ import shutil
 import sys
 import time
 
+from corral import voice
+
 EVERY = 30.0  # seconds between two lines where there is no terminal
 BAR = 24
 
@@ -25,7 +27,8 @@ class Bar:
             full = round(share * BAR)
             width = shutil.get_terminal_size().columns
             line = f"{'#' * full}{'.' * (BAR - full)} {share:4.0%} {passed:5.0f} s  {text}"
-            sys.stderr.write(f"\r\x1b[K{line[: width - 1]}")
+            voice.control("\r\x1b[K")
+            sys.stderr.write(line[: width - 1])
             sys.stderr.flush()
         elif passed - self._last >= EVERY:
             self._last = passed
@@ -36,5 +39,5 @@ class Bar:
 
     def __exit__(self, *exception: object) -> None:
         if self._terminal:
-            sys.stderr.write("\r\x1b[K")
+            voice.control("\r\x1b[K")
             sys.stderr.flush()

@@ -2,48 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+from corral.compare import names, suite
 from corral.compare.analysis import Row, Table, verdict
 from corral.compare.numbers import number
 from corral.compare.plots import Line, Stage, dots, stages
 from corral.compare.samples import Results, more_is_better
-from corral.compare.table import summed
+from corral.compare.table import missing, summed
 
 STYLE = """\
 :root { color-scheme: light dark; --page: #fcfcfa; --ink: #1d1d1b; --faint: #6b6b66; --line: #dcdcd6;
-  --dot: #2a6fb0; --band: #2a6fb033; --note: #fff4d6; --edge: #d9a520; }
+  --dot: #2a6fb0; --band: #2a6fb033; --note: #fff4d6; --edge: #d9a520; --shade: #0003; }
 @media (prefers-color-scheme: dark) { :root { --page: #17181a; --ink: #e8e8e4; --faint: #a0a09a; --line: #383a3e;
-  --dot: #7fb5ea; --band: #7fb5ea33; --note: #3a3012; --edge: #c9971c; } }
+  --dot: #7fb5ea; --band: #7fb5ea33; --note: #3a3012; --edge: #c9971c; --shade: #fff3; } }
 body { background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; margin: 0 auto;
-  padding: 1.5rem; max-width: 60rem; }
+  padding: 1.5rem; max-width: 60rem; overflow-wrap: break-word; }
 h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; } h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
-nav a { margin-right: 1rem; } a { color: var(--dot); }
-.scroll { overflow-x: auto; }
+nav ul { padding: 0; display: flex; flex-wrap: wrap; gap: 0 1.25rem; list-style: none; } a { color: var(--dot); }
+.scroll { overflow-x: auto; background:
+  linear-gradient(to right, var(--page) 30%, transparent) left / 3rem 100% no-repeat local,
+  linear-gradient(to left, var(--page) 30%, transparent) right / 3rem 100% no-repeat local,
+  linear-gradient(to right, var(--shade), transparent) left / .75rem 100% no-repeat scroll,
+  linear-gradient(to left, var(--shade), transparent) right / .75rem 100% no-repeat scroll; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
 th:first-child, td:first-child, td.text { text-align: left; } th { color: var(--faint); font-weight: normal; }
-td.text { vertical-align: top; } td.text:last-child { overflow-wrap: anywhere; white-space: normal; }
+td.text { vertical-align: top; white-space: normal; overflow-wrap: anywhere; }
+td.text:first-child { min-width: 9rem; }
 .note { background: var(--note); border-left: 4px solid var(--edge); padding: .5rem 1rem; margin: .5rem 0; }
-.faint { color: var(--faint); }
-svg { width: 100%; max-width: 720px; min-width: 480px; height: auto; display: block; font-size: 12px; }
+.faint { color: var(--faint); } code { font-size: .85em; white-space: nowrap; }
+svg { width: 100%; max-width: 720px; height: auto; display: block; font-size: 12px; }
 svg text { fill: var(--ink); } svg .tick { fill: var(--faint); } svg .grid { stroke: var(--line); }
 svg .dot { fill: var(--dot); fill-opacity: .55; } svg .ci { fill: var(--band); }
 svg .median { stroke: var(--ink); stroke-width: 2; } svg .stage { fill: var(--dot); }
+.narrow { display: none; }
+@media (max-width: 44rem) {
+  body { padding: 1rem; } .wide { display: none; } .narrow { display: block; } .narrow svg { max-width: 480px; }
+  .cards, .cards tbody, .cards tr, .cards td { display: block; } .cards .head { display: none; }
+  .cards tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  .cards td { border: 0; padding: 0; display: flex; justify-content: space-between; gap: 1rem; }
+  .cards td:empty { display: none; } .cards td:first-child { font-weight: 600; }
+  .cards td:not(:first-child)::before { content: attr(data-label); color: var(--faint); } }
 """
 
 
 def render(results: Results, found: Sequence[Table]) -> str:
     """The whole page. What guests and other programs said is escaped."""
-    measures = list(dict.fromkeys(table.measure for table in found))
+    measures = {table.measure: names.of_measure(table.measure, suite.titles()) for table in found}
     body = ["<h1>What virtualization costs on this machine</h1>", _summary(results)]
-    body += [f'<p class="note">{escape(warning)}</p>' for warning in results.warnings]
+    body += [f'<p class="note">{escape(warning)}</p>' for warning in (*missing(results), *results.warnings)]
     body.append(_contents(measures, results))
-    for measure in measures:
-        body.append(f'<h2 id="{escape(measure, quote=True)}">{escape(measure)}</h2>')
+    for measure, title in measures.items():
+        body.append(f'<h2 id="{escape(measure, quote=True)}">{escape(title)} {_on_the_command_line(measure)}</h2>')
         body += [_section(table, results) for table in found if table.measure == measure]
     if results.ledger:
         body.append('<h2 id="ledger">Where the time of a start goes</h2>')
@@ -67,10 +81,21 @@ def _summary(results: Results) -> str:
     return f'<p class="faint">{escape("; ".join(word for word in words if word))}</p>'
 
 
-def _contents(measures: Sequence[str], results: Results) -> str:
-    names = [*measures, *(["ledger"] if results.ledger else []), "not-measured", "machine", "method"]
-    links = (f'<a href="#{escape(name, quote=True)}">{escape(name)}</a>' for name in names)
-    return f"<nav>{' '.join(links)}</nav>"
+def _contents(measures: dict[str, str], results: Results) -> str:
+    sections = dict(measures)
+    sections |= {"ledger": "Where the time of a start goes"} if results.ledger else {}
+    sections |= {"not-measured": "Not measured", "machine": "The machine", "method": "How it was measured"}
+    links = (f'<li><a href="#{escape(name, quote=True)}">{escape(title)}</a></li>' for name, title in sections.items())
+    return f'<nav aria-label="contents"><ul>{"".join(links)}</ul></nav>'
+
+
+def _on_the_command_line(measure: str) -> str:
+    return f'<code class="faint">--only {escape(measure)}</code>'
+
+
+def _plot(draw: Callable[[bool], str]) -> str:
+    """For a wide page and for a narrow one; the style shows the one that fits."""
+    return f'<div class="wide">{draw(False)}</div><div class="narrow">{draw(True)}</div>'
 
 
 def _section(table: Table, results: Results) -> str:
@@ -79,30 +104,44 @@ def _section(table: Table, results: Results) -> str:
         Line(results.contenders[row.contender], row.values, row.summary.median, row.summary.low, row.summary.high)
         for row in table.rows
     ]
-    head = ["", f"median, {table.unit}", "95 % of it", "MAD", "IQR", "samples", f"x {table.reference}", "95 % of it"]
-    rows = "".join(_row(row, results.contenders[row.contender]) for row in table.rows)
+    reference = results.contenders[table.reference]
+    head = ["", f"median, {table.unit}", "95 % of it", "MAD", "IQR", "samples", f"times {reference}", "95 % of that"]
+    rows = "".join(_row(row, results.contenders[row.contender], head) for row in table.rows)
+    title = names.of_metric(table.metric)
     return (
-        f'<h3>{escape(table.metric)} <span class="faint">({escape(table.unit)}; {better} is better)</span></h3>'
-        f'<div class="scroll">{dots(lines, table.unit, table.name)}</div>'
-        f'<div class="scroll"><table><tr>{_cells("th", head)}</tr>{rows}</table></div>{_pairs(table, results)}'
+        f'<h3>{escape(title)} <span class="faint">({escape(table.unit)}; {better} is better)</span></h3>'
+        f"{_plot(lambda narrow: dots(lines, table.unit, title, narrow))}{_cards(head, rows)}{_pairs(table, results)}"
     )
 
 
 def _pairs(table: Table, results: Results) -> str:
     """Everybody against everybody, folded away; "" where the table has it already."""
-    names = [row.contender for row in table.rows]
-    if len(names) < 3:
+    everybody = [row.contender for row in table.rows]
+    if len(everybody) < 3:
         return ""
+    head = ["times as much as", *(results.contenders[name] for name in everybody)]
     rows = []
-    for one in names:
-        verdicts = [verdict(table.pairs.get((one, other))) for other in names]
-        rows.append(f"<tr>{_cells('td', [results.contenders[one], *verdicts])}</tr>")
-    head = _cells("th", ["times as much as", *(results.contenders[name] for name in names)])
-    content = f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
-    return f'<details><summary class="faint">pair by pair</summary>{content}</details>'
+    for one in everybody:
+        verdicts = [verdict(table.pairs.get((one, other))) for other in everybody]
+        rows.append(_labelled([results.contenders[one], *verdicts], head))
+    return f'<details><summary class="faint">pair by pair</summary>{_cards(head, "".join(rows))}</details>'
 
 
-def _row(row: Row, title: str) -> str:
+def _cards(head: Sequence[str], rows: str) -> str:
+    """A table; on a narrow page its rows are cards, in which each cell has its column's name before it."""
+    table = f'<table class="cards"><tr class="head">{_cells("th", head)}</tr>{rows}</table>'
+    return f'<div class="scroll" tabindex="0">{table}</div>'
+
+
+def _labelled(texts: Sequence[str], head: Sequence[str]) -> str:
+    cells = (
+        f'<td data-label="{escape(name, quote=True)}">{escape(text)}</td>'
+        for name, text in zip(head, texts, strict=True)
+    )
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _row(row: Row, title: str, head: Sequence[str]) -> str:
     summary, ratio = row.summary, row.ratio
     span = f"{number(ratio.low)} to {number(ratio.high)}" if ratio and ratio.differs else ""
     cells = [
@@ -115,21 +154,25 @@ def _row(row: Row, title: str) -> str:
         row.verdict,
         span,
     ]
-    return f"<tr>{_cells('td', cells)}</tr>"
+    return _labelled(cells, head)
 
 
 def _ledger(title: str, rows: Sequence[dict[str, Any]]) -> str:
     found = [Stage(str(row["stage"]), float(row["begin"]), float(row["end"])) for row in rows]
-    return f'<h3>{escape(title)}</h3><div class="scroll">{stages(found, f"start of {title}")}</div>'
+    return f"<h3>{escape(title)}</h3>{_plot(lambda narrow: stages(found, f'start of {title}', narrow))}"
 
 
 def _absences(results: Results) -> str:
     rows = [
-        f"<tr>{_texts([results.contenders.get(contender, contender), measure or 'all', reason])}</tr>"
+        f"<tr>{_texts([results.contenders.get(contender, contender), _what(measure), reason])}</tr>"
         for contender, measure, reason in summed(results)
     ]
     content = f"<table>{''.join(rows)}</table>" if rows else "<p>Nothing: everybody did everything.</p>"
-    return f'<h2 id="not-measured">Not measured</h2><div class="scroll">{content}</div>'
+    return f'<h2 id="not-measured">Not measured</h2>{content}'
+
+
+def _what(measure: str) -> str:
+    return names.of_measure(measure, suite.titles()) if measure else "everything"
 
 
 def _manifest(manifest: dict[str, Any]) -> str:
@@ -138,9 +181,17 @@ def _manifest(manifest: dict[str, Any]) -> str:
         if isinstance(value, dict):
             rows += [f"<tr>{_texts([f'{key}: {name}', str(one)])}</tr>" for name, one in value.items()]
         else:
-            shown = f"{value / (1 << 20):,.0f} MiB" if key in ("memory", "guest memory") else str(value)
-            rows.append(f"<tr>{_texts([key, shown])}</tr>")
-    return f'<h2 id="machine">The machine</h2><div class="scroll"><table>{"".join(rows)}</table></div>'
+            rows.append(f"<tr>{_texts([key, _shown(key, value)])}</tr>")
+    return f'<h2 id="machine">The machine</h2><table>{"".join(rows)}</table>'
+
+
+def _shown(key: str, value: object) -> str:
+    """A fact of the manifest, in the form in which people say it."""
+    if key in ("memory", "guest memory") and isinstance(value, int):
+        return f"{value / (1 << 20):,.0f} MiB"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value, True) if isinstance(value, float) else str(value)
 
 
 def _method() -> str:

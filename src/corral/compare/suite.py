@@ -40,6 +40,11 @@ def _workload(name: str) -> Workload:
     return Workload(name, ("{scratch}",) if scratch else (), scratch)
 
 
+def titles() -> dict[str, str]:
+    """What each measure is called where people read, by its name."""
+    return {measure.name: measure.title for measure in everything()}
+
+
 def choose(names: list[str], short: bool, memory: int) -> list[Measure]:
     """Those named; otherwise all that this host has the memory and the nodes for, or the few that a short run has.
     `memory`: bytes of a guest's. Raises ConfigError."""

@@ -11,8 +11,8 @@ from corral.compare.statistics import Ratio
 
 
 def text(results: Results, tables: Sequence[Table]) -> str:
-    """All tables, then what is missing, then the warnings."""
-    lines: list[str] = []
+    """Who is missing altogether, all tables, then what else is missing, then the warnings."""
+    lines = [f"note: {sentence}" for sentence in missing(results)]
     for table in tables:
         lines += ["", *_lines(table, results)]
     for name, stages in results.ledger.items():
@@ -26,6 +26,12 @@ def text(results: Results, tables: Sequence[Table]) -> str:
     if results.interrupted:
         lines += ["", "interrupted: these are the samples that there were"]
     return "\n".join(lines).lstrip("\n")
+
+
+def missing(results: Results) -> list[str]:
+    """Of each contender that could not be measured at all a sentence: no figure that follows has it."""
+    found = [absence for absence in results.absences if not absence.measure]
+    return [f"{results.contenders.get(one.contender, one.contender)} is not in here: {one.reason}" for one in found]
 
 
 def summed(results: Results) -> list[tuple[str, str, str]]:

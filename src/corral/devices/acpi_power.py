@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from corral.exits import Cause, GuestEnded
-
-# Offsets, and what the tables tell a guest to write there.
-SLEEP_CONTROL, SLEEP_STATUS, RESET = 0, 1, 2
-POWER_OFF = 5  # the sleep type of _S5, of three bits
-RESET_VALUE = 1
+from corral.arch.x86_64.layout import POWER_OFF, RESET, RESET_VALUE, SLEEP_CONTROL
+from corral.core.exits import Cause, GuestEnded
 
 SLEEP_TYPE_SHIFT, SLEEP_TYPE_MASK, SLEEP_ENABLE = 2, 7, 1 << 5  # of sleep control
 

@@ -19,6 +19,13 @@ class Cmos:
         self._fixed = now
         self._index = 0
 
+    def save(self) -> int:
+        """The index; the time is the host's."""
+        return self._index
+
+    def restore(self, index: int) -> None:
+        self._index = index & 0x7F
+
     def read(self, offset: int, size: int) -> int:
         if offset == INDEX_OFFSET:
             return 0xFF  # write only

@@ -10,7 +10,7 @@ import struct
 
 SELECTOR, DATA = 0, 1  # offsets of the ports
 
-_SIGNATURE, _ID, _DIRECTORY = 0x00, 0x01, 0x19  # items
+_SIGNATURE, _ID, _CPUS, _DIRECTORY = 0x00, 0x01, 0x05, 0x19  # items
 _FIRST_FILE = 0x20
 _TRADITIONAL = 1  # of the item _ID: there are these two ports, and no more
 _COUNT = struct.Struct(">I")
@@ -21,9 +21,15 @@ _LONGEST_NAME = 55
 class FwCfg:
     """Ports 0x510 (which item; 16 bits, write only) and 0x511 (its next byte; zeros behind its end)."""
 
-    def __init__(self, files: dict[str, bytes]) -> None:
+    def __init__(self, files: dict[str, bytes], cpus: int) -> None:
+        """`cpus`: how many the firmware finds when it starts. SeaBIOS waits until so many have answered it, and takes
+        this from the item alone: with a file in its place it goes on while they still run its code."""
         directory = _COUNT.pack(len(files))
-        self._items = {_SIGNATURE: b"QEMU", _ID: _TRADITIONAL.to_bytes(4, "little")}
+        self._items = {
+            _SIGNATURE: b"QEMU",
+            _ID: _TRADITIONAL.to_bytes(4, "little"),
+            _CPUS: cpus.to_bytes(2, "little"),
+        }
         for item, (name, content) in enumerate(files.items(), _FIRST_FILE):
             assert len(name) <= _LONGEST_NAME
             directory += _FILE.pack(len(content), item, name.encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.exits import Cause, GuestEnded
+from corral.core.exits import Cause, GuestEnded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ Auxiliary Device Controller".
 
 from __future__ import annotations
 
-from corral.exits import Cause, GuestEnded
+from corral.core.exits import Cause, GuestEnded
+from corral.startup.record import record
 
 DATA, COMMAND = 0, 4  # offsets of the ports 0x60 and 0x64
 OUTPUT_FULL, SYSTEM_FLAG, NOT_LOCKED = 1 << 0, 1 << 2, 1 << 4  # of the status, which 0x64 reads as
@@ -17,6 +18,15 @@ PULSE_RESET = 0xFE
 ANSWERS = {SELF_TEST: 0x55, TEST_KEYBOARD: 0x01, TEST_AUXILIARY: 0x01}  # 1: a clock line is stuck, nothing is there
 
 
+@record(frozen=True)
+class I8042State:
+    """`output` is the byte that waits to be read, None when there is none."""
+
+    configuration: int
+    output: int | None
+    awaits_configuration: bool
+
+
 class I8042:
     """Ports 0x60 and 0x64. Raises GuestEnded when the guest pulses the reset line."""
 
@@ -24,6 +34,13 @@ class I8042:
         self._configuration = 0x30  # both ports disabled
         self._output: int | None = None
         self._awaits_configuration = False
+
+    def save(self) -> I8042State:
+        return I8042State(self._configuration, self._output, self._awaits_configuration)
+
+    def restore(self, state: I8042State) -> None:
+        self._configuration, self._awaits_configuration = state.configuration & 0xFF, state.awaits_configuration
+        self._output = None if state.output is None else state.output & 0xFF
 
     def read(self, offset: int, size: int) -> int:
         if offset == COMMAND:

@@ -17,6 +17,12 @@ class PciAddress:
     def __init__(self) -> None:
         self._value = 0
 
+    def save(self) -> int:
+        return self._value
+
+    def restore(self, value: int) -> None:
+        self._value = value & (ENABLE | ADDRESS)
+
     def read(self, offset: int, size: int) -> int:
         return self._value if size == 4 else ABSENT
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from corral.native import Event
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 class PowerButton:
     def __init__(self, vm: Vm, gsi: int) -> None:
-        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._pressed = Event()
         try:
-            vm.irqfd(gsi, self._fd)
+            vm.irqfd(gsi, self._pressed.value)
         except BaseException:
             self.close()
             raise
@@ -21,7 +21,7 @@ class PowerButton:
     def press(self) -> None:
         """What the guest makes of it is its own affair: a system shuts down, a bare kernel does nothing. From any
         thread, and from a signal handler."""
-        os.eventfd_write(self._fd, 1)
+        self._pressed.signal()
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._pressed.close()

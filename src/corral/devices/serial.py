@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from corral.errors import HostError
-from corral.native import ffi, lib
+from corral.native import CData, Handle, ffi, lib
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,44 +15,98 @@ if TYPE_CHECKING:
 CHUNK = 64 * 1024
 
 
+@record(frozen=True)
+class SerialState:
+    """The registers, and what was received and not read yet; what is on its way to or from the far end is not in it."""
+
+    ier: int
+    lcr: int
+    mcr: int
+    msr: int
+    scr: int
+    dll: int
+    dlm: int
+    fifos: int
+    thre_pending: int
+    overrun: int
+    hung_up: int
+    trigger: int
+    polls: int
+    fifo: bytes
+
+
 class Serial:
-    """`vm_fd` < 0 makes a UART without interrupts, for tests without KVM."""
+    """`vm_fd` < 0 makes a UART without interrupts, for tests without KVM. Raises ClosedError after close()."""
 
     def __init__(self, vm_fd: int, gsi: int) -> None:
-        self._uart = lib.corral_uart_create(vm_fd, gsi)
-        if self._uart == ffi.NULL:
-            raise HostError("cannot make a serial port: no memory or file descriptors left; see ulimit -n")
+        uart = lib.corral_uart_create(vm_fd, gsi)
+        if uart == ffi.NULL:
+            from corral import os_errors
+
+            raise HostError(f"cannot make a serial port: {os_errors.of_c(ffi.errno)}")
+        self._uart = Handle(uart, lib.corral_uart_destroy)
         self._buffer = ffi.new("uint8_t[]", CHUNK)
 
     def close(self) -> None:
         """After every vCPU that it was attached to is closed."""
-        lib.corral_uart_destroy(self._uart)
-        self._uart = ffi.NULL
+        self._uart.close()
 
     def attach(self, vcpu: Vcpu, ports: tuple[int, int]) -> None:
         """Lets `vcpu` finish accesses to the registers in C."""
-        vcpu.claim_ports(*ports, lib.corral_uart_pio, self._uart)
+        vcpu.claim_ports(*ports, lib.corral_uart_pio, self._uart.value)
 
-    def fileno(self) -> int:
-        """A descriptor to poll: readable when drain() has something."""
-        return lib.corral_uart_output_fd(self._uart)
+    def watch(self) -> int:
+        """A descriptor to poll, readable when drain() has something. Whoever asks for it closes it."""
+        return int(self._uart.call(_copy_of_output))
+
+    def watch_room(self) -> int:
+        """The same, readable when there is room again for what offer() did not take."""
+        return int(self._uart.call(_copy_of_room))
 
     def drain(self) -> bytes:
         """What the guest sent since the last call, up to 64 KiB; one reader at a time."""
-        count = lib.corral_uart_drain(self._uart, self._buffer, CHUNK)
+        count = self._uart.call(lib.corral_uart_drain, self._buffer, CHUNK)
         return bytes(ffi.buffer(self._buffer, count))
 
     def offer(self, data: bytes) -> int:
-        """Types `data` to the guest; returns how many bytes were taken. Offer the rest later."""
-        return lib.corral_uart_offer(self._uart, data, len(data))
+        """Types `data` to the guest; returns how many bytes were taken. Offer the rest when there is room again."""
+        return int(self._uart.call(lib.corral_uart_offer, data, len(data)))
 
     def hang_up(self) -> None:
         """Drops the carrier, for good. Linux hangs up a terminal that minds (`stty -clocal`): what runs there gets
         SIGHUP. From any thread, and from a signal handler."""
-        lib.corral_uart_hang_up(self._uart)
+        self._uart.call(lib.corral_uart_hang_up)
+
+    def save(self) -> SerialState:
+        state = ffi.new("struct corral_uart_state *")
+        self._uart.call(lib.corral_uart_save, state)
+        received = bytes(ffi.buffer(state.fifo))[: state.fifo_used]
+        return SerialState(**{name: getattr(state, name) for name in _REGISTERS}, fifo=received)
+
+    def restore(self, state: SerialState) -> None:
+        """Raises ValueError for a state that no UART has."""
+        values = {name: getattr(state, name) & 0xFF for name in _REGISTERS}
+        native = ffi.new("struct corral_uart_state *", values)
+        if len(state.fifo) > len(native.fifo):
+            raise ValueError(f"a FIFO of {len(state.fifo)} bytes")
+        native.fifo_used = len(state.fifo)
+        ffi.buffer(native.fifo)[: len(state.fifo)] = state.fifo
+        if self._uart.call(lib.corral_uart_restore, native) < 0:
+            raise ValueError("a serial port has no such state")
 
     def stats(self) -> dict[str, int]:
         """Bytes: sent and dropped (the guest's output), received and refused (its input)."""
         stats = ffi.new("struct corral_uart_stats *")
-        lib.corral_uart_stats(self._uart, stats)
+        self._uart.call(lib.corral_uart_stats, stats)
         return {name: getattr(stats, name) for name in ("sent", "dropped", "received", "refused")}
+
+
+def _copy_of_output(uart: CData) -> int:
+    return os.dup(lib.corral_uart_output_fd(uart))
+
+
+def _copy_of_room(uart: CData) -> int:
+    return os.dup(lib.corral_uart_room_fd(uart))
+
+
+_REGISTERS = tuple(name for name in SerialState.__annotations__ if name != "fifo")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 
-from corral.errors import HostError
-from corral.guests import cache, debian
-from corral.record import record
+from corral.errors import ConfigError, HostError
+from corral.guests import cache, debian, releases
+from corral.startup.record import record
 
+_NO_RELEASE = "does not have a Release file"  # as apt says it, in the C locale
 _UPDATES = ("", "-updates", "-security")
 _TARGETS = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(ORIGIN)", "Created-By: Packages"]
+# What a host says of fetching, and an apt that does not read the host's configuration must be told.
+_FETCHING = ("Acquire::Check-Valid-Until ", "Acquire::Check-Date ", "Acquire::http::Proxy ", "Acquire::https::Proxy ")
 
 
 @record(frozen=True)
@@ -34,6 +38,12 @@ def find(family: str, suite: str) -> Suite:
     return _elsewhere(family, suite, f"deb {archive} {suite} main")
 
 
+def of_kernel(release: str) -> tuple[str, ...]:
+    """apt's options for the packages of a kernel, by its own word of which Debian it is from. Raises HostError."""
+    suite = releases.of_kernel(release)
+    return () if suite in (None, releases.of_host("debian")) else find("debian", suite).options
+
+
 def _elsewhere(family: str, suite: str, line: str) -> Suite:
     """A release that the host does not use, from the archive that it does: apt gets a state of its own in the cache."""
     home = cache.folder("apt", f"{family}-{suite}")
@@ -52,5 +62,19 @@ def _elsewhere(family: str, suite: str, line: str) -> Suite:
     }
     options = tuple(word for name, value in settings.items() for word in ("-o", f"{name}={value}"))
     command = ["apt-get", *options, "-o", "APT::Update::Error-Mode=any", "--quiet=2", "update"]
-    debian.output(command, f"the release {suite} of {family} from this host's package sources")
+    try:
+        debian.output(command, f"the release {suite} of {family} from this host's package sources")
+    except debian.AptError as error:
+        shutil.rmtree(home)
+        if _NO_RELEASE not in error.said or suite in releases.KNOWN[family]:
+            raise
+        known = ", ".join(f"{family}:{name}" for name in releases.KNOWN[family])
+        archive = line.split(" ")[1]
+        raise ConfigError(f"{archive} has no release {suite!r}; those that Corral knows of are {known}") from None
     return Suite((line,), options)
+
+
+def fetching() -> list[str]:
+    """Lines of the host's apt.conf for an apt that reads another: proxies, and dates that are not to be checked."""
+    lines = debian.output(["apt-config", "dump"], "its configuration").splitlines()
+    return [line for line in lines if line.startswith(_FETCHING)]

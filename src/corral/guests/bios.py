@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.arch.x86_64 import layout
-from corral.boot.kernel import Firmware
+from corral.config import Firmware
 from corral.errors import HostError
 from corral.guests import cache, sources
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PACKAGE = "seabios"
-IMAGE = "usr/share/seabios/bios-microvm.bin"  # the one that finds virtio disks without PCI
+IMAGE = "bios-microvm.bin"  # the one that finds virtio disks without PCI
 _FLAGS = ["-m32", "-nostdlib", "-static", "-Wl,-Ttext=0,--build-id=none,--oformat=binary"]
 _DEFINES = {
     "HANDOVER_PORT": layout.HANDOVER_PORT,
@@ -35,7 +35,7 @@ def get(progress: Callable[[str], None] = lambda text: None) -> Firmware:
             from corral.guests import debian
 
             progress(f"fetching {PACKAGE}")
-            os.link(os.path.join(debian.fetch(PACKAGE), IMAGE), os.path.join(unfinished, "bios.bin"))
+            os.link(debian.file(PACKAGE, IMAGE), os.path.join(unfinished, "bios.bin"))
             _assemble(source, os.path.join(unfinished, "rom"))
     return Firmware(os.path.join(target, "bios.bin"), os.path.join(target, "rom"))
 

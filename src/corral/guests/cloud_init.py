@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 
-from corral.boot.file import ImageFile
 from corral.errors import ConfigError
+from corral.files import iso9660
+from corral.files.file import ImageFile
 from corral.guests import cache, sources
-from corral.images import iso9660
 
 LABEL = "CIDATA"
 MAX_SIZE = 16 << 20  # bytes of user-data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from corral.errors import HostError
@@ -15,6 +16,14 @@ UPDATE = "apt-get update (as root)"
 LOCK_TIMEOUT = 600  # seconds: another one may be installing
 
 
+class AptError(HostError):
+    """apt or dpkg did not do what it was told; `said` is all that it complained of."""
+
+    def __init__(self, message: str, said: str) -> None:
+        super().__init__(message)
+        self.said = said
+
+
 def candidate(package: str, options: Options = ()) -> str:
     """The version that apt would install. Raises HostError when apt is not there or does not know the package."""
     for line in _apt(["apt-cache", *options, "policy", package], package).splitlines():
@@ -26,25 +35,51 @@ def candidate(package: str, options: Options = ()) -> str:
 
 def dependency(package: str, prefix: str, options: Options = ()) -> str:
     """The first dependency of `package` whose name begins with `prefix`: what a metapackage stands for today."""
-    for line in _apt(["apt-cache", *options, "depends", package], package).splitlines():
-        key, _, value = line.strip().partition(": ")
-        if key == "Depends" and value.startswith(prefix):
-            return value
+    for name in dependencies(package, options):
+        if name.startswith(prefix):
+            return name
     raise HostError(f"the package {package} depends on no {prefix}...; refresh apt's lists: {UPDATE}")
 
 
-def fetch(package: str, options: Options = ()) -> str:
+def dependencies(package: str, options: Options = ()) -> list[str]:
+    """What `package` depends on, of alternatives the last."""
+    lines = _apt(["apt-cache", *options, "depends", package], package).splitlines()
+    pairs = (line.strip().partition(": ") for line in lines)
+    return [value for key, _, value in pairs if key == "Depends"]
+
+
+def download(package: str, options: Options = ()) -> str:
+    """The package and how large it is: "linux-source-6.1, 138 MB". Raises HostError as candidate() does."""
+    shown = _apt(["apt-cache", *options, "show", "--no-all-versions", package], package)
+    size = next((line.split()[1] for line in shown.splitlines() if line.startswith("Size: ")), "0")
+    return f"{package}, {max(1, int(size) // 1_000_000)} MB"
+
+
+def fetch(package: str) -> str:
     """The folder in the cache with the files of `package`, in apt's candidate version; downloaded at most once.
 
     Raises HostError: no apt, lists missing, download failed.
     """
-    version = candidate(package, options)
-    # Kernels of other releases are kept apart: `corral boot` takes the newest of the host's own.
-    target = cache.folder("debian-others" if options else "debian", f"{package}_{version.replace(':', '%3a')}")
+    target = cache.folder("debian", f"{package}_{candidate(package).replace(':', '%3a')}")
     with cache.making(target) as unfinished:
         if unfinished:
-            _download(package, version, unfinished, options)
+            unpack(package, unfinished)
     return target
+
+
+def file(package: str, pattern: str) -> str:
+    """The file of `package` whose path ends like `pattern`, in whichever folder this release has it: "bin/busybox" may
+    be in /bin or in /usr/bin. Raises HostError as fetch() does, and when there is none."""
+    from fnmatch import fnmatchcase
+
+    folder = fetch(package)
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(parent, name)
+            if fnmatchcase(path, f"*/{pattern}") and not os.path.islink(path):
+                return path
+    raise HostError(f"the package {os.path.basename(folder)} has no file {pattern}")
 
 
 def require_installed(packages: list[str], what_for: str) -> None:
@@ -52,7 +87,10 @@ def require_installed(packages: list[str], what_for: str) -> None:
     import subprocess
 
     query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *packages]
-    found = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, check=False).stdout.split("\n")
+    except FileNotFoundError:
+        raise HostError(f"{what_for} needs {', '.join(packages)}, as Debian calls them; install them") from None
     missing = [package for package in packages if f"{package} installed" not in found]
     if not missing:
         return
@@ -72,12 +110,13 @@ def require_installed(packages: list[str], what_for: str) -> None:
         raise HostError(f"cannot install {' '.join(missing)} for {what_for}: {_last_line(result.stderr)}; try {UPDATE}")
 
 
-def _download(package: str, version: str, into: str, options: Options) -> None:
+def unpack(package: str, into: str, options: Options = ()) -> None:
+    """Downloads the package, in apt's candidate version, and adds its files to a folder."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)  # apt fetches as a user of its own
-        _apt(["apt-get", *options, "download", f"{package}={version}"], package, folder)
+        _apt(["apt-get", *options, "download", f"{package}={candidate(package, options)}"], package, folder)
         (deb,) = (os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".deb"))
         _apt(["dpkg-deb", "--extract", deb, into], package)
 
@@ -100,12 +139,15 @@ def _apt(command: list[str], package: str, folder: str | None = None) -> str:
     except FileNotFoundError as error:
         raise HostError(f"no {command[0]} on this host, so {package} can't be had; name your own kernel") from error
     if done.returncode:
-        raise HostError(f"{command[0]} cannot get {package}: {_last_line(done.stderr)}; try {UPDATE}")
+        full = next((line for line in done.stderr.splitlines() if os.strerror(errno.ENOSPC) in line), "")
+        cure = "free some space in XDG_CACHE_HOME and TMPDIR" if full else f"try {UPDATE}"
+        message = f"{command[0]} cannot get {package}: {_last_line(full or done.stderr)}; {cure}"
+        raise AptError(message, done.stderr)
     return done.stdout
 
 
 def output(command: list[str], what: str) -> str:
-    """What a command of apt's prints. Raises HostError: cannot get `what`."""
+    """What a command of apt's prints. Raises HostError, AptError: cannot get `what`."""
     return _apt(command, what)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.kvm.system import Kind
-from corral.record import record
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from corral.guests.kernel import KernelFile
 
-# Guest memory in bytes. On a pagetable KVM each 128 MiB take 1.4 s to set up; less take as long, for Linux then has
-# to set up the rest of them as a hole.
-MEMORY = {Kind.HARDWARE: 512 << 20, Kind.PAGETABLE: 128 << 20}
+# Guest memory in bytes. Where kernel code is interpreted each 128 MiB take 1.4 s to set up; less take as long, for then
+# Linux has to set up the rest of them as a hole.
+MEMORY, MEMORY_INTERPRETED = 512 << 20, 128 << 20
 
 
 @record(frozen=True)
@@ -36,22 +36,27 @@ class Choice:
         from corral.guests import kernel
 
         found = kernel.get(self.name, progress)
-        if not self.stock:
+        if not found.package:
             return found
         from corral.guests import unpacked
 
-        package = os.path.basename(os.path.dirname(os.path.dirname(found.path)))  # has the package's version
-        path = unpacked.vmlinux(found.path, package, progress)
-        return kernel.KernelFile(found.name, found.version, path, found.symbols)
+        path = unpacked.vmlinux(found.path, os.path.basename(found.package.folder), progress)
+        return kernel.KernelFile(found.name, found.version, path, found.symbols, found.package)
 
 
 def choose(kind: Kind, cpus: int, disks: bool = False, acpi: bool = True) -> Choice:
     """The kernel for this kind of KVM, so many CPUs, with or without disks and ACPI."""
     if kind is Kind.PAGETABLE or disks:
-        from corral.guests import kernel
-
-        reason = "this KVM interprets kernel code" if kind is Kind.PAGETABLE else "it has the drivers of disks built in"
-        return Choice(kernel.variant(cpus), f"the small kernel, because {reason}")
+        return small(kind)
     if cpus > 1 and not acpi:  # the cloud kernel reads no MP table
         return Choice("stock-generic", "the distribution's kernel, because this KVM runs any at full speed")
     return Choice("stock", "the distribution's cloud kernel, because this KVM runs any at full speed")
+
+
+def small(kind: Kind) -> Choice:
+    """Corral's own kernel, and why it suits this kind of KVM or a machine with disks."""
+    from corral.guests import kernel
+
+    pagetable = "this KVM runs no other at full speed"
+    reason = pagetable if kind is Kind.PAGETABLE else "it has the drivers of disks built in"
+    return Choice(kernel.SMALL, f"the small kernel, because {reason}")

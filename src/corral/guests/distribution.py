@@ -10,7 +10,8 @@ import os
 
 from corral.errors import ConfigError, HostError
 from corral.guests import cache, sources
-from corral.record import record
+from corral.guests.distribution_recipe import ABOUT, FILES, HOOKS, IMAGE, PACKAGES, POWER, SIZE, VARIANT
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,26 +20,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
 
 FAMILIES = ("debian", "ubuntu")
-INIT_OF_SMALL = "/usr/local/sbin/corral-init"  # in the image: what Corral's small kernel starts
-SIZE = 4 << 30  # of the image, in bytes; it is sparse
-VARIANT = "minbase"
-# systemd and what it wants for a login and for the power button; and what a person misses at once.
-PACKAGES = ("systemd-sysv", "udev", "dbus", "libpam-systemd", "kmod", "e2fsprogs", "procps", "less", "vim-tiny")
-HOOKS = (
-    'chroot "$1" passwd --delete root',
-    'echo corral >"$1/etc/hostname"',
-    'echo "127.0.0.1 localhost corral" >"$1/etc/hosts"',
-    # Every guest begins with the image as it is. An empty one is no first boot, which would ask for locale and keymap.
-    ': >"$1/etc/machine-id"',
-    'rm -f "$1/etc/resolv.conf"',
-    'chmod 755 "$1/usr/local/sbin/"*',
-    # What looks for LVM, and a login on a screen: this machine has neither.
-    'chroot "$1" systemctl disable --quiet e2scrub_reap.service getty@tty1.service',
-    # As systemd-update-done does: its packages' users are there, so no boot has to look for that.
-    'touch --reference="$1/usr" "$1/etc/.updated" "$1/var/.updated"',
-)
-FILES = ("small-init", "power")
-POWER = ("poweroff", "reboot", "halt")
+COMMAND = "/run/corral/command"  # what runs a command there: guests/init/service.h
 
 
 @record(frozen=True)
@@ -62,10 +44,6 @@ class Distribution:
         return os.path.join(self.folder, IMAGE)
 
 
-IMAGE = "root.img"
-ABOUT = "release"
-
-
 def is_name(word: str) -> bool:
     """Whether the operand of `corral boot` names a distribution; a file of that name is written ./debian, for source
     trees have a folder debian."""
@@ -78,10 +56,7 @@ def get(word: str, generic: bool, progress: Progress = lambda text: None) -> Dis
     `generic`: with the kernel for every PC and not that for virtual machines. Raises ConfigError for what is no such
     name, HostError when the host's package sources do not reach it, or a tool is missing.
     """
-    family, _, suite = word.partition(":")
-    suite = suite or _own_suite(family)
-    if not suite.isascii() or not suite.replace("-", "").isalnum():
-        raise ConfigError(f"{word!r}: {suite!r} is no release's name; write it like debian:trixie")
+    family, suite = release_of(word)
     name = f"{family}-{suite}" + "-generic" * generic
     target = cache.folder("distributions", f"{name}_{_key()}")
     with cache.making(target, progress) as unfinished:
@@ -90,6 +65,20 @@ def get(word: str, generic: bool, progress: Progress = lambda text: None) -> Dis
 
             distribution_build.build(family, suite, generic, unfinished, progress)
     return _found(name, target)
+
+
+def release_of(word: str) -> tuple[str, str]:
+    """Family and release that a word names; without a release the host's own. Raises ConfigError, HostError."""
+    from corral.guests import releases
+
+    family, _, suite = word.partition(":")
+    suite = suite or releases.of_host(family) or ""
+    if not suite:
+        raise HostError(f"this host is no {family}, so its release must be named: {family}:SUITE")
+    if not suite.isascii() or not suite.replace("-", "").isalnum():
+        raise ConfigError(f"{word!r}: {suite!r} is no release's name; write it like debian:trixie")
+    releases.check(family, suite)
+    return family, suite
 
 
 def _found(name: str, folder: str) -> Distribution:
@@ -117,20 +106,5 @@ def _key() -> str:
     for name in FILES:
         with open(os.path.join(sources.folder("distribution"), name), "rb") as file:
             files.append(file.read())
-    return sources.digest(recipe.encode(), initramfs.key("root.c").encode(), *files)
-
-
-def _own_suite(family: str) -> str:
-    """The host's own release, where the host is of that family."""
-    values = {}
-    try:
-        with open("/etc/os-release", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                key, _, value = line.strip().partition("=")
-                values[key] = value.strip('"')
-    except OSError:
-        pass
-    suite = values.get("VERSION_CODENAME", "")
-    if values.get("ID") == family and suite:
-        return suite
-    raise HostError(f"this host is no {family}, so its release must be named: {family}:SUITE")
+    inits = initramfs.key("root.c").encode(), initramfs.key("command.c").encode()
+    return sources.digest(recipe.encode(), *inits, *files)

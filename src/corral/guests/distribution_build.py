@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import os
 
-from corral.errors import HostError
-from corral.guests import apt_suite, cache, debian, distribution, root_initramfs, sources, step, unpacked
+from corral.guests import (
+    apt_suite,
+    cache,
+    debian,
+    kernel_package,
+    root_initramfs,
+    sources,
+    step,
+    unpacked,
+    user_namespace,
+)
+from corral.guests import distribution_recipe as recipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,45 +35,32 @@ MMDEBSTRAP_LINES = 15  # that it prints, a measure of how far it is; only the pr
 def build(family: str, suite: str, generic: bool, into: str, progress: Progress) -> None:
     """Fills the folder `into`. Its stages are kept: what was interrupted goes on after the last whole one."""
     progress(f"{family} {suite}: looking for its packages")
-    debian.require_installed(["mmdebstrap", "e2fsprogs"], "making a root file system")
+    debian.require_installed(["mmdebstrap", "e2fsprogs", *user_namespace.packages()], "making a root file system")
+    user_namespace.require()
     where = apt_suite.find(family, suite)
-    package = debian.dependency(METAPACKAGES[family][generic], "linux-image-", where.options)
-    release = package.removeprefix("linux-image-").removeprefix("unsigned-")
+    package = debian.dependency(METAPACKAGES[family][generic], kernel_package.PREFIX, where.options)
     progress(f"{family} {suite}: fetching {package}")
-    unpacked_package = debian.fetch(package, where.options)
-    # Ubuntu has a kernel's modules and its configuration in a package of their own.
-    modules_package = (
-        debian.fetch(f"linux-modules-{release}", where.options) if family == "ubuntu" else unpacked_package
-    )
-    modules = _modules(modules_package, release)
+    kernel = kernel_package.fetch(package, where.options)
 
-    stage = cache.folder("distributions", "stages", f"{os.path.basename(into).split('.')[0]}_{release}")
+    stage = cache.folder("distributions", "stages", f"{os.path.basename(into).split('.')[0]}_{kernel.release}")
     with cache.making(stage, progress) as unfinished:
         if unfinished:
-            _root(suite, where, modules, os.path.join(unfinished, "root.tar"), progress)
+            _root(suite, where, kernel.modules, os.path.join(unfinished, "root.tar"), progress)
     from corral.images.build import from_tar
 
-    from_tar(os.path.join(stage, "root.tar"), os.path.join(into, distribution.IMAGE), distribution.SIZE, progress)
+    from_tar(os.path.join(stage, "root.tar"), os.path.join(into, recipe.IMAGE), recipe.SIZE, progress)
     progress("making its initramfs")
-    root_initramfs.build("root.c", root_initramfs.ROOT_DISK, modules, os.path.join(into, "initramfs.cpio"))
-    image = os.path.join(unpacked_package, "boot", f"vmlinuz-{release}")
-    os.link(unpacked.vmlinux(image, os.path.basename(unpacked_package), progress), os.path.join(into, "vmlinux"))
-    configuration = f"config-{release}"  # where the preflight looks first
-    os.link(os.path.join(modules_package, "boot", configuration), os.path.join(into, configuration))
-    with open(os.path.join(into, distribution.ABOUT), "w", encoding="ascii") as file:
-        file.write(f"{release}\n")
+    modules = root_initramfs.ROOT_DISK + root_initramfs.CHANNEL
+    root_initramfs.build("root.c", modules, kernel.modules, os.path.join(into, "initramfs.cpio"), "command.c")
+    vmlinux = unpacked.vmlinux(kernel.image, os.path.basename(kernel.folder), progress)
+    os.link(vmlinux, os.path.join(into, "vmlinux"))
+    os.link(kernel.configuration, os.path.join(into, f"config-{kernel.release}"))  # where the preflight looks first
+    with open(os.path.join(into, recipe.ABOUT), "w", encoding="ascii") as file:
+        file.write(f"{kernel.release}\n")
 
     import shutil
 
     shutil.rmtree(stage)
-
-
-def _modules(package: str, release: str) -> str:
-    for parent in ("lib", "usr/lib"):
-        folder = os.path.join(package, parent, "modules", release)
-        if os.path.isdir(folder):
-            return folder
-    raise HostError(f"{os.path.basename(package)} has no modules; name another release")
 
 
 def _root(suite: str, where: Suite, modules: str, tar: str, progress: Progress) -> None:
@@ -74,12 +71,13 @@ def _root(suite: str, where: Suite, modules: str, tar: str, progress: Progress) 
         'mkdir -p "$1/usr/lib/modules"',
         f"copy-in {modules} /usr/lib/modules",
         f'chroot "$1" depmod {release}',
-        f"upload {files}/small-init {distribution.INIT_OF_SMALL}",
-        *(f"upload {files}/power /usr/local/sbin/{name}" for name in distribution.POWER),
-        *distribution.HOOKS,
+        f"upload {files}/small-init {recipe.INIT_OF_SMALL}",
+        *(f"upload {files}/power /usr/local/sbin/{name}" for name in recipe.POWER),
+        *recipe.HOOKS,
     ]
     command = [
-        *("mmdebstrap", f"--variant={distribution.VARIANT}", f"--include={','.join(distribution.PACKAGES)}"),
+        *("mmdebstrap", f"--variant={recipe.VARIANT}", f"--include={','.join(recipe.PACKAGES)}"),
+        *(f"--aptopt={line}" for line in apt_suite.fetching()),
         *(f"--customize-hook={hook}" for hook in hooks),
         *("--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"),
         *(suite, tar, *where.sources),

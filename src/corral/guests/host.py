@@ -6,7 +6,7 @@ import os
 
 from corral.errors import HostError
 from corral.guests import cache, sources
-from corral.record import record
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ TAG = "host"  # and a digit: guests/init/host.c mounts the shares of these names
 MOST_MOUNTS = 9
 # What a disk may have, or a network; a kernel's own file systems, and memory, are the guest's own.
 FILE_SYSTEMS = {"ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "f2fs", "zfs", "jfs", "vfat", "exfat", "erofs"}
-FILE_SYSTEMS |= {"squashfs", "nfs", "nfs4", "9p", "virtiofs"}
-MODULES = ["virtio_mmio", "9pnet_virtio", "9p", "overlay"]
+FILE_SYSTEMS |= {"squashfs", "nfs", "nfs4", "9p", "virtiofs", "overlay"}
+MODULES = ["virtio_mmio", "9pnet_virtio", "9p", "overlay", "virtio_console"]
 MODULE_FOLDERS = ("/lib/modules", "/usr/lib/modules")
 
 
 @record(frozen=True)
 class HostKernel:
-    """A kernel that can mount a shared folder, and where its modules are. `own`: it is from this host's /boot."""
+    """A kernel that can mount a shared folder, and where its modules are. `own`: it is one that this host boots."""
 
     release: str
     image: str
@@ -60,34 +60,41 @@ def get(progress: Progress = lambda text: None) -> HostGuest:
 
 
 def mounts(mountinfo: str) -> list[str]:
-    """Where the host's file systems are, / first, by /proc/self/mountinfo. Each is shared by itself: diod does not go
-    from one into another. Raises HostError for a root that cannot be shared."""
+    """Where the host's file systems are, / first, by /proc/self/mountinfo. Each is shared by itself: a server does
+    not go from one into another. Raises HostError for a root that cannot be shared."""
     kinds = {}
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         path = before.split(" ")[4].encode().decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
         kinds[path] = after.split(" ")[0]  # the last is on top
     if kinds.get("/") not in FILE_SYSTEMS:
-        raise HostError(
-            f"this host's root is of the kind {kinds.get('/')}, which no guest can look like; is it a container?"
-        )
+        raise HostError(f"this host's root is of the kind {kinds.get('/')}, which no guest can look like")
     found = [path for path, kind in kinds.items() if kind in FILE_SYSTEMS and "," not in path and os.path.isdir(path)]
     return sorted(found)[:MOST_MOUNTS]
 
 
 def find(running: str, boot: str = "/boot", module_folders: tuple[str, ...] = MODULE_FOLDERS) -> HostKernel | None:
-    """The kernel that runs here, or else the newest in /boot, with its modules; None where none is whole. Raises
-    HostError for one that the user may not read."""
-    names = [name for name in (os.listdir(boot) if os.path.isdir(boot) else []) if name.startswith("vmlinuz-")]
-    newest = sorted(names, key=lambda name: os.path.getmtime(os.path.join(boot, name)), reverse=True)
-    for name in sorted(newest, key=lambda name: name != f"vmlinuz-{running}"):
-        image, release = os.path.join(boot, name), name.removeprefix("vmlinuz-")
+    """The kernel that runs here, or else the newest that the host boots, with its modules; None where none is whole.
+    Raises HostError for one that the user may not read."""
+    newest = sorted(_images(boot, module_folders), key=lambda found: os.path.getmtime(found[1]), reverse=True)
+    for release, image in sorted(newest, key=lambda found: found[0] != running):
         modules = next((path for parent in module_folders if _has_9p(path := f"{parent}/{release}")), None)
         if modules and not os.access(image, os.R_OK):
             raise HostError(f"{image} is not yours to read; as root: chmod a+r {image}")
         if modules:
             return HostKernel(release, image, modules, own=True)
     return None
+
+
+def _images(boot: str, module_folders: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Releases and images: in /boot, or beside their modules, as newer distributions have them."""
+    names = [name for name in (os.listdir(boot) if os.path.isdir(boot) else []) if name.startswith("vmlinuz-")]
+    found = [(name.removeprefix("vmlinuz-"), os.path.join(boot, name)) for name in names]
+    for parent in module_folders:
+        releases = os.listdir(parent) if os.path.isdir(parent) else []
+        beside = [(release, os.path.join(parent, release, "vmlinuz")) for release in releases]
+        found += [(release, image) for release, image in beside if os.path.exists(image)]
+    return found
 
 
 def _has_9p(modules: str) -> bool:
@@ -106,5 +113,5 @@ def _distributions(progress: Progress) -> HostKernel:
     from corral.guests import kernel
 
     found = kernel.get("stock-generic", progress)
-    package = os.path.dirname(os.path.dirname(found.path))
-    return HostKernel(found.version, found.path, os.path.join(package, "lib", "modules", found.version), own=False)
+    assert found.package
+    return HostKernel(found.version, found.path, found.package.modules, own=False)

@@ -40,7 +40,7 @@ def path(progress: Callable[[str], None] = lambda text: None) -> str:
             progress("building the initramfs")
             init = compiled("init.c", unfinished)
             with open(os.path.join(unfinished, "initramfs.cpio"), "wb") as file:
-                file.write(archive(init, _busybox()))
+                file.write(archive(init, busybox()))
     return os.path.join(target, "initramfs.cpio")
 
 
@@ -103,8 +103,9 @@ def compiled(source: str, folder: str) -> bytes:
         return file.read()
 
 
-def _busybox() -> bytes:
+def busybox() -> bytes:
+    """The distribution's, which needs no libraries. Raises HostError when it can't be had."""
     from corral.guests import debian
 
-    with open(os.path.join(debian.fetch("busybox-static"), "bin", "busybox"), "rb") as file:
+    with open(debian.file("busybox-static", "bin/busybox"), "rb") as file:
         return file.read()

@@ -4,181 +4,170 @@ from __future__ import annotations
 
 import os
 
-from corral.errors import HostError
-from corral.guests import cache, debian, sources, step
-from corral.record import record
+from corral.guests import cache, debian, kernel_edits, kernel_options, kernel_package, sources, step
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from corral.boot.kernel_config import KernelConfig
+    from corral.guests.kernel_package import KernelPackage
+
     Progress = Callable[[str], None]
 
 BUILD_PACKAGES = ["gcc", "make", "flex", "bison", "bc", "libelf-dev", "libc6-dev", "xz-utils"]
 # Lines that the build prints, a measure of how far it is; only the progress depends on it.
-BUILD_LINES = 1150
-# Of the source's 1.4 GB the small kernel needs a fifth.
+BUILD_LINES = 1600
+# What the small kernel does not need of its source: 46,000 files of 79,000. Every Kconfig that another one names stays,
+# those of other architectures' crypto folders among them.
 UNNEEDED = [
-    "Documentation/[a-z]*",  # its Kconfig stays
+    "Documentation/[a-z]*",
+    "arch/[a-wyz]*/[abd-rt-z]*",  # fs/hostfs includes a Makefile of arch/um/scripts
+    "drivers/gpu/*.[ch]",
+    "drivers/infiniband/*.[ch]",
+    "drivers/media/*.[ch]",
+    "drivers/net/ethernet/*.[ch]",
+    "drivers/net/wireless/*.[ch]",
+    "drivers/scsi/*.[ch]",
+    "drivers/staging/*.[ch]",
+    "drivers/usb/*.[ch]",
+    "sound/*.[ch]",
+    "tools/perf",
     "tools/testing",
-    "drivers/gpu/drm/*/*.[ch]",
-    "drivers/net/ethernet/*/*.[ch]",
-    "sound/*/*.[ch]",
 ]
 # For cold code gcc prefers small instructions, `rep stosb` and `rep movsb`, one interpreted iteration a byte: clearing
 # .bss that way takes half a second on a pagetable KVM. This makes it eight bytes an iteration.
 COMPILER_FLAGS = "-mstringop-strategy=rep_8byte"
-# Its linker script gives data that a guest with encrypted memory would share pages of 2 MB, though this kernel has none
-# such: 1 MB of nothing, and clearing that takes a pagetable KVM 60 ms.
-LINKER_SCRIPT = "arch/x86/kernel/vmlinux.lds.S"
-LINKER_EDIT = r"/define BSS_DECRYPTED/,/[^\\]$/s/PMD_SIZE/PAGE_SIZE/"
-VARIANTS = {"small": ["small.config"], "small-smp": ["small.config", "smp.config"]}
+SMALL = "small"
 STOCK_METAPACKAGES = {"stock": "linux-image-cloud-amd64", "stock-generic": "linux-image-amd64"}
+NAMES = [SMALL, *STOCK_METAPACKAGES]
 
 
 @record(frozen=True)
 class KernelFile:
-    """A kernel that is ready to boot. `symbols` is its System.map, None where there is none."""
+    """A kernel that is ready to boot. `symbols` is its System.map, None where there is none; `package` is the
+    distribution's that it is from, None for one that Corral has built."""
 
     name: str
     version: str
     path: str
     symbols: str | None
-
-
-def variant(cpus: int) -> str:
-    """The small kernel for so many CPUs: one without SMP boots faster."""
-    return "small" if cpus == 1 else "small-smp"
+    package: KernelPackage | None = None
 
 
 def get(name: str, progress: Progress = lambda text: None, refresh: bool = False) -> KernelFile:
-    """The kernel of that name (a key of VARIANTS or STOCK_METAPACKAGES), made or fetched if the cache lacks it.
+    """The kernel of that name, one of NAMES, made or fetched if the cache lacks it.
 
     What is in the cache is taken as it is: asking apt for something newer takes half a second. `refresh` asks.
     Raises HostError naming what the host lacks.
     """
     if not refresh and (found := [kernel for kernel in ready() if kernel.name == name]):
         return found[-1]
-    return small(name, progress) if name in VARIANTS else stock(name, progress)
+    return small(progress) if name == SMALL else stock(name, progress)
 
 
-def small(name: str = "small", progress: Progress = lambda text: None) -> KernelFile:
-    """A small kernel from the distribution's source of today: a few minutes on two cores, once."""
+def configuration() -> KernelConfig:
+    """What the small kernel has, before it is built too."""
+    from corral.boot.kernel_config import KernelConfig
+
+    with open(os.path.join(sources.folder("linux"), kernel_options.FILE), encoding="ascii") as file:
+        return KernelConfig("guests/linux", file.read())
+
+
+def small(progress: Progress = lambda text: None) -> KernelFile:
+    """The small kernel from the distribution's source of today: a few minutes on two cores, once."""
     package = debian.dependency("linux-source", "linux-source-")
     version = debian.candidate(package)
-    target = cache.folder("kernels", f"{name}_{version}_{_key(name)}")
+    target = cache.folder("kernels", f"{SMALL}_{version}_{_key(version)}")
     with cache.making(target, progress) as unfinished:
         if unfinished:
-            _build(name, package, unfinished, progress)
-    return _small_file(name, version, target)
+            _build(package, version, unfinished, progress)
+    return _small_file(version, target)
 
 
 def stock(name: str = "stock", progress: Progress = lambda text: None) -> KernelFile:
     """The distribution's own kernel of today, from its package."""
-    package = debian.dependency(STOCK_METAPACKAGES[name], "linux-image-")
-    progress(f"fetching {package}")
-    return _stock_file(name, debian.fetch(package))
+    package = debian.dependency(STOCK_METAPACKAGES[name], kernel_package.PREFIX)
+    progress(f"fetching {debian.download(package)}")
+    return _stock_file(name, kernel_package.fetch(package))
 
 
 def ready() -> list[KernelFile]:
-    """The kernels in the cache that fit this Corral, oldest first."""
-    found: list[tuple[float, KernelFile]] = []
-    for name in VARIANTS:
-        for folder in _matching(cache.folder("kernels"), f"{name}_", f"_{_key(name)}"):
-            version = os.path.basename(folder).split("_")[1]
-            found.append((os.path.getmtime(folder), _small_file(name, version, folder)))
-    for folder in _matching(cache.folder("debian"), "linux-image-", ""):
-        name = "stock" if "-cloud-" in folder else "stock-generic"
-        found.append((os.path.getmtime(folder), _stock_file(name, folder)))
-    return [kernel for _, kernel in sorted(found, key=lambda pair: pair[0])]
+    """The kernels in the cache that fit this Corral, of each name the oldest first."""
+    found = []
+    for folder in cache.made("kernels"):
+        name, _, rest = os.path.basename(folder).partition("_")
+        version, _, key = rest.rpartition("_")
+        if name == SMALL and kernel_options.is_version(version) and key == _key(version):
+            found.append(_small_file(version, folder))
+    for package in kernel_package.ready():
+        found.append(_stock_file("stock" if "-cloud-" in package.release else "stock-generic", package))
+    return found
 
 
-def _matching(folder: str, prefix: str, suffix: str) -> list[str]:
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    paths = [os.path.join(folder, n) for n in names if n.startswith(prefix) and n.endswith(suffix)]
-    return [path for path in paths if os.path.isdir(path)]
+def _small_file(version: str, folder: str) -> KernelFile:
+    return KernelFile(SMALL, version, os.path.join(folder, "vmlinux"), os.path.join(folder, "System.map"))
 
 
-def _small_file(name: str, version: str, folder: str) -> KernelFile:
-    return KernelFile(name, version, os.path.join(folder, "vmlinux"), os.path.join(folder, "System.map"))
+def _stock_file(name: str, package: KernelPackage) -> KernelFile:
+    return KernelFile(name, package.release, package.image, package.symbols, package)
 
 
-def _stock_file(name: str, package: str) -> KernelFile:
-    release = os.path.basename(package).split("_")[0].removeprefix("linux-image-")
-    boot = os.path.join(package, "boot")
-    return KernelFile(
-        name, release, os.path.join(boot, f"vmlinuz-{release}"), os.path.join(boot, f"System.map-{release}")
-    )
+def _key(version: str) -> str:
+    """What the kernel is built from; comments do not count, nor do the options of other versions."""
+    options = kernel_options.values(kernel_options.fragment(version))
+    lines = sorted(f"{option}={value}" for option, value in options.items())
+    return sources.digest(*(line.encode() for line in lines), COMPILER_FLAGS.encode(), *kernel_edits.contents())
 
 
-def _key(name: str) -> str:
-    """What the kernel is built from; comments do not count."""
-    options = sorted(f"{option}={value}" for option, value in _options(_fragments(name)).items())
-    return sources.digest(*(option.encode() for option in options), COMPILER_FLAGS.encode(), LINKER_EDIT.encode())
-
-
-def _fragments(name: str) -> str:
-    contents = []
-    for fragment in VARIANTS[name]:
-        with open(os.path.join(sources.folder("linux"), fragment), encoding="ascii") as file:
-            contents.append(file.read())
-    return "".join(contents)
-
-
-def _build(name: str, package: str, into: str, progress: Progress) -> None:
+def _build(package: str, version: str, into: str, progress: Progress) -> None:
     import shutil
 
-    progress(f"kernel {name}: installing what the build needs")
+    progress("small kernel: installing what the build needs")
     debian.require_installed(BUILD_PACKAGES, "building the small kernel")
-    progress(f"kernel {name}: fetching {package}")
-    archive = os.path.join(debian.fetch(package), "usr", "src", f"{package}.tar.xz")
+    progress(f"small kernel: fetching {debian.download(package)}")
+    archive = debian.file(package, f"{package}.tar.*")
 
     tree = os.path.join(into, "tree")
     os.mkdir(tree)
-    progress(f"kernel {name}: unpacking its source")
+    progress("small kernel: unpacking its source")
     excluded = [f"--exclude={package}/{pattern}" for pattern in UNNEEDED]
     step.run(["tar", "--extract", "--file", archive, "--directory", tree, "--strip-components=1", *excluded], "tar")
-    step.run(["sed", "--in-place", LINKER_EDIT, os.path.join(tree, LINKER_SCRIPT)], "sed")
+    kernel_edits.apply(tree, version)
 
     configuration = os.path.join(into, "fragment")
+    options = kernel_options.fragment(version)
     with open(configuration, "w", encoding="ascii") as output:
-        output.write(_fragments(name))
+        output.write(options)
     make = ["make", f"--directory={tree}"]
     step.run([*make, "allnoconfig", f"KCONFIG_ALLCONFIG={configuration}"], "configuring the kernel")
-    with open(configuration) as wanted, open(os.path.join(tree, ".config")) as got:
-        require_options(wanted.read(), got.read())
+    with open(os.path.join(tree, ".config")) as got:
+        kernel_options.require(options, got.read())
 
     # The build's own output is what shows how far it is, so no --silent.
-    jobs = f"--jobs={len(os.sched_getaffinity(0))}"
-
-    def show(lines: int, line: str) -> None:
-        progress(f"kernel {name}: building, {min(99, lines * 100 // BUILD_LINES)} %")
-
-    step.run([*make, jobs, f"KCFLAGS={COMPILER_FLAGS}", "vmlinux"], "building the kernel", show)
+    jobs = f"--jobs={len(os.sched_getaffinity(0)) + 1}"  # one that reads files
+    step.run([*make, jobs, f"KCFLAGS={COMPILER_FLAGS}", "vmlinux"], "building the kernel", _build_progress(progress))
     step.run(["strip", "--output-file", os.path.join(into, "vmlinux"), os.path.join(tree, "vmlinux")], "strip")
     shutil.copy(os.path.join(tree, "System.map"), into)
     shutil.copy(os.path.join(tree, ".config"), os.path.join(into, "config"))
     shutil.rmtree(tree)
     os.unlink(configuration)
-    progress(f"kernel {name}: ready")
+    progress("small kernel: ready")
 
 
-def require_options(fragment: str, configuration: str) -> None:
-    """Raises HostError when `configuration`, a .config, does not have what `fragment` sets or leaves out: the
-    source's own rules go first, and an option of another version may have another name."""
-    have = _options(configuration)
-    lost = [f"{name}={value}" for name, value in _options(fragment).items() if have.get(name, "n") != value]
-    if lost:
-        raise HostError(f"this kernel source does not take {', '.join(lost)}; guests/linux does not fit it")
+def _build_progress(progress: Progress) -> Callable[[int, str], None]:
+    """Tells how far the build is by the lines that it has printed, and how long it will take by the time so far."""
+    import time
 
+    began = time.monotonic()
 
-def _options(text: str) -> dict[str, str]:
-    """Each option's value, "n" for one that is not set; the last line counts."""
-    options = {}
-    for line in text.splitlines():
-        if line.startswith("CONFIG_"):
-            name, _, value = line.partition("=")
-            options[name] = value
-        elif line.startswith("# CONFIG_") and line.endswith(" is not set"):
-            options[line.split()[1]] = "n"
-    return options
+    def show(lines: int, line: str) -> None:
+        percent = min(99, lines * 100 // BUILD_LINES)
+        about = ""
+        if percent > 4:  # before, it would be a guess
+            left = (time.monotonic() - began) * (100 - percent) / percent
+            about = f", {left / 60:.0f} min left" if left > 90 else f", {10 * round(left / 10)} s left"
+        progress(f"small kernel: building{about}, {percent} %")
+
+    return show

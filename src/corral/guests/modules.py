@@ -41,8 +41,8 @@ def _information(module: bytes, key: bytes) -> bytes:
 def _read(path: str) -> bytes:
     """The module's ELF file; distributions pack them by gzip, xz or zstd. Raises HostError for one that is damaged, or
     whose packing takes a library that is missing."""
-    from corral.boot import decompress
-    from corral.boot.file import Flaw
+    from corral.files import decompress
+    from corral.files.file import Flaw
 
     with open(path, "rb") as file:
         content = file.read()

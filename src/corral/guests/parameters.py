@@ -36,14 +36,24 @@ STOCK_WITHOUT_ACPI = (
     "i8042.noaux",
 )
 
-# On a pagetable KVM supervisor code is interpreted, about two million instructions a second.
+# Where a pagetable KVM interprets supervisor code, about two million instructions a second.
 INTERPRETED = (
     # ERMS and FSRM, by number since names are searched for: `rep movsb` copies byte by byte there. CPUID cannot hide
     # them, and they cost 0.4 s of the small kernel's boot.
     "clearcpuid=297,580",
     "rodata=off",  # 1.7 s of taking page tables apart
 )
+NONATIVE = "nonative"  # nothing runs natively then, whatever this KVM has
+INTERPRETED_SMALL = (NONATIVE,)  # it would run natively if it could: this KVM's way of that is not to be relied on
 INTERPRETED_STOCK = ("mitigations=off",)  # they guard a real CPU's speculation, which interpretation has none of
+# Natively a write to kernel code switches page tables, which traps: with one CPU Linux takes the lock prefixes out of
+# seven thousand instructions, 0.07 s of the small kernel's boot, for nothing that can be measured.
+NATIVE = (
+    "noreplace-smp",
+    "clocksource=kvm-clock",  # a snapshot's clock goes on: the time-stamp counter is the host's, and cannot be set
+)
+# Natively on a pagetable KVM kernel and programs are at one level of the CPU, where they guard nothing.
+NATIVE_STOCK = ("mitigations=off",)
 
 
 def has_acpi(kind: Kind, stock: bool) -> bool:
@@ -52,15 +62,18 @@ def has_acpi(kind: Kind, stock: bool) -> bool:
     return stock and kind is Kind.HARDWARE
 
 
-def for_kind(kind: Kind, stock: bool, acpi: bool = False) -> str:
-    """The parameters for a kernel on this kind of KVM; `stock`: it is not Corral's small one."""
+def for_kind(kind: Kind, stock: bool, acpi: bool = False, native: bool = False) -> str:
+    """The parameters for a kernel on this kind of KVM; `stock`: it is not Corral's small one; `native`: it runs on the
+    processor there (docs/native.md)."""
     parameters: tuple[str, ...] = COMMON
     if stock:
         parameters += STOCK + (STOCK_WITH_ACPI if acpi else STOCK_WITHOUT_ACPI)
-    if kind is Kind.PAGETABLE:
+    if kind is Kind.PAGETABLE and not native:
         parameters += INTERPRETED
-        if stock:
-            parameters += INTERPRETED_STOCK
+        parameters += INTERPRETED_STOCK if stock else INTERPRETED_SMALL
+    elif kind is Kind.PAGETABLE:
+        parameters += NATIVE
+        parameters += NATIVE_STOCK if stock else ()
     return " ".join(parameters)
 
 
@@ -74,25 +87,36 @@ def for_devices(count: int) -> str:
 
 def for_initrd(kind: Kind, stock: bool) -> str:
     """What suits an initramfs."""
-    # Giving the archive's memory back takes 0.25 s for 2 MB there.
+    # Giving the archive's memory back takes 0.25 s for 2 MB where kernel code is interpreted.
     return "retain_initrd" if kind is Kind.PAGETABLE and not stock else ""
 
 
-def for_root(disk: int, partition: int = 0, stock: bool = True) -> str:
-    """What makes Linux mount the virtio disk of that number, or a partition of it, as its root."""
+def for_root(disk: int, partition: int = 0, stock: bool = True, file_system: str = "") -> str:
+    """What makes Linux mount the virtio disk of that number, or a partition of it, as its root. `file_system` is what
+    Linux calls that of the root, for an initramfs that has to know it."""
     words = f"root=/dev/vd{chr(ord('a') + disk)}{partition or ''} rw"
+    words += f" rootfstype={file_system}" if file_system else ""
     return f"{words} rootwait" if stock else words  # the small one has found its disks before it looks for a root
 
 
 def for_command(words: list[str]) -> str:
-    """The parameter that makes Corral's init run a command: one word is a shell's line, more are a program's argv."""
-    line = words[0] if len(words) == 1 else " ".join(map(_quoted, words))
-    return f"corral.run={_encoded(line)}"
+    """The parameter that makes Corral's init run a command where it has no channel to ask for one."""
+    return f"corral.run={_encoded(line(words))}"
 
 
-def for_host(mounts: list[str], user: str, folder: str) -> str:
+def line(words: list[str]) -> str:
+    """A command as a shell's line: one word is that already, more are a program's argv."""
+    return words[0] if len(words) == 1 else " ".join(map(_quoted, words))
+
+
+def for_channel(session: str) -> str:
+    """What tells Corral's init that it has the channel, and whether the session has pipes or a terminal."""
+    return f"corral.channel={session}"
+
+
+def for_host(mounts: list[str], folder: str) -> str:
     """What the init of a guest that looks like its host needs to know; it begins in `folder`."""
-    return f"corral.mounts={','.join(map(_encoded, mounts))} corral.user={user} corral.cwd={_encoded(folder)}"
+    return f"corral.mounts={','.join(map(_encoded, mounts))} corral.cwd={_encoded(folder)}"
 
 
 def _encoded(text: str) -> str:

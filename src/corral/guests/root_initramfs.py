@@ -5,38 +5,62 @@ from __future__ import annotations
 import os
 import stat
 
-from corral.guests import initramfs
+from corral.guests import cache, initramfs
 from corral.guests.initramfs import entry, trailer
 from corral.guests.modules import load_order
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # modprobe's names. ext4 asks for crc32c by an alias, which nobody resolves here: both drivers of it are loaded first.
 ROOT_DISK = ["virtio_mmio", "virtio_blk", "crc32c_generic", "crc32c_intel", "ext4"]
+CHANNEL = ["virtio_mmio", "virtio_console"]
 MOST_MODULES = 100  # that guests/init/early.h looks for
 
 
-def build(source: str, modules: list[str], tree: str, path: str) -> None:
+def build(source: str, modules: list[str], tree: str, path: str, command: str = "") -> None:
     """Writes it to `path`: the init `source` of guests/init, and `modules` with what they need of `tree`, the folder of
-    the kernel's modules. Raises HostError without a compiler."""
+    the kernel's modules. `command` is the source of what a system's service runs. Raises HostError without a compiler.
+    """
     folder = os.path.dirname(path)
-    init = initramfs.compiled(source, folder)
+    programs = {"init": source} | ({"command": command} if command else {})
+    built = {name: initramfs.compiled(program, folder) for name, program in programs.items()}
     os.unlink(os.path.join(folder, "init"))
     with open(path, "wb") as file:
-        file.write(archive(init, load_order(tree, modules)))
+        file.write(archive(built, load_order(tree, modules)))
 
 
-def archive(init: bytes, modules: list[tuple[str, bytes]]) -> bytes:
+def archive(programs: dict[str, bytes], modules: list[tuple[str, bytes]]) -> bytes:
     """The cpio archive; `modules`, each its file's name and content, in the order in which they load."""
-    assert len(modules) <= MOST_MODULES
-    files = [entry(f"modules/{name}", stat.S_IFREG | 0o644, content) for name, content in modules]
-    links = [entry(f"modules/{at:02}", stat.S_IFLNK | 0o777, name.encode()) for at, (name, _) in enumerate(modules)]
     return b"".join(
         [
             entry("dev", stat.S_IFDIR | 0o755),
             entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
-            entry("init", stat.S_IFREG | 0o755, init),
-            entry("modules", stat.S_IFDIR | 0o755),
-            *files,
-            *links,
+            *(entry(name, stat.S_IFREG | 0o755, program) for name, program in programs.items()),
+            *module_entries(modules),
             trailer(),
         ]
     )
+
+
+def module_entries(modules: list[tuple[str, bytes]]) -> list[bytes]:
+    """What guests/init/early.h loads."""
+    assert len(modules) <= MOST_MODULES
+    files = [entry(f"modules/{name}", stat.S_IFREG | 0o644, content) for name, content in modules]
+    links = [entry(f"modules/{at:02}", stat.S_IFLNK | 0o777, name.encode()) for at, (name, _) in enumerate(modules)]
+    return [entry("modules", stat.S_IFDIR | 0o755), *files, *links]
+
+
+def with_shell(release: str, tree: str, progress: Callable[[str], None]) -> str:
+    """Corral's initramfs (initramfs.path) with the modules of the channel, for a kernel that has them apart; made when
+    it is not in the cache. Raises HostError."""
+    target = cache.folder("initramfs", f"{release}_{initramfs.key('init.c')}")
+    with cache.making(target, progress) as unfinished:
+        if unfinished:
+            with open(initramfs.path(progress), "rb") as file:
+                content = file.read()
+            with open(os.path.join(unfinished, "initramfs.cpio"), "wb") as file:
+                file.write(content)  # archives may follow each other
+                file.writelines([*module_entries(load_order(tree, CHANNEL)), trailer()])
+    return os.path.join(target, "initramfs.cpio")

@@ -17,10 +17,10 @@ def folder(name: str) -> str:
 
 def digest(*contents: bytes) -> str:
     """A key for what is built from `contents`."""
-    return _sha256(b"\0".join(contents))[:16]
+    return sha256(b"\0".join(contents))[:16]
 
 
-def _sha256(data: bytes) -> str:
+def sha256(data: bytes) -> str:
     """In hexadecimal, by the interpreter's own module where it has one: hashlib loads all of OpenSSL, in 3 ms."""
     try:
         if sys.version_info >= (3, 12):

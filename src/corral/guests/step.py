@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # of a make that runs Corral: a kernel's own takes them for its user's
 
 
+_COMPLAINTS = ("error: ", "Error: ", "ERROR: ", "No rule to make")
+
+
 def run(command: list[str], what: str, progress: Callable[[int, str], None] = lambda lines, line: None) -> None:
     """Runs it in a process group of its own, so that an interrupt ends all of it. `progress` gets each line of its
     output, and how many there were before.
@@ -35,10 +38,13 @@ def run(command: list[str], what: str, progress: Callable[[int, str], None] = la
         start_new_session=True,
     )
     tail: list[str] = []
+    complaint = ""  # the first of a tool; what make says of it comes later, and other jobs of it between
     assert process.stdout is not None
     try:
         for count, line in enumerate(process.stdout):
             tail = [*tail[-20:], line.strip()]
+            if not complaint and any(word in line for word in _COMPLAINTS):
+                complaint = line.strip()
             progress(count, line.strip())
         status = process.wait()
     except BaseException:
@@ -46,7 +52,7 @@ def run(command: list[str], what: str, progress: Callable[[int, str], None] = la
         process.wait()
         raise
     if status:
-        complaint = next(
-            (line for line in tail if "rror" in line or line.startswith("E: ")), tail[-1] if tail else "no output"
-        )
+        if not complaint:
+            last = tail[-1] if tail else "no output"
+            complaint = next((line for line in tail if "rror" in line or line.startswith("E: ")), last)
         raise HostError(f"{what} failed: {complaint}")

@@ -7,9 +7,10 @@ import os
 import stat
 from contextlib import contextmanager
 
-from corral.boot.file import Flaw, ImageFile, printable
 from corral.errors import BootError, ConfigError, HostError
-from corral.images import e2fsprogs, ext4
+from corral.files import ext4
+from corral.files.file import Flaw, ImageFile, printable
+from corral.images import e2fsprogs
 from corral.images.content import size_text
 
 TYPE_CHECKING = False
@@ -34,8 +35,9 @@ def create(path: str, size: int, empty: bool) -> None:
             e2fsprogs.make_file_system(folder, _IMAGE)
 
 
-def from_folder(source: str, path: str, size: int | None, progress: Callable[[str], None]) -> None:
-    """An image of the folder `source`. The caller's own files become root's, unless the caller is root."""
+def from_folder(source: str, path: str, size: int | None, progress: Callable[[str], None]) -> list[str]:
+    """An image of the folder `source`. The caller's own files become root's, unless the caller is root. Returns what
+    from_tar() does."""
     _check_size(size)
     e2fsprogs.require()
     source = _real_folder(source)
@@ -55,13 +57,15 @@ def from_folder(source: str, path: str, size: int | None, progress: Callable[[st
                     for field in ("uid", "gid")
                 ]
             e2fsprogs.change(folder, _IMAGE, commands)
+    return []
 
 
-def from_tar(source: str, path: str, size: int | None, progress: Callable[[str], None]) -> None:
-    """An image of what is in a tar archive, with the owners, modes, devices and attributes that it tells."""
-    from corral.images.tar import Archive
+def from_tar(source: str, path: str, size: int | None, progress: Callable[[str], None]) -> list[str]:
+    """An image of what is in a tar archive, with the owners, modes, devices and attributes that it tells. Returns
+    lines for a person about what is not in it."""
+    from corral.files.tar import Archive
+    from corral.files.unpack import Stream
     from corral.images.tree import Tree
-    from corral.images.unpack import Stream
 
     _check_size(size)
     e2fsprogs.require()
@@ -74,7 +78,7 @@ def from_tar(source: str, path: str, size: int | None, progress: Callable[[str],
                 too_large = f"unpacks to more than {size_text(limit)}, half of what is free here; it is needed twice"
             else:
                 limit, too_large = size, f"does not fit in {size_text(size)}; give it more with --size"
-            tree = Tree(folder, limit, too_large)
+            tree = Tree(folder, limit, too_large, file.size)
             tree.take(Archive(Stream(file)))
             file.require_unchanged()
             _fill(folder, tree.stage(), size, tree.blocks, tree.nodes, progress)
@@ -82,6 +86,7 @@ def from_tar(source: str, path: str, size: int | None, progress: Callable[[str],
                 commands = list(tree.commands(_inodes(image.fileno())))
             progress("setting owners and modes")
             e2fsprogs.change(folder, _IMAGE, commands)
+            return tree.notices
         except e2fsprogs.Full:
             raise file.error("does not fit in the image; give it more with --size") from None
         except MemoryError:
@@ -136,7 +141,6 @@ def _making(path: str) -> Iterator[str]:
     """A new folder beside `path`, where `image` is to be made, which becomes `path` at the end. Whatever happens, the
     folder goes; what was at `path` stays."""
     import shutil
-    import tempfile
 
     shown = printable(path)
     if "\0" in path or not os.path.basename(path):
@@ -144,9 +148,10 @@ def _making(path: str) -> Iterator[str]:
     if os.path.lexists(path):
         raise _exists(shown)
     parent, name = os.path.split(os.path.abspath(path))
-    folder = ""
+    # Named before it is made: a signal right after that leaves nothing either.
+    folder = os.path.join(parent, f".{name[:100]}.unfinished-{os.urandom(8).hex()}")
     try:
-        folder = tempfile.mkdtemp(prefix=f".{name[:100]}.unfinished-", dir=parent)
+        os.mkdir(folder, 0o700)
         yield folder
         _publish(os.path.join(folder, _IMAGE), path, shown)
     except OSError as error:
@@ -156,8 +161,7 @@ def _making(path: str) -> Iterator[str]:
             raise ConfigError(f"{shown}: its file system has no files that large; ask for less") from None
         raise ConfigError(f"cannot make {shown}: {error.strerror}; check the path and its permissions") from None
     finally:
-        if folder:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(image: str, path: str, shown: str) -> None:

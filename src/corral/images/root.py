@@ -1,80 +1,108 @@
-"""Where on a disk the root file system is: the disk itself or a partition, by what its bytes say."""
+"""Where on a disk the root file system is: the disk itself or a partition, told by what it holds, never by its size."""
 
 from __future__ import annotations
 
-import os
-
-from corral.images import content, ext4, partitions
-from corral.record import record
+from corral.files.file import Flaw
+from corral.images.volumes import MOUNTABLE, Disk
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.images.ext4 import Read
-    from corral.images.partitions import Partition
+    from corral.files.ext4_files import Files
+    from corral.images.volumes import Volume
 
-# What Linux mounts as its root.
-_MOUNTABLE = ("ext2", "ext3", "ext4", "XFS", "Btrfs", "SquashFS", "ISO 9660")
+INITS = ("/sbin/init", "/etc/init", "/bin/init", "/bin/sh")  # what Linux tries, in its order
+_RELEASES = ("/etc/os-release", "/usr/lib/os-release")
 _ROOT_TYPE = "Linux root (x86-64)"
-_LVM_AT, _LVM = 0x218, b"LVM2 001"
+_ROOT_LABELS = {"/", "root", "rootfs", "linux-root", "cloudimg-rootfs", "nixos", "slash", "system"}
+_OTHER_TYPES = {
+    *("EFI system", "BIOS boot", "Linux boot", "Linux swap", "Linux home", "Linux server data"),
+    *("Linux variable data", "Linux temporary data", "Linux root verity (x86-64)", "Linux root (ARM64)", "extended"),
+}
+_OTHER_LABELS = {"boot", "bootfs", "home", "data", "swap", "efi", "var", "srv"}
+# What has a file system in it that something has to open first.
+WRAPPED = ("LVM", "LUKS", "ZFS", "Linux RAID", "bcache", "BitLocker")
 
 
 @record(frozen=True)
 class Root:
     """`partition` counts as Linux does, 0 for the whole disk. `system` is "ext4", "XFS"...; what Linux cannot mount by
-    itself ("LUKS", "LVM") is named too, and "" is nothing that is known. `table` is "MBR", "GPT" or ""."""
+    itself ("LUKS", "LVM") is named too, and "" is nothing that is known. `table` is "MBR", "GPT" or "", `flaw` what is
+    wrong with it.
+
+    `init`: the program that Linux would start there, "" for none; None: it cannot be told, as the files of that file
+    system cannot be read. `others` are partitions that are as likely as this one.
+    """
 
     partition: int
     system: str
     table: str
+    init: str | None = None
+    others: tuple[int, ...] = ()
+    flaw: str = ""
 
     @property
     def mountable(self) -> bool:
-        return self.system in _MOUNTABLE
+        return self.system in MOUNTABLE
+
+    @property
+    def uses_systemd(self) -> bool:
+        return "systemd" in (self.init or "")
 
 
 def find(path: str) -> Root | None:
     """None when it cannot be read: whoever opens the disk says so."""
     try:
-        # O_NONBLOCK: a FIFO must not hold us up.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        with Disk(path) as disk:
+            return of(disk)
     except (OSError, ValueError):
         return None
-    try:
-        return _find(lambda offset, length: os.pread(fd, length, offset) if offset < 1 << 62 else b"")
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
 
 
-def _find(read: Read) -> Root:
-    table = partitions.table(read)
-    system = _system(read)
-    if table is None or system in _MOUNTABLE:  # an ISO image may have both
-        return Root(0, system, "")
-    found = [(part, _system(_within(read, part))) for part in table.partitions]
-    best = max(found, key=_rank, default=None)
+def of(disk: Disk) -> Root:
+    """Raises OSError."""
+    kind, flaw = (disk.table.kind, disk.table.flaw) if disk.table else ("", "")
+    inits = {volume.number: init(volume) for volume in disk.volumes}
+    ranks = {volume.number: _rank(volume, inits[volume.number]) for volume in disk.volumes}
+    best = max(disk.volumes, key=lambda volume: ranks[volume.number], default=None)  # of equals the first
     if best is None:
-        return Root(0, "", table.kind)
-    return Root(best[0].number, best[1], table.kind)
+        return Root(0, "", kind, flaw=flaw)
+    equals = [volume.number for volume in disk.volumes if ranks[volume.number] == ranks[best.number]]
+    others = tuple(equals[1:]) if best.system in MOUNTABLE and inits[best.number] != "" else ()
+    return Root(best.number, best.system, kind, inits[best.number], others, flaw)
 
 
-def _rank(candidate: tuple[Partition, str]) -> tuple[bool, bool, int]:
-    part, system = candidate
-    return system in _MOUNTABLE, part.type == _ROOT_TYPE, part.size
+def init(volume: Volume) -> str | None:
+    """The program that Linux starts as the first, links followed; "" where there is none, None where that cannot be
+    told."""
+    files = volume.files()
+    if files is None:
+        return None
+    try:
+        return next((_target(files, path) for path in INITS if files.has(path)), "")
+    except Flaw:
+        return None
 
 
-def _within(read: Read, part: Partition) -> Read:
-    def within(offset: int, length: int) -> bytes:
-        return read(part.start + offset, max(0, min(length, part.size - offset)))
-
-    return within
+def _target(files: Files, path: str) -> str:
+    """One link is enough to see systemd behind /sbin/init."""
+    return files.link(path) or path
 
 
-def _system(read: Read) -> str:
-    found = ext4.superblock(read)
-    if found is not None:
-        return found.kind
-    if read(_LVM_AT, len(_LVM)) == _LVM:
-        return "LVM"
-    return content.magic(read) or ""
+def _rank(volume: Volume, init: str | None) -> tuple[int, bool, bool, bool]:
+    """What it holds first, then what the partition table and the labels say."""
+    labels = {volume.label.lower(), volume.name.lower()}
+    other = volume.type in _OTHER_TYPES or bool(labels & _OTHER_LABELS)
+    if volume.system in MOUNTABLE:
+        kind = 5 if init else 4 if init is None and not other else 2
+    else:
+        kind = 3 if volume.system in WRAPPED else 1 if volume.system else 0
+    return kind, volume.type == _ROOT_TYPE, bool(labels & _ROOT_LABELS), _has_release(volume) and not other
+
+
+def _has_release(volume: Volume) -> bool:
+    files = volume.files()
+    try:
+        return files is not None and any(files.has(path) for path in _RELEASES)
+    except Flaw:
+        return False

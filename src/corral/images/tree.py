@@ -9,24 +9,26 @@ from __future__ import annotations
 import os
 import stat
 
-from corral.boot.file import Flaw, printable
 from corral.errors import HostError
+from corral.files import xattr
+from corral.files.ext4 import ROOT_INODE
+from corral.files.file import Flaw, printable
+from corral.files.tar import Member
 from corral.images.e2fsprogs import BLOCK, quoted
-from corral.images.ext4 import ROOT_INODE
-from corral.images.tar import Member
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from corral.images.ext4 import Inode
-    from corral.images.tar import Archive
+    from corral.files.ext4 import Inode
+    from corral.files.tar import Archive
 
 _LONGEST_NAME = 255
 _LONGEST_PATH = 3000
 _SHORT_LINK = 60  # bytes of a target that an inode has room for
 _DEEPEST = 200  # mke2fs keeps a folder open at each level
-_MOST_NODES = 2_000_000
+_MOST_NODES = 2_000_000  # of any archive; of a small one as many as one could mean that is not a bomb:
+_NODES, _BYTES_A_NODE = 100_000, 64
 _MOST_TEXT = 256 << 20  # names, targets and attributes, in memory
 _XATTR_ROOM = BLOCK - 64  # ext4 has one block for a file's attributes
 _TYPES = {
@@ -60,10 +62,11 @@ class Node:
 class Tree:
     """Filled by take(); then stage() makes the files, and commands() tells debugfs the rest.
 
-    `folder` is private to us and empty. `limit`: bytes that the files may need.
+    `folder` is private to us and empty. `limit`: bytes that the files may need. `size`: the archive's, as it is packed.
     """
 
-    def __init__(self, folder: str, limit: int, too_large: str) -> None:
+    def __init__(self, folder: str, limit: int, too_large: str, size: int) -> None:
+        self._most = min(_MOST_NODES, _NODES + size // _BYTES_A_NODE)
         self._folder = folder
         self._data = os.path.join(folder, "data")
         self._xattrs = os.path.join(folder, "xattrs")
@@ -71,6 +74,7 @@ class Tree:
         os.mkdir(self._xattrs)
         self._left, self._too_large = limit, too_large
         self._text = 0
+        self._left_out, self._example = 0, ""
         self.nodes = 0
         self.blocks = 0  # that the files fill
         self._tags: dict[int, Node] = {}
@@ -79,12 +83,26 @@ class Tree:
     def take(self, archive: Archive) -> None:
         """Everything that the archive has; what comes later replaces what came before. Raises Flaw."""
         for member in archive:
+            self._note(member)
             parts = _parts(member)
             if not parts:
                 self._replace_metadata(self.root, member)
                 continue
             parent = self._folder_of(parts[:-1], member)
             self._put(parent, parts[-1], member, archive)
+
+    def _note(self, member: Member) -> None:
+        if member.left_out and not self._left_out:
+            self._example = f"{_shown(member.left_out[0])} of {_shown(member.name)}"
+        self._left_out += len(member.left_out)
+
+    @property
+    def notices(self) -> list[str]:
+        """What of the archive is not in the tree, in lines for a person."""
+        if not self._left_out:
+            return []
+        what = "extended attributes that Linux has no place for were left out"
+        return [f"{what}: {self._left_out}, like {self._example}"]
 
     def _folder_of(self, parts: list[bytes], member: Member) -> Node:
         node = self.root
@@ -138,15 +156,16 @@ class Tree:
         xattrs = sum(len(key) + len(value) + 20 for key, value in member.xattrs)
         if xattrs > _XATTR_ROOM:
             raise member.flaw("has more extended attributes than ext4 has room for, 4 KiB; make it with fewer")
-        if any(quoted(key) is None for key, _ in member.xattrs):
-            raise member.flaw("has an extended attribute of an impossible name; make it again")
+        if any(quoted(key) is None or len(key) > xattr.LONGEST for key, _ in member.xattrs):
+            name = f"an impossible name, or one of more than {xattr.LONGEST} bytes"
+            raise member.flaw(f"has an extended attribute of {name}; make it again without")
         if member.kind == "symlink" and not (0 < len(member.target) < BLOCK and b"\0" not in member.target):
             raise member.flaw("is a symbolic link that leads nowhere; make it again")
         if max(member.device) > 0xFFFFF or member.device[0] > 0xFFF:
             raise member.flaw("is a device of a number that Linux does not have; make it again")
         self.nodes += 1
         self._text += len(member.name) + len(member.target) + xattrs
-        if self.nodes > _MOST_NODES or self._text > _MOST_TEXT:
+        if self.nodes > self._most or self._text > _MOST_TEXT:
             raise member.flaw(f"comes after {self.nodes} others, more than Corral takes; make it with fewer")
         blocks = (member.kind == "folder" or len(member.target) >= _SHORT_LINK) + bool(xattrs)
         self._fill(blocks + sum(-(-length // BLOCK) for _, length in member.segments))

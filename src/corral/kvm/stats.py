@@ -6,8 +6,8 @@ import os
 import struct
 
 from corral.errors import HostError
-from corral.native import ioctl
-from corral.record import record
+from corral.native import Handle, ioctl
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,15 +41,16 @@ class Statistic:
 class Statistics:
     """Of the VM or vCPU with the descriptor `fd`, which may be closed before. Raises KvmError: this KVM has none."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = ioctl(fd, "KVM_GET_STATS_FD", cure="this host's KVM keeps no statistics (Linux 5.14 does)")
+    def __init__(self, fd: Handle) -> None:
+        cure = "this host's KVM keeps no statistics (Linux 5.14 does)"
+        self._fd = Handle(ioctl(fd, "KVM_GET_STATS_FD", cure=cure), os.close, "this tally")
 
     def read(self) -> list[Statistic]:
         """All, as they are now."""
-        return parse(lambda offset, length: os.pread(self._fd, length, offset))
+        return parse(lambda offset, length: bytes(self._fd.call(os.pread, length, offset)))
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._fd.close()
 
 
 def parse(read: Callable[[int, int], bytes]) -> list[Statistic]:

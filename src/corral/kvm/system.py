@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 
-from corral.enums import Enum
 from corral.errors import HostError
 from corral.kvm.vcpu import CPUID_ENTRY
 from corral.kvm.vm import Vm
-from corral.native import check, ffi, ioctl, lib
+from corral.native import Handle, check, ffi, ioctl, lib
+from corral.startup.enums import Enum
 
 API_VERSION = 12  # frozen since Linux 2.6.22 (api.rst, 4.1)
 CPUID_ENTRIES = 256
@@ -18,6 +18,9 @@ _CURES = {
     "ENOENT": "is KVM loaded? modprobe kvm_amd or kvm_intel; in a virtual machine, enable nested virtualization",
     "EACCES": "add yourself to its group: sudo usermod -aG kvm $USER, then log in again",
     "EPERM": "the sandbox or container forbids it: pass the device through (--device /dev/kvm)",
+    "EROFS": "the sandbox or container forbids it: pass the device through (--device /dev/kvm)",
+    "EMFILE": "too few open files are allowed; see ulimit -n",
+    "ENFILE": "the host has too many open files; see /proc/sys/fs/file-max",
     "ENODEV": "the kvm module found no CPU support: enable SVM or VT-x in the firmware",
     "ENXIO": "the device node is stale: modprobe kvm_amd or kvm_intel",
     "EBUSY": "another hypervisor holds the CPU's virtualization: stop it first",
@@ -46,7 +49,7 @@ class System:
 
     def __init__(self, path: str = "/dev/kvm") -> None:
         try:
-            self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            self.fd = Handle(os.open(path, os.O_RDWR | os.O_CLOEXEC), os.close)
         except OSError as error:
             cure = _CURES.get(errno.errorcode.get(error.errno or 0, ""), "corral doctor tells more")
             raise HostError(f"cannot open {path}: {error.strerror}; {cure}") from error
@@ -55,12 +58,12 @@ class System:
             if version != API_VERSION:
                 raise HostError(f"{path} speaks KVM API {version}, Corral needs {API_VERSION}")
         except BaseException:
-            os.close(self.fd)
+            self.close()
             raise
         self.kind = host_kind()
 
     def close(self) -> None:
-        os.close(self.fd)
+        self.fd.close()
 
     def __enter__(self) -> System:
         return self
@@ -93,6 +96,6 @@ class System:
         cure = "another hypervisor may hold the CPU's virtualization, or memory is short; see corral doctor"
         vcpu_mmap_size = ioctl(self.fd, "KVM_GET_VCPU_MMAP_SIZE")
         # KVM_CREATE_VM gives up with EINTR when a signal arrives while it works.
-        while (fd := lib.corral_ioctl(self.fd, lib.KVM_CREATE_VM, ffi.NULL)) == -errno.EINTR:
+        while (fd := self.fd.call(lib.corral_ioctl, lib.KVM_CREATE_VM, ffi.NULL)) == -errno.EINTR:
             pass
         return Vm(check("KVM_CREATE_VM", fd, cure), vcpu_mmap_size)

@@ -7,22 +7,29 @@ import mmap
 import os
 import struct
 
-from corral.errors import HostError, KvmError
-from corral.native import CData, check, ffi, ioctl, lib
+from corral.errors import ClosedError, HostError, KvmError
+from corral.native import CData, Handle, check, ffi, ioctl, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 # struct kvm_cpuid_entry2: function, index, flags, eax, ebx, ecx, edx. A field at a time through cffi takes ten times
 # as long, and there are ninety entries.
 CPUID_ENTRY = struct.Struct("<7I12x")
+KICKED, EXIT, HOOKED = lib.CORRAL_KICKED, lib.CORRAL_EXIT, lib.CORRAL_HOOKED  # what run() comes back for
+_EMPTY = ffi.new("struct kvm_run *")  # the page of each vCPU that is closed
 
 
 class Vcpu:
     """Owns the descriptor that KVM_CREATE_VCPU gave; every method raises KvmError.
 
-    Registers are only to be touched while no thread is inside run().
+    Registers are only to be touched while no thread is inside run(). `native` is what C has of it; when it is closed
+    that has no descriptor and an empty page, so that C can do nothing with it.
     """
 
     def __init__(self, fd: int, vm_fd: int, mmap_size: int, ram: CData) -> None:
-        self.fd = fd
         try:
             self.page = mmap.mmap(fd, mmap_size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except BaseException:
@@ -30,46 +37,82 @@ class Vcpu:
             raise
         self._page_pointer = ffi.from_buffer(self.page)
         self.run_page = ffi.cast("struct kvm_run *", self._page_pointer)
+        self._assist: CData | None = None
         self._ram = ram  # keeps the structure alive that C points to
         self.native = ffi.new("struct corral_vcpu *")
         self.native.fd = fd
         self.native.vm_fd = vm_fd
         self.native.run = self.run_page
         self.native.ram = ram
+        self.fd = Handle(fd, self._give_back)
 
     def close(self) -> None:
-        self.run_page = self.native.run = ffi.NULL
+        """A thread that is inside run() is made to leave, and finds no vCPU any more."""
+        self.native.fd = -1
+        self.fd.close(wake=lambda fd: lib.corral_vcpu_kick(self.native))
+
+    def _give_back(self, fd: int) -> None:
+        self.run_page = self.native.run = _EMPTY
+        if self._assist is not None:
+            self.native.assist = ffi.NULL
+            ffi.release(self._assist)  # now, not when the collector finds it: it has mappings of its own
         ffi.release(self._page_pointer)
         self.page.close()
-        os.close(self.fd)
+        os.close(fd)
 
-    def run(self) -> bool:
-        """Runs the guest until an exit wants Python (True) or a kick arrives (False). Releases the GIL."""
-        result = lib.corral_vcpu_run(self.native)
-        if result == -errno.EINTR:
-            return False
-        check("KVM_RUN", result)
-        return True
+    def held(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """`function(native, *arguments)`, during which nobody closes the vCPU. Raises ClosedError."""
+        return self.fd.call(lambda fd: function(self.native, *arguments))
+
+    def run(self) -> int:
+        """Runs the guest until it is kicked (KICKED, which is 0), or an exit is Python's (EXIT) or hooks shall see one
+        first (HOOKED). Releases the GIL.
+
+        Its thread has the vCPU held() meanwhile.
+        """
+        result: int = lib.corral_vcpu_run(self.native)
+        if result < 0:
+            if result == -errno.EBADF and self.fd.closed:
+                raise ClosedError("this machine is closed")
+            check("KVM_RUN", result)
+        return result
+
+    def finish(self) -> bool:
+        """Has C finish the exit that run() came back for, if it was HOOKED. False: that is Python's to handle.
+
+        On the vCPU's thread, once for each exit.
+        """
+        return check("finish", self.held(lib.corral_vcpu_finish)) > 0
 
     def kick(self) -> None:
         """Makes run() return False soon, from any thread; also a run() that has not begun yet."""
-        lib.corral_vcpu_kick(self.native)
+        self.held(lib.corral_vcpu_kick)
 
     def claim_ports(self, first: int, last: int, operation: CData, device: CData) -> None:
         """Gives I/O ports first..last to a corral_pio_op in C. Before the vCPU runs."""
-        check("claim_pio", lib.corral_vcpu_claim_pio(self.native, first, last, operation, device))
+        check("claim_pio", self.held(lib.corral_vcpu_claim_pio, first, last, operation, device))
 
     def claim_mmio(self, first: int, last: int, operation: CData, device: CData) -> None:
         """The same for guest physical addresses first..last, accesses of up to four bytes."""
-        check("claim_mmio", lib.corral_vcpu_claim_mmio(self.native, first, last, operation, device))
+        check("claim_mmio", self.held(lib.corral_vcpu_claim_mmio, first, last, operation, device))
 
     def assist(self) -> None:
         """Completes in C what this KVM's interpreter lacks (docs/assist.md). Before the vCPU runs."""
-        assist = ffi.gc(lib.corral_assist_create(), lib.corral_assist_destroy)
+        assist = ffi.gc(self.held(lambda native: lib.corral_assist_create()), lib.corral_assist_destroy)
         if assist == ffi.NULL:
             raise HostError("no memory for a vCPU")
         self._assist = self.native.assist = assist
         self.native.finish[lib.KVM_EXIT_INTERNAL_ERROR] = lib.corral_assist_finish
+        self.native.finish[lib.KVM_EXIT_SHUTDOWN] = lib.corral_assist_shutdown
+
+    def watch_interrupts(self, lidt: tuple[int, ...], restored: bool = False) -> None:
+        """Completes INT n of CPL 3 too, which this KVM does not tell of, for a kernel that does not begin its handlers
+        with CLAC, as Linux does. `lidt`: where it loads its table, which it has done already if it is `restored`. After
+        assist(), before the vCPU runs."""
+        places = ffi.new("uint64_t[]", lidt)
+        watch = lib.corral_assist_watch_on if restored else lib.corral_assist_watch
+        check("KVM_SET_GUEST_DEBUG", self.held(watch, places, len(lidt)))
+        self.native.finish[lib.KVM_EXIT_DEBUG] = lib.corral_assist_debug
 
     def get_regs(self) -> CData:
         regs = ffi.new("struct kvm_regs *")
@@ -116,11 +159,14 @@ class Vcpu:
         return int(msrs.entries[0].data)
 
     def set_guest_debug(self, control: int, registers: tuple[int, ...] = ()) -> None:
-        """`control` is KVM_GUESTDBG_ flags, `registers` DR0 to DR7, as far as given (api.rst, 4.87)."""
+        """`control` is KVM_GUESTDBG_ flags, `registers` DR0 to DR7, as far as given (api.rst, 4.87). 0 ends that, and
+        what the assist watches is watched again."""
         debug = ffi.new("struct kvm_guest_debug *")
         debug.control = control
         debug.arch.debugreg[0 : len(registers)] = registers
         ioctl(self.fd, "KVM_SET_GUEST_DEBUG", debug)
+        if self.native.assist:
+            check("KVM_SET_GUEST_DEBUG", self.held(lib.corral_assist_watch_again, control == 0))
 
     def get_xsave(self) -> bytearray:
         """The first 4,096 bytes of XSAVE's standard form: x87, SSE, AVX and what follows."""

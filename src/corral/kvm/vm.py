@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 
 from corral.kvm.vcpu import Vcpu
-from corral.native import CData, ffi, ioctl, lib
+from corral.native import CData, Handle, ffi, ioctl, lib
 
 
 class Vm:
     """Owns the descriptor that KVM_CREATE_VM gave; every method raises KvmError."""
 
     def __init__(self, fd: int, vcpu_mmap_size: int) -> None:
-        self.fd = fd
+        self.fd = Handle(fd, os.close)
         self._vcpu_mmap_size = vcpu_mmap_size
 
     def close(self) -> None:
-        os.close(self.fd)
+        self.fd.close()
 
     def set_tss_area(self, gpa: int) -> None:
         """Three pages that VMX needs for real mode, at a guest physical address no RAM uses (api.rst, 4.32)."""
@@ -69,13 +69,16 @@ class Vm:
         """A write to the eventfd `fd` raises the edge-triggered line `gsi` (api.rst, 4.75)."""
         ioctl(self.fd, "KVM_IRQFD", ffi.new("struct kvm_irqfd *", {"fd": fd, "gsi": gsi}))
 
-    def ioeventfd(self, gpa: int, size: int, value: int, fd: int) -> None:
-        """A guest's write of `value`, `size` bytes, at `gpa` signals the eventfd `fd`, with no exit (api.rst, 4.59)."""
-        request = {"addr": gpa, "len": size, "datamatch": value, "fd": fd, "flags": lib.KVM_IOEVENTFD_FLAG_DATAMATCH}
+    def ioeventfd(self, gpa: int, size: int, value: int | None, fd: int) -> None:
+        """A guest's write of `value`, or of anything for None, `size` bytes, at `gpa` signals the eventfd `fd`, with no
+        exit (api.rst, 4.59)."""
+        request = {"addr": gpa, "len": size, "fd": fd}
+        if value is not None:
+            request |= {"datamatch": value, "flags": lib.KVM_IOEVENTFD_FLAG_DATAMATCH}
         ioctl(self.fd, "KVM_IOEVENTFD", ffi.new("struct kvm_ioeventfd *", request))
 
     def create_vcpu(self, index: int, ram: CData) -> Vcpu:
         """vCPU with APIC id `index`, over guest RAM `ram` (a struct corral_ram that outlives it)."""
         cure = f"this KVM refuses vCPU {index}; try fewer --cpus"
         fd = ioctl(self.fd, "KVM_CREATE_VCPU", index, cure)
-        return Vcpu(fd, self.fd, self._vcpu_mmap_size, ram)
+        return Vcpu(fd, self.fd.value, self._vcpu_mmap_size, ram)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from corral.errors import HostError, KvmError
+from corral.native.handle import Event, Handle
 
 try:
+    import _corral_shim
     from _corral_shim import ffi, lib
 except ImportError as error:
     raise HostError(
@@ -12,8 +14,9 @@ except ImportError as error:
     ) from error
 
 CData = ffi.CData
+SHIM = _corral_shim.__file__
 
-__all__ = ["CData", "check", "ffi", "ioctl", "lib"]
+__all__ = ["SHIM", "CData", "Event", "Handle", "check", "ffi", "ioctl", "lib"]
 
 
 def check(name: str, result: int, cure: str = "") -> int:
@@ -23,10 +26,10 @@ def check(name: str, result: int, cure: str = "") -> int:
     return result
 
 
-def ioctl(fd: int, name: str, argument: object = None, cure: str = "") -> int:
-    """KVM ioctl by name, with a cdata pointer, an integer or nothing as argument; raises KvmError."""
+def ioctl(fd: Handle, name: str, argument: object = None, cure: str = "") -> int:
+    """KVM ioctl by name, with a cdata pointer, an integer or nothing as argument; raises KvmError, ClosedError."""
     if argument is None:
         argument = ffi.NULL
     elif isinstance(argument, int):
         argument = ffi.cast("void *", argument)
-    return check(name, lib.corral_ioctl(fd, getattr(lib, name), argument), cure)
+    return check(name, fd.call(lib.corral_ioctl, getattr(lib, name), argument), cure)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 4  # a node: clearing pages keeps its memory busy with no more
 PIECE = 64 << 20  # bytes that a thread makes at a time
-GIGANTIC = 1 << 30
 
 
 def bind(memory: GuestMemory, plan: Plan) -> None:

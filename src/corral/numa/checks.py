@@ -111,7 +111,7 @@ def pages(host: Host, request: Request, chosen: Sequence[Group]) -> None:
     if not request.page:
         return
     size = f"{request.page >> 20}M"
-    if not any(page == request.page for node in host.nodes for page, _ in node.hugepages):
+    if not any(pool.size == request.page for node in host.nodes for pool in node.hugepages):
         raise HostError(f"this host has no {size} pages; boot it with hugepagesz={size} hugepages=N")
     for group in chosen:
         nodes = [group.host] if group.host >= 0 else sorted(host.allowed_nodes)
@@ -119,7 +119,9 @@ def pages(host: Host, request: Request, chosen: Sequence[Group]) -> None:
         same = sum(other.memory for other in chosen if other.host == group.host)
         if free < same:
             folder = f"/sys/devices/system/node/node{nodes[0]}/hugepages/hugepages-{request.page >> 10}kB"
-            raise HostError(
+            pool = next(node for node in host.nodes if node.id == nodes[0]).pool(request.page)
+            missing = (same - free) // request.page
+            raise HostError(  # the file takes the size of the whole pool: what others use stays in it
                 f"{same // request.page} free {size} pages are needed on node {cpu_list.text(nodes)}, which has "
-                f"{free // request.page}; as root: echo {same // request.page} > {folder}/nr_hugepages"
+                f"{free // request.page}; as root: echo {pool.total + missing} > {folder}/nr_hugepages"
             )

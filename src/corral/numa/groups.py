@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from corral.record import record
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def free_memory(host: Host, request: Request, node: int) -> int:
     """Bytes that a guest could have of a node now; of huge pages, when it is to have such."""
     for found in host.nodes:
         if found.id == node and node in host.allowed_nodes:
-            return dict(found.hugepages).get(request.page, 0) * request.page if request.page else found.free
+            return found.pool(request.page).free * request.page if request.page else found.free
     return 0
 
 

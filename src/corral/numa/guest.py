@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from corral.arch.x86_64 import layout
 from corral.arch.x86_64.acpi.topology import Topology
+from corral.memory import RAM_HOLE, RAM_HOLE_END
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ def topology(plan: Plan, apic_ids: Sequence[int]) -> Topology | None:
 
 def _physical(offset: int, size: int) -> list[tuple[int, int]]:
     """(guest physical address, bytes) of a part of RAM, which the PC's hole may divide."""
-    end, low_end = offset + size, layout.RAM_HOLE
+    end, low_end = offset + size, RAM_HOLE
     parts = []
     if offset < low_end and size:
         parts.append((offset, min(end, low_end) - offset))
     if end > low_end:
         start = max(offset, low_end)
-        parts.append((start - low_end + layout.RAM_HOLE_END, end - start))
+        parts.append((start - low_end + RAM_HOLE_END, end - start))
     return parts

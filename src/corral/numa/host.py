@@ -11,7 +11,7 @@ import os
 
 from corral.errors import HostError
 from corral.numa import cpu_list
-from corral.record import record
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,13 +55,26 @@ class Cpu:
 
 
 @record(frozen=True)
+class HugePages:
+    """A node's pool of pages of `size` bytes: how many there are, and how many of them a program can still have."""
+
+    size: int
+    free: int
+    total: int
+
+
+@record(frozen=True)
 class Node:
-    """Memory in bytes; `free` counts page cache, which the kernel gives back at once. `hugepages`: (size, free)."""
+    """Memory in bytes; `free` counts page cache, which the kernel gives back at once."""
 
     id: int
     memory: int
     free: int
-    hugepages: tuple[tuple[int, int], ...] = ()
+    hugepages: tuple[HugePages, ...] = ()
+
+    def pool(self, size: int) -> HugePages:
+        """Of pages of that size; an empty one where the host has none such."""
+        return next((pool for pool in self.hugepages if pool.size == size), HugePages(size, 0, 0))
 
 
 @record(frozen=True)
@@ -99,7 +112,7 @@ def read(sys: str = "/sys", proc: str = "/proc") -> Host:
     cpus = tuple(_cpu(f"{sys}/devices/system/cpu/cpu{cpu}", cpu, node_of.get(cpu, -1)) for cpu in online)
     return Host(
         cpus=cpus,
-        nodes=tuple(_node(sys, proc, node) for node in nodes),
+        nodes=tuple(_node(sys, proc, node, alone=len(nodes) == 1) for node in nodes),
         distances=_distances(sys, nodes),
         allowed_cpus=_allowed(proc, "Cpus_allowed_list", online),
         allowed_nodes=_allowed(proc, "Mems_allowed_list", nodes),
@@ -120,7 +133,8 @@ def _cpu(folder: str, number: int, node: int) -> Cpu:
     return Cpu(number, node, package, max(_number(f"{folder}/topology/die_id"), 0), siblings[0], tuple(caches))
 
 
-def _node(sys: str, proc: str, node: int) -> Node:
+def _node(sys: str, proc: str, node: int, alone: bool) -> Node:
+    """`alone`: the host has no other, so what it has promised to programs is promised of this one's pages."""
     folder = f"{sys}/devices/system/node/node{node}"
     facts = memory_facts(f"{folder}/meminfo") or memory_facts(f"{proc}/meminfo")
     free = sum(facts.get(name, 0) for name in ("MemFree", "Inactive(file)", "Active(file)", "SReclaimable"))
@@ -128,8 +142,12 @@ def _node(sys: str, proc: str, node: int) -> Node:
     for name in _names(f"{folder}/hugepages"):
         size = name.removeprefix("hugepages-").removesuffix("kB")
         if size.isdigit():
-            huge.append((int(size) << 10, max(_number(f"{folder}/hugepages/{name}/free_hugepages"), 0)))
-    return Node(node, facts.get("MemTotal", 0), min(free, facts.get("MemTotal", 0)), tuple(sorted(huge)))
+            promised = _number(f"{sys}/kernel/mm/hugepages/{name}/resv_hugepages") if alone else 0
+            unused = _number(f"{folder}/hugepages/{name}/free_hugepages") - max(promised, 0)
+            total = _number(f"{folder}/hugepages/{name}/nr_hugepages")
+            huge.append(HugePages(int(size) << 10, max(unused, 0), max(total, 0)))
+    pools = tuple(sorted(huge, key=lambda pool: pool.size))
+    return Node(node, facts.get("MemTotal", 0), min(free, facts.get("MemTotal", 0)), pools)
 
 
 def _distances(sys: str, nodes: Iterable[int]) -> dict[tuple[int, int], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.numa import cpu_list
-from corral.record import record
+from corral.startup.record import record
 
 
 @record(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.errors import ConfigError
 from corral.numa import cpu_list
-from corral.record import record
+from corral.startup.record import record
 
 POLICIES = ("auto", "none", "compact", "spread")
 HUGE_PAGES = {"2M": 2 << 20, "1G": 1 << 30, "thp": 0}

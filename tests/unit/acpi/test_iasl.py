@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -14,21 +13,9 @@ from hypothesis import strategies as st
 from corral.arch.x86_64 import acpi
 from corral.arch.x86_64.acpi.topology import Topology
 from corral.config import MOST_CPUS, MOST_DISKS
-from corral.errors import HostError
-from corral.guests import debian
 from tests.unit.acpi.topologies import found, topologies
 
 HEADER = 36
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler() -> None:
-    if shutil.which("iasl"):
-        return
-    try:
-        debian.require_installed(["acpica-tools"], "checking ACPI tables")
-    except HostError as error:
-        pytest.skip(str(error))
 
 
 def iasl(*words: str) -> str:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from corral.arch.x86_64 import acpi, layout
 from corral.arch.x86_64.acpi.topology import Topology
 from corral.config import MOST_DISKS
+from corral.core.exits import Cause, GuestEnded
 from corral.devices.acpi_power import AcpiPower
 from corral.errors import ConfigError
-from corral.exits import Cause, GuestEnded
 from corral.memory import GuestMemory
 from tests.unit.acpi.topologies import found, topologies
 

@@ -52,7 +52,7 @@ def test_nothing_is_left_behind(image: Path, engine: int) -> None:
     os.close(fd)
 
 
-def test_a_stop_finishes_what_was_taken(open_disk: OpenDisk, content: bytes) -> None:
+def test_a_stop_answers_what_was_taken_with_its_data_or_an_error(open_disk: OpenDisk, content: bytes) -> None:
     disk = open_disk(queue_size=1024)
     for turn in range(20):
         requests = [disk.add(IN, i, room=4096, indirect=True) for i in range(200)]
@@ -68,8 +68,9 @@ def test_a_stop_finishes_what_was_taken(open_disk: OpenDisk, content: bytes) -> 
         done = [i for i, request in enumerate(requests) if request.done]
         assert len(done) == used
         for i in done:
-            assert disk.status(requests[i]) == OK
-            assert disk.data(requests[i]) == content[i * 512 : i * 512 + 4096]
+            assert disk.status(requests[i]) in (OK, IOERR)
+            if disk.status(requests[i]) == OK:
+                assert disk.data(requests[i]) == content[i * 512 : i * 512 + 4096]
         disk.start()
 
 
@@ -128,8 +129,8 @@ def test_threads_have_the_disk_s_name(open_disk: OpenDisk) -> None:
 )
 def test_disks_that_cannot_be(change: dict[str, Any]) -> None:
     memory = GuestMemory(1 << 20)
-    fields = {"fd": -1, "overlay_fd": -1, "size": 512, "block_size": 512, "n_queues": 1, "broken_fd": -1, **change}
-    irq = ffi.new("struct corral_virtio_irq *", {"fd": -1})
+    fields = {"fd": -1, "overlay_fd": -1, "size": 512, "block_size": 512, "n_queues": 1, **change}
+    irq = ffi.new("struct corral_virtio_irq *")
     config = ffi.new("struct corral_blk_config *", {"engine": lib.CORRAL_BLK_THREADS, **fields})
     assert not lib.corral_blk_create(config, memory.native, irq)
     assert ffi.errno == errno.EINVAL

@@ -58,6 +58,10 @@ def tar() -> bytes:
     return buffer.getvalue()
 
 
+def bootable_iso(code: bytes) -> bytes:
+    return (code.ljust(510, b"\0") + b"\x55\xaa").ljust(0x8001, b"\0") + b"CD001" + bytes(4096)
+
+
 STRANGERS = {
     "ARM64 image": (at(0x38, b"ARM\x64"), "an ARM64 kernel image; use one for x86-64"),
     "ARM64 image with EFI stub": (b"MZ" + at(0x36, b"ARM\x64"), "an ARM64 kernel"),
@@ -66,6 +70,11 @@ STRANGERS = {
     "uImage": (b"\x27\x05\x19\x56" + bytes(100), "U-Boot"),
     "device tree": (b"\xd0\x0d\xfe\xed" + bytes(100), "device tree"),
     "ISO": (at(0x8001, b"CD001"), "an ISO image; copy the kernel out"),
+    "ISO for sticks, without code": (bootable_iso(b""), "an ISO image; copy the kernel out"),
+    "ISO for sticks": (
+        bootable_iso(b"\x33\xed\x90\x90"),
+        "an ISO image with a boot sector; boot it as a PC does: corral boot --bios --disk FILE,ro",
+    ),
     "Debian package": (b"!<arch>\ndebian-binary   17", "a Debian package; unpack it: dpkg-deb -x"),
     "static library": (b"!<arch>\nfoo.o/", "static library"),
     "RPM": (b"\xed\xab\xee\xdb\x03", "an RPM package; unpack it: rpm2cpio"),
@@ -158,7 +167,7 @@ ELFS = {
         "wraps around",
     ),
     "over the zero page": (
-        kernels.vmlinux(segments=(Segment(physical=0x7000, data=b"1"),)),
+        kernels.vmlinux(segments=(text_segment(), Segment(physical=0x7000, data=b"1"))),
         "below 1 MiB, where the boot structures are",
     ),
     "overlapping segments": (

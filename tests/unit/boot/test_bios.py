@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from corral import boot
 from corral.arch.x86_64 import acpi, layout
 from corral.arch.x86_64.boot_params import SetupHeader
+from corral.arch.x86_64.registers import Entry, Mode
 from corral.boot.bios import Bios, open_bios
-from corral.boot.kernel import Entry, Firmware, Mode
+from corral.config import Firmware
 from corral.errors import BootError
 from corral.guests import bios
 from corral.memory import GuestMemory
@@ -59,10 +60,10 @@ def test_it_ends_where_a_cpu_begins(load: Callable[..., Bios], memory: GuestMemo
 def test_what_it_is_told(load: Callable[..., Bios]) -> None:
     kernel = load()
     assert kernel.files["etc/sercon-port"] == b"\xf8\x03"
-    assert kernel.files["etc/boot-cpus"] == b"\2\0"
+    assert kernel.cpus == 2
     ranges = list(struct.iter_unpack("<QQI", kernel.files["etc/e820"]))
     assert ranges == [(0, 64 * MIB - 64 * KIB, 1), (64 * MIB - 64 * KIB, 64 * KIB, 2)]
-    assert set(kernel.files) == {"etc/sercon-port", "etc/boot-cpus", "etc/e820"}
+    assert set(kernel.files) == {"etc/sercon-port", "etc/e820"}
 
 
 def test_memory_above_4_gib(firmware: Firmware) -> None:

@@ -34,8 +34,8 @@ HEAVY = {
     "shutil",
     "capstone",
 }
-DECODERS = {"zlib", "bz2", "lzma", "lz4", "zstandard", "compression", "lzo"}
-OURS = {"corral.boot.decompress", "corral.boot.strangers", "corral.boot.flat"}
+DECODERS = {"zlib", "bz2", "lzma", "lz4", "zstandard", "compression.zstd", "lzo"}
+OURS = {"corral.files.decompress", "corral.boot.not_a_kernel", "corral.boot.flat"}
 
 
 def imported(*files: Path) -> set[str]:

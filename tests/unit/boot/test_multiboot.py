@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from corral import boot
 from corral.arch.x86_64 import layout
 from corral.boot import Entry, Mode
-from corral.boot.kernel import Module
+from corral.config import Module
 from corral.errors import BootError
 from corral.memory import GuestMemory
 from tests.support import kernels
@@ -48,8 +48,30 @@ def test_an_elf_kernel(save: Save, memory: GuestMemory) -> None:
     assert word(memory, info + 20) == 0
     size, start, length, kind = struct.unpack("<IQQI", memory.read(word(memory, info + 48), 24))
     assert (size, start, length, kind) == (20, 0, layout.EBDA, 1)
-    assert word(memory, info + 44) == 3 * 24
+    assert word(memory, info + 44) == 4 * 24
     assert memory.read(0x413, 2) == (639).to_bytes(2, "little"), "what a BIOS would say"
+
+
+@pytest.mark.parametrize("address", [0x1000, 0x7C00, 0x10000, 0x9F000, 0xFF000])
+def test_a_kernel_below_1_mib_where_that_is_free(save: Save, memory: GuestMemory, address: int) -> None:
+    """Linkers put an ELF file's headers before a kernel at 1 MiB: that is 0xff000."""
+    addresses = load(save(multiboot((address, address, 0, 0, address + 32), code=b"code")), memory)
+    assert addresses.rip == address + 32
+    assert memory.read(address + 32, 4) == b"code"
+    segment = kernels.Segment(data=multiboot(), physical=address, virtual=address)
+    elf = load(save(multiboot_elf(multiboot(), entry=address + 12, segments=(segment,))), memory)
+    assert elf.rip == address + 12
+
+
+@pytest.mark.parametrize("sign", [kernels.PT_TLS, kernels.PT_INTERP])
+@pytest.mark.parametrize("protocol", [None, "multiboot"])
+def test_a_unikernel_that_looks_like_a_program(
+    save: Save, memory: GuestMemory, sign: int, protocol: str | None
+) -> None:
+    """Unikraft has thread-local storage, Solo5 an interpreter that does not exist."""
+    text = kernels.Segment(data=multiboot(), physical=MIB, virtual=MIB)
+    data = multiboot_elf(multiboot(), segments=(text, kernels.Segment(type=sign, data=b"x")))
+    assert load(save(data), memory, protocol=protocol).rip == MIB
 
 
 @pytest.mark.parametrize("before", [0, 4, 8192 - 40])
@@ -140,7 +162,9 @@ REFUSED = {
     "ends before it starts": (multiboot((MIB, MIB, MIB - 1, 0, MIB)), "not in order"),
     ".bss ends in it": (multiboot((MIB, MIB, 0, MIB + 1, MIB)), "not in order"),
     "longer than the file": (multiboot((MIB, MIB, 64 * MIB, 0, MIB)), "ends behind the end of the file"),
-    "low": (multiboot((0x7C00, 0x7C00, 0, 0, 0x7C00)), "below 1 MiB"),
+    "over its own information": (multiboot((0x5FFC, 0x5FFC, 0, 0, 0x5FFC)), r"below 1 MiB, .*\(0x6000 to 0x7000\)"),
+    "over the screen": (multiboot((0xB8000, 0xB8000, 0, 0, 0xB8000)), "below 1 MiB"),
+    "from low to high": (multiboot((0x10000, 0x10000, 0, 2 * MIB, 0x10000)), r"\(0x20000 to 0x30000\)"),
     "entry outside": (multiboot((MIB, MIB, 0, 0, MIB - 1)), "outside of what is loaded"),
     "entry behind": (multiboot((MIB, MIB, 0, 0, 1 << 31)), "outside of what is loaded"),
     "not enough RAM": (multiboot((MIB, MIB, 0, 512 * MIB, MIB)), "give it 512M with --memory"),

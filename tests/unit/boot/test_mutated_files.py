@@ -142,7 +142,9 @@ def test_any_bytes(path: Path, good_kernel: Path, data: bytes) -> None:
 def distribution_kernel() -> Path | None:
     """A real kernel in the user's cache or in /boot."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corral"
-    found = [*cache.glob("**/vmlinuz*"), *Path("/boot").glob("vmlinuz*")]
+    # Not glob(): another process may remove there what it has built.
+    kept = [Path(folder, name) for folder, _, names in os.walk(cache) for name in names if name.startswith("vmlinuz")]
+    found = [*kept, *Path("/boot").glob("vmlinuz*")]
     return next((path for path in sorted(found) if path.is_file() and os.access(path, os.R_OK)), None)
 
 
@@ -172,8 +174,9 @@ def test_a_real_kernel(real_kernel: Path, changes: list[tuple[int, int, int]]) -
 _LIMITED = """
 import resource, sys
 from corral import boot
-from corral.boot import bzimage, decompress, flat, initramfs, pvh, strangers, vmlinux
+from corral.boot import bzimage, flat, initramfs, not_a_kernel, pvh, vmlinux
 from corral.errors import CorralError
+from corral.files import decompress
 from corral.memory import GuestMemory
 import bz2, lz4.block, lzma, zlib
 if sys.version_info >= (3, 14):

@@ -83,12 +83,13 @@ def test_the_memory_map_is_full_at_128_ranges() -> None:
     ("regions", "expected"),
     [
         ([(0, 0x80000)], [(0, 0x80000, 1)]),
-        ([(0, MIB)], [(0, layout.EBDA, 1), (layout.EBDA, MIB - layout.EBDA, 2)]),
+        ([(0, MIB)], [(0, layout.EBDA, 1), (layout.EBDA, 1 << 10, 2), (0xE0000, 0x20000, 2)]),
         (
             [(0, 3 * GIB), (4 * GIB, GIB)],
             [
                 (0, layout.EBDA, 1),
-                (layout.EBDA, MIB - layout.EBDA, 2),
+                (layout.EBDA, 1 << 10, 2),
+                (0xE0000, 0x20000, 2),
                 (MIB, 3 * GIB - MIB, 1),
                 (4 * GIB, GIB, 1),
             ],

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
+from corral.backends.console import Console
 from corral.cli.farewell import Farewell
-from corral.console import Console
 
 
 class FakeMachine:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +15,7 @@ import pytest
 
 from corral.cli import main
 from corral.cli.image import ACTIONS
-from tests.unit.images.conftest import TOOLS
 from tests.unit.images.test_partitions import LINUX, gpt
-
-pytestmark = pytest.mark.skipif(shutil.which("mke2fs", path=TOOLS) is None, reason="e2fsprogs is not installed")
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def folder(tmp_path: Path) -> Path:
         ["doctor", "--json=yes"],
         ["kernel", "fly"],
         ["kernel", "build", "windows"],
-        ["kernel", "path", "small", "small-smp"],
+        ["kernel", "path", "small", "stock"],
     ],
     ids=lambda words: " ".join(words)[:40],
 )

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from corral.cli.terminal import Progress, Raw, writer
+from corral.cli.terminal import Progress, Raw
+from corral.voice import writer
 
 LONG = 20.0
 

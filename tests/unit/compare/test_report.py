@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.compare import files, manifest, plots, report_html, table
+from corral.compare import files, manifest, names, plots, programs, report_html, suite, table
 from corral.compare.analysis import tables
 from corral.compare.numbers import number
 from corral.compare.samples import Absence, Results, Sample
@@ -83,11 +83,12 @@ def test_the_page_is_whole_self_contained_and_safe() -> None:
     assert "script" not in found.count
     assert "http:" not in text
     assert "https:" not in text
-    assert found.count["svg"] == 2 + 1
-    assert found.count["circle"] == len(results().samples)
+    assert found.count["svg"] == 2 * (2 + 1)  # for wide pages and for narrow ones
+    assert found.count["circle"] == 2 * len(results().samples)
     assert "prefers-color-scheme: dark" in text
     for svg in text.split("<svg")[1:]:
         ElementTree.fromstring("<svg" + svg.partition("</svg>")[0] + "</svg>")
+    assert text.count('<div class="wide"><svg') == text.count('<div class="narrow"><svg') == 3
     for word in ("take care", "VM (QEMU q35)", "45.0 x", "runc", "it said", "pair by pair"):
         assert word in text, word
 
@@ -150,15 +151,82 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         files.write_csv(results(), tmp_path / "file" / "samples.csv")
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(1e-6, 1e9), min_size=1, max_size=8))
-def test_plots_stay_within_their_frame(values: list[float]) -> None:
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.floats(1e-6, 1e9), min_size=1, max_size=8),
+    st.lists(st.text("abc (W", min_size=1, max_size=80), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_plots_stay_within_their_frame(values: list[float], names: list[str], narrow: bool) -> None:
+    """Dots, and every text too: an axis's last number, a long name."""
     middle = sorted(values)[len(values) // 2]
-    text = plots.dots([plots.Line("x", tuple(values), middle, min(values), max(values))], "ms", EVIL)
-    root = ElementTree.fromstring(text)
+    lines = [plots.Line(name, tuple(values), middle, min(values), max(values)) for name in names]
+    root = ElementTree.fromstring(plots.dots(lines, "ms", EVIL, narrow))
+    width = float(root.attrib["viewBox"].split()[2])
     found = [float(circle.attrib["cx"]) for circle in root.iter("circle")]
-    assert all(plots.LEFT - 1 <= x <= plots.WIDTH - plots.RIGHT + 1 for x in found)
-    assert len(found) == len(values)
+    assert len(found) == len(values) * len(names)
+    assert all(3 <= x <= width - 3 for x in found)
+    for text in root.iter("text"):
+        at, long = float(text.attrib["x"]), len(text.text or "") * plots.LETTER
+        before = {"middle": long / 2, "end": long}.get(text.attrib.get("text-anchor", "start"), 0)
+        assert at - before >= 0
+        assert narrow or at - before + long <= width  # a narrow one's names have a line for themselves
+        if text.attrib["class"] == "tick":
+            assert at - before + long <= width
+
+
+def test_the_last_number_of_an_axis_is_not_cut() -> None:
+    text = plots.dots([plots.Line("VM", (96_000.0,), 96_000.0, 95_000.0, 99_000.0)], "ns", "t")
+    (tick,) = [one for one in ElementTree.fromstring(text).iter("text") if one.text == "100,000"]
+    assert float(tick.attrib["x"]) + len("100,000") * plots.LETTER / 2 <= plots.WIDE_PAGE
+
+
+@given(st.floats(0, 1e7), st.lists(st.floats(0.001, 1e6), min_size=1, max_size=6))
+def test_stages_stay_within_their_frame(first: float, more: list[float]) -> None:
+    ends = [first + sum(more[: n + 1]) for n in range(len(more))]
+    found = [
+        plots.Stage(f"stage {n}", begin, end) for n, (begin, end) in enumerate(zip([first, *ends], ends, strict=False))
+    ]
+    for narrow in (False, True):
+        root = ElementTree.fromstring(plots.stages(found, "t", narrow))
+        width = float(root.attrib["viewBox"].split()[2])
+        assert all(float(bar.attrib["x"]) + float(bar.attrib["width"]) <= width for bar in root.iter("rect"))
+
+
+def test_who_is_missing_is_told_at_the_top() -> None:
+    lost = results()
+    lost.absences.append(Absence("corral", "", "it said nothing that was expected for 60 s"))
+    sentence = "VM is not in here: it said nothing that was expected for 60 s"
+    assert table.text(lost, tables(lost)).splitlines()[1] == f"note: {sentence}"
+    text = report_html.render(lost, tables(lost))
+    assert text.index(sentence) < text.index("<nav")
+    assert "is not in here" not in report_html.render(Results({}), [])
+
+
+def test_headings_are_words() -> None:
+    text = report_html.render(results(), tables(results()))
+    assert ">Start to first line, warm " in text
+    assert "<h3>To the first line <" in text
+    assert "<h2>start" not in text
+    for measure in suite.everything():
+        title = names.of_measure(measure.name, suite.titles())
+        assert title != measure.name
+        assert " " in title
+    assert names.of_metric("read-4K-p99") == "Read 4K, 99 in 100"
+    assert names.of_measure("of-another-corral", {}) == "Of another corral"
+
+
+def test_every_workload_has_a_title() -> None:
+    assert set(programs.names()) - set(suite.OTHERS_HAVE) <= set(names.WORKLOADS)
+
+
+def test_figures_of_the_machine_are_rounded() -> None:
+    found = results()
+    found.manifest |= {"load before": 10.00390625, "in a VM": True, "memory": 1 << 30}
+    text = report_html.render(found, tables(found))
+    assert "10.00390625" not in text
+    for words in ('load before</td><td class="text">10</td>', 'in a VM</td><td class="text">yes</td>', "1,024 MiB"):
+        assert words in text
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from corral.compare.contenders.runc import Runc
 from corral.compare.measures.base import Place
 from corral.compare.measures.tool import ToolMeasure
 from corral.compare.processes import Failed
-from corral.guests import debian
 
 TOOLS = {tool.name: tool for tool in tools.ALL}
 
@@ -119,6 +118,5 @@ def test_a_guest_has_it_on_its_first_disk(tmp_path: Path) -> None:
 
 
 def test_what_a_tool_says_here(tmp_path: Path) -> None:
-    debian.require_installed(["stress-ng"], "a tool to measure with")
     found = ToolMeasure(TOOLS["stress-ng-matrix"]).take(Native(Kit(tmp_path, 0)), place(tmp_path))
     assert found["operations"][0] > 1

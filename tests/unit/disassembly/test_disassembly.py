@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.boot.file import ImageFile
 from corral.cli import main
+from corral.debug.disassembly import Listing, disassemble, listing
 from corral.errors import BootError, ConfigError
-from corral.toolkit import elf_symbols, kallsyms
-from corral.toolkit.disassembly import Listing, disassemble, listing
-from corral.toolkit.kernel_image import KernelImage
-from corral.toolkit.symbols import Symbols, of_kernel
+from corral.files.file import ImageFile
+from corral.symbols import elf_symbols, kallsyms
+from corral.symbols.kernel_image import KernelImage
+from corral.symbols.table import Symbols, of_kernel
 from tests.support import kernels
 from tests.support.tiny_guests import tiny_guest
 
@@ -99,7 +99,9 @@ def test_kallsyms(new: bool, several_cpus: bool) -> None:
     if several_cpus:
         addresses[0] = 0x40  # in a CPU's area
     image = b"\x90" * 800 + tables(names, addresses, TEXT, several_cpus, new) + b"\x90" * 64
-    assert kallsyms.find(image) == sorted((address, "T", name) for address, name in zip(addresses, names, strict=True))
+    assert kallsyms.Search().find(image) == sorted(
+        (address, "T", name) for address, name in zip(addresses, names, strict=True)
+    )
 
 
 @given(st.data())
@@ -111,7 +113,7 @@ def test_kallsyms_that_lie(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(image) - 4))
         image[at : at + 4] = data.draw(st.binary(min_size=4, max_size=4))
     end = data.draw(st.integers(0, len(image)))
-    assert len(kallsyms.find(bytes(image[:end]))) in (0, 600)
+    assert len(kallsyms.Search().find(bytes(image[:end]))) in (0, 600)
 
 
 def test_symbols_of_an_elf_file_are_those_that_nm_tells() -> None:
@@ -119,7 +121,7 @@ def test_symbols_of_an_elf_file_are_those_that_nm_tells() -> None:
     listing = subprocess.run(["nm", str(path)], capture_output=True, text=True, check=True).stdout
     told = {(int(at, 16), name) for at, _, name in (line.split() for line in listing.splitlines())}
     with ImageFile(path, "kernel") as file:
-        rows = elf_symbols.find(file, 32)
+        rows = elf_symbols.find(file)
     assert {(address, name) for address, _, name in rows} == told
     assert of_kernel(str(path)).address("work") == {name: at for at, name in told}["work"]  # type: ignore[union-attr]
 
@@ -133,7 +135,7 @@ def test_an_elf_file_that_lies(tmp_path_factory: pytest.TempPathFactory, data: s
     path = tmp_path_factory.mktemp("elf") / "kernel"
     path.write_bytes(content)
     with ImageFile(path, "kernel") as file:
-        assert isinstance(elf_symbols.find(file, 32), list)
+        assert isinstance(elf_symbols.find(file), list)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -50,6 +50,11 @@ def test_a_metapackage_stands_for_its_first_fitting_dependency(host: FakeHost) -
     assert debian.dependency("linux", "linux-image-") == "linux-image-6.1-amd64"
 
 
+def test_how_large_a_download_is(host: FakeHost) -> None:
+    host.command("apt-cache", r'printf "Package: box\nInstalled-Size: 9\nSize: 139131140\nDescription: Size: 1\n"')
+    assert debian.download("box") == "box, 139 MB"
+
+
 @pytest.mark.parametrize("script", ['printf ""', r'printf "box:\n  Candidate: (none)\n"'])
 def test_lists_that_do_not_know_the_package(host: FakeHost, script: str) -> None:
     host.command("apt-cache", script)
@@ -114,3 +119,33 @@ def test_root_installs_what_is_missing(host: FakeHost, monkeypatch: pytest.Monke
     assert asked[:3] == ["-o", f"DPkg::Lock::Timeout={debian.LOCK_TIMEOUT}", "install"]
     assert asked[-1] == "flex"
     assert "gcc" not in asked
+
+
+@pytest.mark.parametrize("place", ["bin/busybox", "usr/bin/busybox", "usr/lib/deep/bin/busybox"])
+def test_a_file_is_found_in_whichever_folder_it_is(host: FakeHost, place: str) -> None:
+    folder = fetched(host, place, "usr/share/doc/busybox", "usr/share/bin/busybox-not")
+    assert debian.file("box", "bin/busybox") == str(folder / place)
+    assert debian.file("box", "bin/busy*ox") == str(folder / place)
+
+
+def test_a_link_is_no_file_of_a_package(host: FakeHost) -> None:
+    folder = fetched(host, "usr/src/linux-1/linux-1.tar.bz2")
+    (folder / "usr" / "src" / "linux-1.tar.bz2").symlink_to("linux-1/linux-1.tar.bz2")
+    assert debian.file("box", "linux-1.tar.*") == str(folder / "usr/src/linux-1/linux-1.tar.bz2")
+
+
+def test_a_file_that_a_package_has_not_is_one_line(host: FakeHost) -> None:
+    fetched(host, "usr/bin/other")
+    with pytest.raises(HostError) as caught:
+        debian.file("box", "bin/busybox")
+    assert complaint(caught) == "the package box_1 has no file bin/busybox"
+
+
+def fetched(host: FakeHost, *names: str) -> Path:
+    """The folder of a package that is in the cache, with these files."""
+    host.command("apt-cache", r'printf "  Candidate: 1\n"')
+    folder = host.cache / "corral" / "debian" / "box_1"
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder

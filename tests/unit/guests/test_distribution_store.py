@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from corral.cli import boot, images
+from corral.config import DiskConfig
 from corral.errors import ConfigError, HostError
 from corral.guests import apt_suite, debian, distribution, distribution_store
+from corral.kvm.system import Kind
+from corral.launch import distribution as launched
+from corral.launch.events import ignore
+from corral.launch.request import BootRequest
 
 
 @pytest.fixture
@@ -57,7 +62,7 @@ def test_what_a_guest_uses_is_not_removed(store: Path) -> None:
         fcntl.flock(guest, fcntl.LOCK_SH)
         with pytest.raises(ConfigError, match="in use"):
             images.run(["rm", "debian-trixie"])
-        assert distribution_store.prune(everything=True) == 0
+        assert distribution_store.prune() == 0
     assert (folder / "root.img").exists()
     assert images.run(["rm", "debian-trixie"]) == 0
     assert not folder.exists()
@@ -69,7 +74,7 @@ def test_prune_takes_the_old_and_the_interrupted(store: Path) -> None:
     stage.mkdir(parents=True)
     left = store / f"{kept.name}.unfinished-abc"
     left.mkdir()
-    assert distribution_store.prune(everything=False) >= 8192
+    assert distribution_store.prune() >= 8192
     assert kept.exists()
     assert [path for path in (old, stage, left) if path.exists()] == []
 
@@ -79,7 +84,7 @@ def test_what_is_being_made_stays(store: Path) -> None:
     stage.mkdir(parents=True)
     with open(store / "debian-sid_0123.lock", "w") as maker:
         fcntl.flock(maker, fcntl.LOCK_EX)
-        distribution_store.prune(everything=True)
+        distribution_store.prune()
     assert stage.exists()
 
 
@@ -130,30 +135,40 @@ def test_a_family_that_the_host_has_no_sources_of(store: Path, monkeypatch: pyte
     [
         (["debian", "--initrd", "x"], "leave --initrd out"),
         (["debian", "--root", "0"], "leave --root out"),
-        (["debian", "--", "true"], "leave one of them out"),
+        (["debian", "--"], "followed by the command that debian is to run"),
         (["debian", "--kernel", "big"], "none of cloud"),
         (["debian", "--memory", "1X"], "not a size"),
     ],
 )
 def test_contradictions_are_told_before_anything_is_made(words: list[str], complaint: str, store: Path) -> None:
     with pytest.raises(ConfigError, match=complaint):
-        boot.configure(words)
+        boot.machine_config(words)
     assert not store.exists()
 
 
-def test_the_machine_that_a_distribution_gets(store: Path) -> None:
+def test_the_machine_that_a_distribution_gets(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = made(store, "debian-trixie")
     (folder / "vmlinux").touch()
-    from corral.cli import distributions
-    from corral.cli.options import parse
-
-    arguments = parse(boot.COMMAND, ["debian:trixie", "--kernel", "cloud", "--disk", "mine"])
-    assert arguments is not None
-    expanded = distributions.expand(arguments, [])
-    assert expanded.operands == [str(folder / "vmlinux")]
-    assert expanded.values["initrd"] == str(folder / "initramfs.cpio")
-    assert expanded.every["disk"] == [f"{folder}/root.img,snapshot=on", "mine"]
-    assert expanded.values["grace"] == "15"
+    monkeypatch.setattr(launched, "host_kind", lambda: Kind.HARDWARE)  # which takes the kernel as it is
+    mine = DiskConfig("mine")
+    resolved = launched.resolve(BootRequest("debian:trixie", variant="cloud", disks=(mine,)), ignore)
+    assert resolved == BootRequest(
+        kernel=str(folder / "vmlinux"),
+        initrd=str(folder / "initramfs.cpio"),
+        memory=512 << 20,
+        disks=(DiskConfig(f"{folder}/root.img", snapshot=True), mine),
+        grace=15.0,
+    )
+    commanded = launched.resolve(BootRequest("debian:trixie", variant="small", command=("true",), memory=1), ignore)
+    assert commanded == BootRequest(
+        variant="small",
+        command=("true",),
+        initrd=str(folder / "initramfs.cpio"),
+        serves_channel=True,
+        parameters=f"init={distribution.COMMAND} ",
+        memory=1,
+        disks=(DiskConfig(f"{folder}/root.img", snapshot=True),),
+    )
 
 
 def test_a_folder_of_that_name_is_not_meant(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,12 +177,8 @@ def test_a_folder_of_that_name_is_not_meant(store: Path, tmp_path: Path, monkeyp
     (folder / "vmlinux").touch()
     (tmp_path / "debian:trixie").mkdir()
     monkeypatch.chdir(tmp_path)
-    from corral.cli import distributions
-    from corral.cli.options import parse
-
-    arguments = parse(boot.COMMAND, ["debian:trixie", "--kernel", "cloud"])
-    assert arguments is not None
-    assert distributions.expand(arguments, []).operands == [str(folder / "vmlinux")]
-    outside = parse(boot.COMMAND, ["./debian:trixie"])
-    assert outside is not None
-    assert distributions.expand(outside, []).operands == ["./debian:trixie"]
+    monkeypatch.setattr(launched, "host_kind", lambda: Kind.HARDWARE)
+    named = BootRequest("debian:trixie", variant="cloud")
+    assert launched.resolve(named, ignore).kernel == str(folder / "vmlinux")
+    outside = BootRequest("./debian:trixie")
+    assert launched.resolve(outside, ignore) is outside

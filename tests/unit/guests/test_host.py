@@ -43,6 +43,17 @@ def test_a_kernel_without_its_modules_or_9p_is_none(tmp_path: Path) -> None:
     assert found(tmp_path, "2") == "1"
 
 
+def test_a_kernel_beside_its_modules(tmp_path: Path) -> None:
+    kernel(tmp_path, "1", age=1)
+    kernel(tmp_path, "2", age=9)
+    (tmp_path / "boot" / "vmlinuz-2").rename(tmp_path / "modules" / "2" / "vmlinuz")
+    assert found(tmp_path, "2") == "2"
+    assert found(tmp_path, "gone") == "1", "the newest"
+    result = host.find("2", str(tmp_path / "none"), (str(tmp_path / "modules"),))
+    assert result is not None
+    assert result.image == str(tmp_path / "modules" / "2" / "vmlinuz")
+
+
 def test_a_kernel_that_is_for_root_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel(tmp_path, "1", age=1)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -80,10 +91,14 @@ def test_no_more_than_there_are_places_for(tmp_path: Path) -> None:
 
 
 def test_a_root_that_no_guest_can_look_like() -> None:
-    with pytest.raises(HostError, match=r"overlay.*container"):
-        host.mounts(line("/", "overlay"))
+    with pytest.raises(HostError, match="root is of the kind tmpfs"):
+        host.mounts(line("/", "tmpfs"))
+
+
+def test_a_container_s_root_of_layers() -> None:
+    assert host.mounts(line("/", "overlay")) == ["/"]
 
 
 def test_its_parameters() -> None:
-    words = parameters.for_host(["/", "/a b"], "root", "/x%y")
-    assert words == "corral.mounts=/,/a%20b corral.user=root corral.cwd=/x%25y"
+    words = parameters.for_host(["/", "/a b"], "/x%y")
+    assert words == "corral.mounts=/,/a%20b corral.cwd=/x%25y"

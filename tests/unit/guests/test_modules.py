@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from corral.boot import initramfs_content
-from corral.boot.file import ImageFile
 from corral.errors import HostError
+from corral.files.file import ImageFile
 from corral.guests import root_initramfs
 from corral.guests.modules import load_order
 from tests.support import kernels
@@ -68,7 +68,7 @@ def test_a_damaged_module_is_told(tmp_path: Path, pack: Callable[[bytes], bytes]
 
 def test_the_archive_has_them_by_name_and_by_number(tmp_path: Path) -> None:
     """Init loads them by number, and the preflight, which reads any initramfs, knows them by name."""
-    archive = root_initramfs.archive(b"program", [("virtio_mmio.ko", b"first"), ("ext4.ko", b"second")])
+    archive = root_initramfs.archive({"init": b"program"}, [("virtio_mmio.ko", b"first"), ("ext4.ko", b"second")])
     assert archive.index(b"modules/00\0") < archive.index(b"modules/01\0")
     assert archive.index(b"init\0") < archive.index(b"program")
     assert b"TRAILER!!!" in archive

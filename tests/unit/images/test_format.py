@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.images.format import HEAD_SIZE, foreign_format, refusal
+from corral.files.format import HEAD_SIZE, foreign_format, refusal
 
 HEADS = {
     "qcow": b"QFI\xfb\0\0\0\1",

@@ -49,6 +49,19 @@ def test_what_is_in_it(folder: Path, image: Image) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_it_is_the_same_whatever_the_hosts_mke2fs_adds_by_default(
+    folder: Path, image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = "has_journal,extent,64bit,metadata_csum,orphan_file,metadata_csum_seed"
+    (tmp_path / "mke2fs.conf").write_text(f"[fs_types]\n ext4 = {{\n  features = {features}\n }}\n")
+    monkeypatch.setenv("MKE2FS_CONFIG", str(tmp_path / "mke2fs.conf"))
+    make(folder, image)
+    (line,) = [line for line in image.ask("stats -h").splitlines() if line.startswith("Filesystem features")]
+    assert "metadata_csum " in f"{line} "
+    assert "orphan_file" not in line
+    assert "metadata_csum_seed" not in line
+
+
 def test_files_of_the_caller_become_root_s(folder: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in (folder, folder / "sub", folder / "sub" / "file", folder / "soft"):
         os.chown(path, 1000, 1000, follow_symlinks=False)

@@ -3,6 +3,7 @@ well."""
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from corral.errors import BootError, ConfigError
 from corral.images.build import from_tar
+from tests.support.cost import CORRAL, cost
 from tests.unit.images.conftest import Image
 from tests.unit.images.test_tar import info, pack, summed
 
@@ -200,9 +202,96 @@ def test_hostile_archives(name: str, image: Image) -> None:
     assert "archive.tar" in text or "--size" in text
 
 
-def test_a_bomb_ends_where_the_size_does(image: Image, tmp_path: Path) -> None:
-    import gzip
+def bomb(path: Path, *pieces: bytes, times: int) -> None:
+    """The pieces again and again, packed."""
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        for _ in range(times):
+            file.write(b"".join(pieces))
+        file.write(info("last").tobuf(tarfile.GNU_FORMAT) + bytes(1024))
 
+
+def header(kind: bytes, content: bytes) -> bytes:
+    member = info("h", kind)
+    member.size = len(content)
+    return member.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % 512)
+
+
+def record(key: bytes, size: int) -> bytes:
+    start = b"%07d %s=" % (size, key)
+    return start + b"v" * (size - len(start) - 1) + b"\n"
+
+
+LARGE = (1 << 20) - 512
+BOMBS: dict[str, tuple[list[bytes], int, str]] = {
+    "global headers": ([header(b"g", record(b"k%d" % n, LARGE)) for n in range(64)], 1, "bytes of headers for 0 files"),
+    "pax headers": ([header(b"x", record(b"k", LARGE))], 20, "bytes of headers for 0 files"),
+    "long names": ([header(b"L", b"n" * LARGE)], 20, "bytes of headers for 0 files"),
+    "global records": (
+        [header(b"g", b"".join(b"20 key%05d=xxxxxxx\n" % n for n in range(1001)))],
+        1,
+        "more than 1000 global pax records",
+    ),
+    "small records": ([header(b"x", b"6 a=b\n" * 10_000)], 20, "pax records for 0 files"),
+    "headers of nothing": ([header(b"V", b"")], 20_000, "headers for 0 files"),
+    "data of no file": ([header(b"D", bytes(8 << 20))], 10, "belong to no file"),
+}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_bombs_of_headers_are_refused_while_they_are_small(what: str, image: Image, tmp_path: Path) -> None:
+    pieces, times, why = BOMBS[what]
+    archive = tmp_path / "archive.tgz"
+    bomb(archive, *pieces, times=times)
+    found = cost(*CORRAL, "image", "from-tar", str(archive), str(image.path), "--size", "16M")
+    assert found.status == 2
+    assert why in found.output
+    assert "Traceback" not in found.output
+    assert found.mebibytes < 256
+    assert found.seconds < 2 + 2  # and what a busy machine makes of it
+    assert os.listdir(image.path.parent) == []
+
+
+def test_a_small_archive_has_no_million_of_files(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corral.images.tree._NODES", 1000)
+    archive = tmp_path / "archive.tgz"
+    bomb(archive, header(b"0", b""), times=3000)
+    with pytest.raises(BootError, match=r"comes after 1[0-9]{3} others, more than Corral takes"):
+        from_tar(str(archive), str(image.path), 32 * MIB, lambda text: None)
+
+
+def test_attributes_that_linux_has_no_place_for_are_told_of(image: Image, tmp_path: Path) -> None:
+    schily = "SCHILY.xattr."
+    odd = ("com.apple.quarantine", "colour", "user", "user.", "security.", "system.data", "system.posix_acl_access")
+    kept = ("user.a b", "user.ü", "trusted.x", "security.capability", "user." + "n" * 250)
+    others = {
+        "LIBARCHIVE.xattr.user.b": "dg",
+        schily + "user.b": "v",
+        "LIBARCHIVE.xattr.user.c": "dg",
+        "RHT.security.selinux": "x",
+        "SCHILY.acl.access": "user::rw-",
+    }
+    archive = tmp_path / "archive.tar"
+    archive.write_bytes(
+        pack(
+            (info("odd", pax_headers={schily + name: "v" for name in odd}), b""),
+            (info("kept", pax_headers={schily + name: "v" for name in kept}), b""),
+            (info("others", pax_headers=others), b""),
+        )
+    )
+    (told,) = from_tar(str(archive), str(image.path), 16 * MIB, lambda text: None)
+    assert told.endswith(f"were left out: {len(odd) + 3}, like com.apple.quarantine of odd")
+    assert image.is_sound()
+    listed = {name: image.ask(f"ea_list /{name}").count(" = ") for name in ("odd", "kept", "others")}
+    assert listed == {"odd": 0, "kept": len(kept), "others": 1}
+
+
+@pytest.mark.parametrize("length", [256, 260, 265, 300, 511, 1000])
+def test_attributes_with_names_that_ext4_has_no_room_for_are_refused(image: Image, length: int) -> None:
+    name = "user." + "n" * (length - 5)
+    assert "more than 255 bytes" in refused(image, (info("a", pax_headers={f"SCHILY.xattr.{name}": "v"}), b""))
+
+
+def test_a_bomb_ends_where_the_size_does(image: Image, tmp_path: Path) -> None:
     archive = tmp_path / "archive.tgz"
     member = info("zeros")
     member.size = 8 << 30

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from corral.errors import HostError
-from corral.guests import debian
-from corral.images import iso9660
+from corral.files import iso9660
+from tests.support import packages
 
 FILES = {
     "user-data": b"#!/bin/sh\n",
@@ -29,13 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def isoinfo() -> str:
-    found = shutil.which("isoinfo")
-    if found:
-        return found
-    try:
-        return str(Path(debian.fetch("genisoimage")) / "usr" / "bin" / "isoinfo")
-    except HostError as error:
-        pytest.skip(str(error))
+    return shutil.which("isoinfo") or packages.file("genisoimage", "bin/isoinfo")
 
 
 def output(*command: str) -> bytes:
@@ -57,10 +50,7 @@ def test_names_without_rock_ridge(path: Path, isoinfo: str) -> None:
 
 
 def test_the_label(path: Path) -> None:
-    blkid = shutil.which("blkid") or "/sbin/blkid"
-    if not Path(blkid).exists():
-        pytest.skip("no blkid")
-    found = output(blkid, "-p", str(path)).decode()
+    found = output("blkid", "-p", str(path)).decode()
     assert 'LABEL="CIDATA"' in found
     assert 'TYPE="iso9660"' in found
 

@@ -10,8 +10,9 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.images import partitions
-from corral.images.partitions import SECTOR, Partition
+from corral.files import partitions
+from corral.files.partitions import SECTOR, Partition
+from tests.support.file_systems import mbr
 
 LINUX = UUID("0fc63daf-8483-4772-8e79-3d69d8477de4")
 
@@ -20,14 +21,8 @@ def reader(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, length: data[offset : offset + length]
 
 
-def mbr(*entries: tuple[int, int, int]) -> bytes:
-    """A sector with (type, start, sectors)."""
-    packed = b"".join(struct.pack("<B3xB3xII", 0, *entry) for entry in entries)
-    return (bytes(446) + packed).ljust(510, b"\0") + b"\x55\xaa"
-
-
-def gpt(*entries: tuple[UUID, int, int, str], count: int = 128) -> bytes:
-    """The first 34 sectors of a disk with (type, first sector, last sector, name)."""
+def gpt(*entries: tuple[UUID, int, int, str], count: int = 128, sector: int = SECTOR) -> bytes:
+    """The first sectors of a disk with (type, first sector, last sector, name)."""
     table = b"".join(
         struct.pack("<16s16sQQQ72s", kind.bytes_le, bytes(16), first, last, 0, name.encode("utf-16-le"))
         for kind, first, last, name in entries
@@ -35,7 +30,7 @@ def gpt(*entries: tuple[UUID, int, int, str], count: int = 128) -> bytes:
     rest = struct.pack("<IQQQQ16sQIII", 0, 1, 99, 34, 66, bytes(16), 2, count, 128, zlib.crc32(table))
     head = b"EFI PART" + struct.pack("<II", 0x10000, 92)
     header = head + struct.pack("<I", zlib.crc32(head + bytes(4) + rest)) + rest
-    return mbr((0xEE, 1, 99)) + header.ljust(SECTOR, b"\0") + table
+    return mbr((0xEE, 1, 99)).ljust(sector, b"\0") + header.ljust(sector, b"\0") + table
 
 
 def test_mbr() -> None:
@@ -71,6 +66,26 @@ def test_a_chain_of_logical_partitions_that_goes_in_a_circle() -> None:
     assert len(found.partitions) == 2
 
 
+def test_a_chain_without_partitions_is_followed_for_a_while_and_that_is_told() -> None:
+    """An EBR a sector, each with nothing but the way to the next."""
+    count, looks = 100_000, 0
+    disk = mbr((0x05, 1, 1)) + b"".join(mbr((0x05, sector, 1)) for sector in range(1, count))
+    read = reader(disk)
+
+    def counted(offset: int, length: int) -> bytes:
+        nonlocal looks
+        looks += 1
+        return read(offset, length)
+
+    found = partitions.table(counted)
+    assert found is not None
+    assert found.flaw == "its extended partition goes on after 128 tables, which were not looked at"
+    assert looks < 200
+    whole = partitions.table(reader(mbr((0x05, 1, 9)) + mbr((0x83, 1, 5))))
+    assert whole is not None
+    assert (whole.flaw, len(whole.partitions)) == ("", 2)
+
+
 def test_gpt() -> None:
     found = partitions.table(reader(gpt((LINUX, 40, 49, "root"), (UUID(int=7), 50, 50, "…"))))
     assert found is not None
@@ -79,6 +94,21 @@ def test_gpt() -> None:
         Partition(1, 40 * SECTOR, 10 * SECTOR, "Linux", "root"),
         Partition(2, 50 * SECTOR, SECTOR, "type 00000000-0000-0000-0000-000000000007", "…"),
     )
+
+
+def test_sectors_of_4096_bytes() -> None:
+    """An image shows them by where its GPT is, a device says them."""
+    disk = gpt((LINUX, 40, 49, "root"), sector=4096)
+    for sector in (0, 4096):
+        found = partitions.table(reader(disk), sector)
+        assert found is not None
+        assert [(part.start, part.size) for part in found.partitions] == [(40 * 4096, 10 * 4096)]
+    assert partitions.sector_size(reader(disk)) == 4096
+    assert partitions.sector_size(reader(gpt((LINUX, 40, 49, "root")))) == 512
+    assert partitions.sector_size(reader(mbr((0x83, 2048, 4096)))) == 512
+    found = partitions.table(reader(mbr((0x83, 256, 512))), 4096)
+    assert found is not None
+    assert found.partitions == (Partition(1, 256 * 4096, 512 * 4096, "Linux"),)
 
 
 def test_a_damaged_gpt_is_told() -> None:

@@ -3,63 +3,67 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from corral.images.root import Root, find
+from tests.support.file_systems import EFI, LINUX, LVM, MIB, SWAP, SYSTEM, disk, ext4
 from tests.unit.images.test_partitions import LINUX as LINUX_GUID
-from tests.unit.images.test_partitions import gpt, mbr
-
-MIB = 1 << 20
-LINUX, SWAP, EFI, LVM = 0x83, 0x82, 0xEF, 0x8E
-
-
-def ext4(size: int, folder: Path) -> bytes:
-    path = folder / "ext4"
-    path.write_bytes(bytes(size))
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-F", str(path)], check=True, timeout=20)
-    return path.read_bytes()
-
-
-def disk(path: Path, *partitions: tuple[int, bytes]) -> str:
-    """A disk with an MBR and these partitions, by type and content."""
-    entries, at = [], MIB
-    with open(path, "wb") as file:
-        for kind, content in partitions:
-            entries.append((kind, at // 512, len(content) // 512))
-            file.seek(at)
-            file.write(content)
-            at += len(content)
-        file.seek(0)
-        file.write(mbr(*entries))
-    return str(path)
-
+from tests.unit.images.test_partitions import gpt
 
 XFS = b"XFSB".ljust(2 * MIB, b"\0")
 LUKS = b"LUKS\xba\xbe".ljust(MIB, b"\0")
-PV = (bytes(0x200) + b"LABELONE" + bytes(16) + b"LVM2 001").ljust(MIB, b"\0")
+PV = (bytes(0x200) + b"LABELONE").ljust(MIB, b"\0")
+PV_BEHIND_ITS_PLACE = (bytes(0x600) + b"LABELONE" + bytes(16) + b"LVM2 001").ljust(MIB, b"\0")
+ZFS = (bytes(0x20000 + 5 * 1024) + b"\x0c\xb1\xba\0\0\0\0\0").ljust(MIB, b"\0")
+RAID = (bytes(4096) + b"\xfc\x4e\x2b\xa9").ljust(MIB, b"\0")
+F2FS = (bytes(0x400) + b"\x10\x20\xf5\xf2").ljust(MIB, b"\0")
+BTRFS = (bytes(0x10040) + b"_BHRfS_M").ljust(MIB, b"\0")
 
 
 def test_a_file_system_alone(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.write_bytes(ext4(8 * MIB, tmp_path))
-    assert find(str(path)) == Root(0, "ext4", "")
+    assert find(str(path)) == Root(0, "ext4", "", "")
+    path.write_bytes(ext4(8 * MIB, tmp_path, ["sbin/init -> /lib/systemd/systemd"]))
+    assert find(str(path)) == Root(0, "ext4", "", "/lib/systemd/systemd")
     path.write_bytes(XFS)
     assert find(str(path)) == Root(0, "XFS", "")
 
 
-def test_the_largest_partition_that_can_be_mounted(tmp_path: Path) -> None:
-    small = (LINUX, ext4(2 * MIB, tmp_path))
-    parts = [(EFI, bytes(20 * MIB)), small, (LINUX, ext4(4 * MIB, tmp_path)), (SWAP, bytes(30 * MIB))]
-    assert find(disk(tmp_path / "disk", *parts)) == Root(3, "ext4", "MBR")
-    assert find(disk(tmp_path / "disk", parts[0], (LINUX, XFS))) == Root(2, "XFS", "MBR")
+def test_the_partition_with_a_system_however_small(tmp_path: Path) -> None:
+    system = (LINUX, ext4(2 * MIB, tmp_path, SYSTEM))
+    data = (LINUX, ext4(9 * MIB, tmp_path, ["films/a", "etc/fstab"]))
+    boot = (LINUX, ext4(4 * MIB, tmp_path, ["vmlinuz-6", "grub/grub.cfg"]))
+    efi, swap = (EFI, bytes(3 * MIB)), (SWAP, bytes(5 * MIB))
+    assert find(disk(tmp_path / "disk", efi, data, system, swap)) == Root(3, "ext4", "MBR", "/sbin/init")
+    assert find(disk(tmp_path / "disk", system, data)) == Root(1, "ext4", "MBR", "/sbin/init")
+    # What cannot be looked into may have one; a file system that has none comes after what has to be opened first.
+    assert find(disk(tmp_path / "disk", boot, (LINUX, XFS))) == Root(2, "XFS", "MBR")
+    assert find(disk(tmp_path / "disk", (LINUX, XFS), system)) == Root(2, "ext4", "MBR", "/sbin/init")
+    assert find(disk(tmp_path / "disk", boot, (LVM, PV))) == Root(2, "LVM", "MBR")
+    assert find(disk(tmp_path / "disk", efi, data, swap)) == Root(2, "ext4", "MBR", "")
+
+
+def test_of_several_that_are_as_likely_the_first_and_the_others_are_told(tmp_path: Path) -> None:
+    system, labelled = ((LINUX, ext4(3 * MIB, tmp_path, SYSTEM, label)) for label in ("", "cloudimg-rootfs"))
+    assert find(disk(tmp_path / "disk", system, system)) == Root(1, "ext4", "MBR", "/sbin/init", (2,))
+    assert find(disk(tmp_path / "disk", system, labelled, system)) == Root(2, "ext4", "MBR", "/sbin/init")
+    assert find(disk(tmp_path / "disk", (LINUX, XFS), (LINUX, XFS))) == Root(1, "XFS", "MBR", None, (2,))
 
 
 @pytest.mark.parametrize(
-    ("kind", "content", "system"), [(LINUX, LUKS, "LUKS"), (LVM, PV, "LVM"), (LINUX, bytes(MIB), "")]
+    ("kind", "content", "system"),
+    [
+        (LINUX, LUKS, "LUKS"),
+        (LVM, PV, "LVM"),
+        (LINUX, PV_BEHIND_ITS_PLACE, "LVM"),
+        (LINUX, ZFS, "ZFS"),
+        (LINUX, RAID, "Linux RAID"),
+        (LINUX, bytes(MIB), ""),
+    ],
 )
 def test_what_linux_does_not_mount(tmp_path: Path, kind: int, content: bytes, system: str) -> None:
     found = find(disk(tmp_path / "disk", (kind, content)))
@@ -68,7 +72,7 @@ def test_what_linux_does_not_mount(tmp_path: Path, kind: int, content: bytes, sy
 
 
 def test_a_gpt_with_a_root_partition(tmp_path: Path) -> None:
-    """The type of a partition goes before its size."""
+    """Of partitions with as much on them it is that of the right type."""
     path = tmp_path / "disk"
     root = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
     large, small = (LINUX_GUID, 2048, 2048 + 20479, ""), (root, 22528, 22528 + 8191, "")
@@ -77,7 +81,31 @@ def test_a_gpt_with_a_root_partition(tmp_path: Path) -> None:
         for _, first, last, _ in (large, small):
             file.seek(first * 512)
             file.write(ext4((last + 1 - first) * 512, tmp_path))
-    assert find(str(path)) == Root(2, "ext4", "GPT")
+    assert find(str(path)) == Root(2, "ext4", "GPT", "")
+
+
+def test_a_gpt_of_a_disk_with_large_sectors(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    with open(path, "wb") as file:
+        file.write(gpt((LINUX_GUID, 256, 256 + 1023, ""), sector=4096))
+        file.seek(256 * 4096)
+        file.write(ext4(4 * MIB, tmp_path, SYSTEM))
+    assert find(str(path)) == Root(1, "ext4", "GPT", "/sbin/init")
+
+
+def test_a_damaged_gpt_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    data = bytearray(gpt((LINUX_GUID, 40, 49, "")).ljust(MIB, b"\0"))
+    data[520] ^= 1
+    path.write_bytes(data)
+    assert find(str(path)) == Root(0, "", "GPT", flaw="its header is damaged")
+
+
+@pytest.mark.parametrize(("content", "system"), [(F2FS, "F2FS"), (BTRFS, "Btrfs"), (XFS, "XFS")])
+def test_file_systems_that_cannot_be_looked_into(tmp_path: Path, content: bytes, system: str) -> None:
+    found = find(disk(tmp_path / "disk", (LINUX, content)))
+    assert found == Root(1, system, "MBR")
+    assert found.mountable
 
 
 def test_nothing_and_no_file(tmp_path: Path) -> None:

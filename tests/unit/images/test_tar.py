@@ -13,20 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.boot.file import Flaw, ImageFile
 from corral.errors import BootError
-from corral.images.tar import Archive, Member
-from corral.images.unpack import Stream
+from corral.files.file import Flaw, ImageFile
+from corral.files.tar import Archive, Member
+from corral.files.unpack import Stream
+from tests.support import kernels
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "bzip2": bz2.compress,
     "xz": lzma.compress,
-    "zstd": zstandard.compress,
+    "zstd": kernels.zstd,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from corral.numa.host import Cache, Cpu, Host, Node
+from corral.numa.host import Cache, Cpu, Host, HugePages, Node
 
 GIB = 1 << 30
 
@@ -22,6 +22,7 @@ def build(
     memory_only: int = 0,
     node_step: int = 1,
     hugepages: int = 0,
+    hugepages_in_use: int = 0,
     free: int | None = None,
     thp: bool = True,
 ) -> Host:
@@ -52,7 +53,7 @@ def build(
             cpus.append(Cpu(number, node * node_step, node // nodes_each, 0, siblings[0], caches))
     count = packages * nodes_each
     numbers = [node * node_step for node in range(count + memory_only)]
-    pages = ((2 << 20, hugepages),)
+    pages = (HugePages(2 << 20, hugepages, hugepages + hugepages_in_use),)
     nodes = [
         Node(number, 0, 0, pages)
         if index in without_memory

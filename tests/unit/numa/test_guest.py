@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from corral.arch.x86_64 import apic_ids, cpuid, layout
+from corral.arch.x86_64 import apic_ids, cpuid
 from corral.arch.x86_64.cpuid import Entry
+from corral.memory import RAM_HOLE_END
 from corral.numa import guest
 from corral.numa.placement import place
 from corral.numa.plan import Plan, PlannedCpu, PlannedNode
@@ -101,14 +102,42 @@ def test_flat_is_a_package_of_cores() -> None:
     assert [entry[3:] for entry in entries if entry[0] == 0xB] == [(0, 1, 0x100, 2), (2, 3, 0x201, 2), (0, 0, 2, 2)]
 
 
+@pytest.mark.parametrize("leaf", [True, False])
+def test_threads_are_told_on_amd_where_the_host_does_not_tell_its_own(leaf: bool) -> None:
+    """Without TOPOEXT a guest takes two threads of a core for two cores."""
+    amd = [int.from_bytes(b"AuthcAMDenti"[at : at + 4], "little") for at in (0, 4, 8)]
+    highest = 0x8000001E if leaf else 0x8000001A
+    supported = [(0, 0, 0, 0x10, *amd), (0x80000000, 0, 0, highest, *amd), (0x80000001, 0, 0, 0, 0, 1, 0)]
+    supported += [(0x8000001E, 0, 0, 7, 7, 7, 7)] if leaf else []
+    cpus = tuple(PlannedCpu(0, core=cpu // 2, thread=cpu % 2) for cpu in range(4))
+    entries = cpuid.for_vcpu(supported, apic_ids.placed(cpus)[3], False)
+    found = {entry[0]: entry[3:] for entry in entries}
+    assert found[0x80000000][0] == 0x8000001E
+    assert found[0x80000001][2] == cpuid.TOPOEXT | 1
+    assert found[0x8000001E][:3] == (3, 1 << 8 | 1, 0)
+    assert [entry[0] for entry in entries].count(0x8000001E) == 1
+
+
+def test_no_threads_leave_the_hosts_leaves_as_they_are() -> None:
+    intel = [int.from_bytes(b"GenuntelineI"[at : at + 4], "little") for at in (0, 4, 8)]
+    threads = apic_ids.placed(tuple(PlannedCpu(0, core=0, thread=cpu) for cpu in range(2)))[1]
+    amd = [int.from_bytes(b"AuthcAMDenti"[at : at + 4], "little") for at in (0, 4, 8)]
+    for vendor, position in ((intel, threads), (amd, apic_ids.flat(2)[1])):
+        supported = [(0, 0, 0, 0x10, *vendor), (0x80000000, 0, 0, 0x80000008, 0, 0, 0), (0x80000001, 0, 0, 0, 0, 1, 0)]
+        found = {entry[0]: entry[3:] for entry in cpuid.for_vcpu(supported, position, False)}
+        assert found[0x80000000][0] == 0x80000008
+        assert found[0x80000001][2] == 1
+        assert 0x8000001E not in found
+
+
 def test_memory_of_a_node_goes_around_the_hole() -> None:
     plan = place(build(packages=2), Request(4, 8 * GIB, policy="spread"))
     found = guest.topology(plan, [0, 1, 2, 3])
     assert found is not None
     assert found.memory == (
         (0, 3 * GIB, 0),
-        (layout.RAM_HOLE_END, GIB, 0),
-        (layout.RAM_HOLE_END + GIB, 4 * GIB, 1),
+        (RAM_HOLE_END, GIB, 0),
+        (RAM_HOLE_END + GIB, 4 * GIB, 1),
     )
     assert found.cpus == ((0, 0), (1, 0), (2, 1), (3, 1))
     assert found.distances == plan.distances

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from corral.errors import HostError
 from corral.numa import cpu_list, host
-from corral.numa.host import Cache
+from corral.numa.host import Cache, HugePages
 
 
 def sysfs(root: Path, files: dict[str, str]) -> str:
@@ -43,6 +43,7 @@ def odd(tmp_path: Path) -> Path:
             f"{NODE}/node4/distance": "17 10 28",
             f"{NODE}/node7/distance": "29 28 10",
             f"{NODE}/node0/hugepages/hugepages-2048kB/free_hugepages": "3",
+            f"{NODE}/node0/hugepages/hugepages-2048kB/nr_hugepages": "40",
             f"{CPU}/online": "0-1,3",
             f"{CPU}/cpu0/topology/physical_package_id": "0",
             f"{CPU}/cpu1/topology/physical_package_id": "0",
@@ -79,7 +80,8 @@ def test_an_odd_host(odd: Path) -> None:
         (4, 4 << 20, 1536 << 10),
         (7, 0, 0),
     ]
-    assert found.nodes[0].hugepages == ((2 << 20, 3),)
+    assert found.nodes[0].hugepages == (HugePages(2 << 20, 3, 40),)
+    assert found.nodes[0].pool(1 << 30) == HugePages(1 << 30, 0, 0)
     assert (found.distance(0, 7), found.distance(7, 0), found.distance(4, 4)) == (28, 29, 10)
     assert found.allowed_cpus == {0, 3}
     assert found.allowed_nodes == {0, 7}
@@ -123,3 +125,18 @@ def test_lists_there_and_back(numbers: set[int]) -> None:
 def test_what_is_no_list(text: str) -> None:
     with pytest.raises(ValueError, match="is no"):
         cpu_list.parse(text)
+
+
+def test_what_the_pool_has_promised_is_not_free(tmp_path: Path) -> None:
+    name = "hugepages/hugepages-2048kB"
+    root = sysfs(
+        tmp_path,
+        {
+            f"{CPU}/online": "0-1",
+            f"{NODE}/online": "0",
+            f"{NODE}/node0/{name}/free_hugepages": "40",
+            f"{NODE}/node0/{name}/nr_hugepages": "40",
+            f"sys/kernel/mm/{name}/resv_hugepages": "32",
+        },
+    )
+    assert host.read(f"{root}/sys", f"{root}/proc").nodes[0].hugepages == (HugePages(2 << 20, 8, 40),)

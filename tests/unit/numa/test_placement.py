@@ -249,6 +249,9 @@ def test_what_is_refused(request_: Request, message: str) -> None:
 def test_huge_pages_that_are_not_there() -> None:
     with pytest.raises(HostError, match="512 free 2M pages are needed on node 0, which has 3; as root: echo"):
         place(build(hugepages=3), Request(1, GIB, page=2 << 20))
+    # The file takes the whole pool's size: those in use, those that are free, and those that are missing.
+    with pytest.raises(HostError, match="16 free 2M pages are needed on node 0, which has 8; as root: echo 48 > /sys"):
+        place(build(hugepages=8, hugepages_in_use=32), Request(1, 32 << 20, page=2 << 20))
     with pytest.raises(HostError, match="no 1024M pages; boot it with hugepagesz=1024M"):
         place(build(), Request(1, GIB, page=1 << 30))
     with pytest.raises(HostError, match="no transparent huge pages; as root: echo madvise"):

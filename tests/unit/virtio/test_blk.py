@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from corral.backends.disk_image import DiskImage
 from corral.config import DiskConfig
+from corral.core.irq import VirtioInterrupt
 from corral.devices.virtio import blk, mmio
 from corral.devices.virtio.blk import Disk
-from corral.devices.virtio.mmio import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET, MmioTransport
-from corral.disk_image import DiskImage
-from corral.irq import VirtioInterrupt
+from corral.devices.virtio.device import Place
+from corral.devices.virtio.mmio import MmioTransport
+from corral.devices.virtio.negotiation import ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET, VERSION_1
 from corral.memory import GuestMemory
-from corral.undo import Undo
+from corral.startup.undo import Undo
 
 DESCRIPTORS, AVAILABLE, USED, HEADER, DATA, STATUS_BYTE = 0x10000, 0x11000, 0x12000, 0x13000, 0x14000, 0x15000
 READY = ACKNOWLEDGE | DRIVER | FEATURES_OK
@@ -29,10 +31,9 @@ class Parts:
         self.memory = GuestMemory(1 << 20)
         undo.push(self.memory.close)
         self.image = DiskImage(config)
-        undo.push(self.image.close)
         self.interrupt = VirtioInterrupt(None, 5)
         undo.push(self.interrupt.close)
-        self.disk = Disk(config, self.image, self.memory, self.interrupt, queues)
+        self.disk = Disk(config, self.image, Place(self.memory, self.interrupt, vcpus=queues))
         undo.push(self.disk.close)
         self.transport = MmioTransport(self.disk, self.interrupt)
         undo.push(self.transport.close)
@@ -45,7 +46,7 @@ class Parts:
         write(mmio.STATUS, 4, ACKNOWLEDGE)
         write(mmio.STATUS, 4, ACKNOWLEDGE | DRIVER)
         write(mmio.DRIVER_FEATURES_SEL, 4, 1)
-        write(mmio.DRIVER_FEATURES, 4, mmio.VERSION_1 >> 32)
+        write(mmio.DRIVER_FEATURES, 4, VERSION_1 >> 32)
         write(mmio.STATUS, 4, READY)
         write(mmio.QUEUE_SEL, 4, 0)
         write(mmio.QUEUE_NUM, 4, size)
@@ -65,8 +66,8 @@ class Parts:
         self.memory.write(AVAILABLE + 4 + 2 * (index % 8), struct.pack("<H", 0))
         self.memory.write(AVAILABLE + 2, struct.pack("<H", index + 1))
         self.transport.write(mmio.QUEUE_NOTIFY, 4, 0)
-        assert select.select([self.interrupt.fd], [], [], 10)[0], "no interrupt"
-        os.eventfd_read(self.interrupt.fd)
+        assert select.select([self.interrupt.fd.value], [], [], 10)[0], "no interrupt"
+        os.eventfd_read(self.interrupt.fd.value)
         assert self.memory.read(STATUS_BYTE, 1) == b"\0"
         return self.memory.read(DATA, 512)
 
@@ -127,9 +128,9 @@ def test_a_queue_that_is_not_in_ram_and_one_that_breaks(image: Path, undo: Undo)
     parts.negotiate()
     parts.memory.write(AVAILABLE + 2, struct.pack("<H", 500))  # more than the queue can hold
     parts.transport.write(mmio.QUEUE_NOTIFY, 4, 0)
-    assert select.select([parts.interrupt.fd], [], [], 10)[0], "no interrupt"
+    assert select.select([parts.interrupt.fd.value], [], [], 10)[0], "no interrupt"
     assert parts.transport.read(mmio.STATUS, 4) == READY | DRIVER_OK | NEEDS_RESET
     assert parts.transport.read(mmio.INTERRUPT_STATUS, 4) == 2  # a change of configuration (section 2.1.2)
-    os.eventfd_read(parts.interrupt.fd)
+    os.eventfd_read(parts.interrupt.fd.value)
     parts.negotiate()
     assert parts.read_sector(3) == b"\3" * 512

@@ -10,10 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.devices.virtio import mmio
+from corral.core.irq import VirtioInterrupt
+from corral.devices.virtio import mmio, negotiation
 from corral.devices.virtio.device import BadQueue, Queue
-from corral.devices.virtio.mmio import ACKNOWLEDGE, DRIVER, DRIVER_OK, FAILED, FEATURES_OK, NEEDS_RESET, MmioTransport
-from corral.irq import VirtioInterrupt
+from corral.devices.virtio.mmio import MmioTransport
+from corral.devices.virtio.negotiation import (
+    ACKNOWLEDGE,
+    DRIVER,
+    DRIVER_OK,
+    FAILED,
+    FEATURES_OK,
+    NEEDS_RESET,
+    VERSION_1,
+)
+from corral.errors import HostError
 from corral.native import lib
 
 READY = ACKNOWLEDGE | DRIVER | FEATURES_OK
@@ -22,7 +32,9 @@ READY = ACKNOWLEDGE | DRIVER | FEATURES_OK
 class Invented:
     """A device that writes down what the transport asks of it."""
 
+    name = "invented"
     device_id = 42
+    one_doorbell = False
     features = 1 << 3 | 1 << 40
     queue_sizes = (256, 64)
     config = bytes(range(16))
@@ -30,8 +42,10 @@ class Invented:
     def __init__(self) -> None:
         self.started: tuple[int, list[Queue]] | None = None
         self.starts = self.stops = 0
+        self.written: list[tuple[int, bytes]] = []
         self.broken = False
         self.refuse = False
+        self.answers = True  # the host, to what is in flight
 
     def start(self, features: int, queues: list[Queue], doorbells: list[int]) -> None:
         if self.refuse:
@@ -40,9 +54,31 @@ class Invented:
         self.started = features, queues
         self.starts += 1
 
-    def stop(self) -> None:
-        self.started = None
+    def request_stop(self) -> None: ...
+
+    def write_config(self, offset: int, data: bytes) -> None:
+        self.written.append((offset, data))
+
+    def pause(self) -> bool:
+        return self.stop()
+
+    def save(self) -> bytes:
+        return b"what it knows"
+
+    def resume(self, features: int, queues: list[Queue], doorbells: list[int], state: bytes) -> None:
+        assert state == b"what it knows"
+        self.start(features, queues, doorbells)
+
+    def close(self) -> None: ...
+
+    def counters(self) -> dict[str, int]:
+        return {}
+
+    def stop(self) -> bool:
         self.stops += 1
+        if self.answers:
+            self.started = None
+        return self.answers
 
 
 @pytest.fixture
@@ -59,7 +95,7 @@ def transport(device: Invented) -> Iterator[MmioTransport]:
     interrupt.close()
 
 
-def negotiate(transport: MmioTransport, features: int = mmio.VERSION_1) -> None:
+def negotiate(transport: MmioTransport, features: int = VERSION_1) -> None:
     transport.write(mmio.STATUS, 4, ACKNOWLEDGE)
     transport.write(mmio.STATUS, 4, ACKNOWLEDGE | DRIVER)
     for half in (0, 1):
@@ -88,7 +124,7 @@ def test_what_a_driver_finds(transport: MmioTransport) -> None:
     for half in (0, 1):
         transport.write(mmio.DEVICE_FEATURES_SEL, 4, half)
         offered |= transport.read(mmio.DEVICE_FEATURES, 4) << 32 * half
-    assert offered == Invented.features | mmio.RING_FEATURES
+    assert offered == Invented.features | negotiation.RING_FEATURES
     transport.write(mmio.DEVICE_FEATURES_SEL, 4, 2)
     assert transport.read(mmio.DEVICE_FEATURES, 4) == 0
     sizes = []
@@ -107,22 +143,30 @@ def test_configuration_is_read_in_any_size_and_past_its_end_as_zero(
     assert transport.read(mmio.CONFIG + offset, size) == value
 
 
+@pytest.mark.parametrize(("offset", "size", "value"), [(0, 1, 7), (12, 4, 0x01020304), (99, 8, 5)])
+def test_what_a_driver_writes_into_configuration_gets_to_the_device(
+    transport: MmioTransport, device: Invented, offset: int, size: int, value: int
+) -> None:
+    transport.write(mmio.CONFIG + offset, size, value)
+    assert device.written == [(offset, value.to_bytes(size, "little"))]
+
+
 def test_a_driver_that_keeps_the_order_starts_the_device(transport: MmioTransport, device: Invented) -> None:
-    negotiate(transport, mmio.VERSION_1 | 1 << 3)
+    negotiate(transport, VERSION_1 | 1 << 3)
     assert transport.read(mmio.STATUS, 4) == READY
     set_queue(transport, 0, 128)
     transport.write(mmio.STATUS, 4, READY | DRIVER_OK)
     assert transport.read(mmio.STATUS, 4) == READY | DRIVER_OK
     assert device.started is not None
     features, queues = device.started
-    assert features == mmio.VERSION_1 | 1 << 3
+    assert features == VERSION_1 | 1 << 3
     assert queues[0] == Queue(128, 0x1_0000_1000, 0x2000, 0x3000, True)
     assert not queues[1].ready
     transport.write(mmio.STATUS, 4, 0)
     assert (transport.read(mmio.STATUS, 4), device.started, device.stops) == (0, None, 1)
 
 
-@pytest.mark.parametrize("features", [0, 1 << 3, mmio.VERSION_1 | 1 << 5], ids=["none", "legacy", "not offered"])
+@pytest.mark.parametrize("features", [0, 1 << 3, VERSION_1 | 1 << 5], ids=["none", "legacy", "not offered"])
 def test_features_that_cannot_be(transport: MmioTransport, features: int) -> None:
     negotiate(transport, features)
     assert transport.read(mmio.STATUS, 4) == ACKNOWLEDGE | DRIVER
@@ -132,7 +176,7 @@ def test_features_stay_once_they_are_agreed_on(transport: MmioTransport) -> None
     negotiate(transport)
     transport.write(mmio.DRIVER_FEATURES_SEL, 4, 0)
     transport.write(mmio.DRIVER_FEATURES, 4, 0xFFFFFFFF)
-    assert transport.driver_features == mmio.VERSION_1
+    assert transport.negotiation.driver_features == VERSION_1
 
 
 @pytest.mark.parametrize("status", [ACKNOWLEDGE | DRIVER | DRIVER_OK, DRIVER, READY, DRIVER_OK, 2 | 4, 16])
@@ -178,27 +222,45 @@ def test_a_ready_queue_and_a_running_device_keep_their_addresses(transport: Mmio
     set_queue(transport, 0, 16)
     transport.write(mmio.QUEUE_DESC, 4, 0xBAD000)
     transport.write(mmio.STATUS, 4, READY | DRIVER_OK)
-    transport.write(mmio.QUEUE_READY, 4, 0)
+    transport.write(mmio.QUEUE_DESC, 4, 0xBAD000)
     assert device.started is not None
     assert device.started[1][0].descriptors == 0x1_0000_1000
     assert transport.read(mmio.QUEUE_READY, 4) == 1
 
 
+def test_a_queue_that_is_taken_back_reads_so_and_is_not_used(transport: MmioTransport, device: Invented) -> None:
+    """Section 4.2.2.2: the driver reads it back, and then does with the queue's memory what it likes."""
+    negotiate(transport)
+    set_queue(transport, 0, 16)
+    transport.write(mmio.STATUS, 4, READY | DRIVER_OK)
+    transport.write(mmio.QUEUE_READY, 4, 0)
+    assert transport.read(mmio.QUEUE_READY, 4) == 0
+    assert device.started is None
+    transport.write(mmio.QUEUE_READY, 4, 1)
+    assert transport.read(mmio.QUEUE_READY, 4) == 1
+    assert device.started is None, "only a reset begins anew"
+    transport.write(mmio.STATUS, 4, 0)
+    negotiate(transport)
+    set_queue(transport, 0, 16)
+    transport.write(mmio.STATUS, 4, READY | DRIVER_OK)
+    assert device.starts == 2
+
+
 def test_a_notification_without_kvm_rings_the_doorbell_of_its_queue(transport: MmioTransport) -> None:
     transport.write(mmio.QUEUE_NOTIFY, 4, 1)
     transport.write(mmio.QUEUE_NOTIFY, 4, 2)  # there is none
-    assert os.eventfd_read(transport.doorbells[1]) == 1
+    assert transport.negotiation.doorbells[1].call(os.eventfd_read) == 1
     with pytest.raises(BlockingIOError):
-        os.eventfd_read(transport.doorbells[0])
+        transport.negotiation.doorbells[0].call(os.eventfd_read)
 
 
 def test_interrupts_are_told_and_acknowledged(transport: MmioTransport) -> None:
-    lib.corral_virtio_interrupt(transport.interrupt.native, 1)
-    lib.corral_virtio_interrupt(transport.interrupt.native, 2)
+    lib.corral_virtio_irq_used(transport.interrupt.native, 1)
+    lib.corral_virtio_irq_config(transport.interrupt.native)
     assert transport.read(mmio.INTERRUPT_STATUS, 4) == 3
     transport.write(mmio.INTERRUPT_ACK, 4, 1)
     assert transport.read(mmio.INTERRUPT_STATUS, 4) == 2
-    assert os.eventfd_read(transport.interrupt.fd) == 2
+    assert transport.interrupt.fd.call(os.eventfd_read) == 2
     transport.write(mmio.STATUS, 4, 0)
     assert transport.read(mmio.INTERRUPT_STATUS, 4) == 0
 
@@ -224,10 +286,99 @@ def test_anything_in_any_order(sequence: list[tuple[bool, int, int, int]]) -> No
                 transport.write(offset, size, value & (1 << 8 * size) - 1)
             else:
                 assert 0 <= transport.read(offset, size) < 1 << 8 * size
-            running = transport.status & ~FAILED == READY | DRIVER_OK
-            assert running == (device.started is not None)
-            if running:
-                assert not device.started[0] & ~transport.features  # type: ignore[index]
+            running = transport.negotiation.status & ~FAILED == READY | DRIVER_OK
+            if device.started is not None:
+                assert running
+                assert not device.started[0] & ~transport.features
     finally:
         transport.close()
         interrupt.close()
+
+
+class Transport:
+    """One with a device of its own."""
+
+    def __init__(self) -> None:
+        self.device, self.interrupt = Invented(), VirtioInterrupt(None, 5)
+        self.registers = MmioTransport(self.device, self.interrupt)
+
+    def apply(self, write: bool, offset: int, size: int, value: int) -> object:
+        if not write:
+            return self.registers.read(offset, size)
+        if offset >= mmio.CONFIG:  # is the device's, and has no state here
+            return None
+        return self.registers.write(offset, size, value & (1 << 8 * size) - 1)
+
+    def close(self) -> None:
+        self.registers.close()
+        self.interrupt.close()
+
+
+REGISTERS = range(0, mmio.CONFIG, 4)
+# What a driver does in its order, among accesses of any kind.
+good = st.sampled_from(
+    [
+        *((True, mmio.STATUS, 4, status) for status in (1, 3, 11, 15, 0)),
+        *((True, mmio.DRIVER_FEATURES_SEL, 4, half) for half in (0, 1)),
+        *((True, mmio.QUEUE_SEL, 4, index) for index in (0, 1)),
+        (True, mmio.DRIVER_FEATURES, 4, 1),
+        (True, mmio.QUEUE_READY, 4, 1),
+        (True, mmio.QUEUE_NUM, 4, 16),
+    ]
+)
+BEGINNING = [(True, mmio.STATUS, 4, 1), (True, mmio.STATUS, 4, 3), (True, mmio.DRIVER_FEATURES_SEL, 4, 1)]
+BEGINNING += [(True, mmio.DRIVER_FEATURES, 4, 1), (True, mmio.STATUS, 4, 11)]
+sequences = st.lists(st.one_of(accesses, good), max_size=30)
+
+
+@given(st.integers(0, len(BEGINNING)), sequences, st.integers(0, 3), sequences)
+def test_a_restored_one_answers_as_the_one_that_was_saved(
+    begun: int, before: list[tuple[bool, int, int, int]], pending: int, after: list[tuple[bool, int, int, int]]
+) -> None:
+    first, second = Transport(), Transport()
+    try:
+        for access in BEGINNING[:begun] + before:
+            first.apply(*access)
+        for bit, told in ((1, lambda irq: lib.corral_virtio_irq_used(irq, 0)), (2, lib.corral_virtio_irq_config)):
+            if pending & bit:
+                told(first.interrupt.native)
+        running = first.device.started
+        state = first.registers.save()
+        assert first.device.started is None, "it leaves the guest's memory alone"
+        second.registers.restore(state)
+        first.registers.restore(state)
+        assert first.device.started == second.device.started == running
+        for access in after:
+            assert first.apply(*access) == second.apply(*access)
+            assert first.device.started == second.device.started
+        for register in REGISTERS:
+            assert first.apply(False, register, 4, 0) == second.apply(False, register, 4, 0)
+    finally:
+        first.close()
+        second.close()
+
+
+def test_a_transport_whose_host_does_not_answer_is_not_saved(transport: MmioTransport, device: Invented) -> None:
+    negotiate(transport)
+    set_queue(transport, 0, 16)
+    transport.write(mmio.STATUS, 4, READY | DRIVER_OK)
+    device.answers = False
+    with pytest.raises(HostError, match="does not answer"):
+        transport.save()
+
+
+def test_a_reset_is_complete_when_the_host_has_answered(transport: MmioTransport, device: Invented) -> None:
+    """Section 2.4.2: until the driver reads a status of 0. Memory that it takes back is its own then."""
+    negotiate(transport)
+    transport.write(mmio.STATUS, 4, READY | DRIVER_OK)
+    device.answers = False
+    transport.write(mmio.STATUS, 4, 0)
+    assert transport.read(mmio.STATUS, 4) == READY | DRIVER_OK
+    for status in (ACKNOWLEDGE, ACKNOWLEDGE | DRIVER, READY, READY | DRIVER_OK):
+        transport.write(mmio.STATUS, 4, status)
+    assert (device.starts, transport.read(mmio.STATUS, 4)) == (1, READY | DRIVER_OK)
+    device.answers = True
+    assert transport.read(mmio.STATUS, 4) == 0
+    negotiate(transport)
+    transport.write(mmio.STATUS, 4, READY | DRIVER_OK)
+    assert device.starts == 2

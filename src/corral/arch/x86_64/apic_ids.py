@@ -3,13 +3,27 @@
 
 from __future__ import annotations
 
-from corral.record import record
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Protocol
 
-    from corral.numa.plan import PlannedCpu
+    class Planned(Protocol):
+        """A processor's place: numbers from 0 within what is around it."""
+
+        @property
+        def package(self) -> int: ...
+        @property
+        def die(self) -> int: ...
+        @property
+        def complex(self) -> int: ...
+        @property
+        def core(self) -> int: ...
+        @property
+        def thread(self) -> int: ...
+
 
 HIGHEST = 254  # of an xAPIC; Linux takes higher ones only with interrupt remapping
 
@@ -43,7 +57,7 @@ def flat(cpus: int) -> list[Position]:
     return [Position(cpu, Widths(0, bits, bits, bits), 1, cpus) for cpu in range(cpus)]
 
 
-def placed(cpus: Sequence[PlannedCpu]) -> list[Position]:
+def placed(cpus: Sequence[Planned]) -> list[Position]:
     """By a plan; without dies and complexes where their bits make ids too large, flat where packages do."""
     places = [(cpu.package, cpu.die, cpu.complex, cpu.core, cpu.thread) for cpu in cpus]
     positions = _positions(places)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from corral.arch.x86_64 import layout
 
 TYPE_CHECKING = False
@@ -14,17 +12,22 @@ if TYPE_CHECKING:
 RAM = 1
 RESERVED = 2
 
+# As a PC's BIOS tells it: the last KiB below 640 KiB (where the MP floating pointer is) and the BIOS area are reserved;
+# what lies between them, the screen and option ROMs, is not in the map.
+_PC = (
+    (0, layout.EBDA, RAM),
+    (layout.EBDA, layout.SCREEN, RESERVED),
+    (layout.ACPI_TABLES, layout.HIGH_MEMORY, RESERVED),
+    (layout.HIGH_MEMORY, 1 << 64, RAM),
+)
+
 
 def memory_map(regions: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
-    """(start, length, type) in ascending order, from the regions (start, length) of GuestMemory.
-
-    The last KiB below 640 KiB (where the MP floating pointer is) up to 1 MiB is reserved, as on a PC.
-    """
+    """(start, length, type) in ascending order, from the regions (start, length) of GuestMemory."""
     ranges = []
     for start, length in regions:
-        end = start + length
-        cuts = sorted({start, end, *(c for c in (layout.EBDA, layout.HIGH_MEMORY) if start < c < end)})
-        for low, high in pairwise(cuts):
-            hole = layout.EBDA <= low < layout.HIGH_MEMORY
-            ranges.append((low, high - low, RESERVED if hole else RAM))
+        for first, end, kind in _PC:
+            low, high = max(first, start), min(end, start + length)
+            if low < high:
+                ranges.append((low, high - low, kind))
     return ranges

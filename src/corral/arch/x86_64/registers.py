@@ -5,17 +5,18 @@ from __future__ import annotations
 import struct
 
 from corral.arch.x86_64 import layout
+from corral.startup.enums import Enum
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.boot import Entry
     from corral.kvm.vcpu import Vcpu
     from corral.memory import GuestMemory
     from corral.native import CData
 
-CR0_PE, CR0_ET, CR0_NE, CR0_PG = 1 << 0, 1 << 4, 1 << 5, 1 << 31
+CR0_PE, CR0_ET, CR0_NE, CR0_WP, CR0_PG = 1 << 0, 1 << 4, 1 << 5, 1 << 16, 1 << 31
 CR4_PAE = 1 << 5
-EFER_LME, EFER_LMA = 1 << 8, 1 << 10
+EFER_SCE, EFER_LME, EFER_LMA, EFER_NXE = 1 << 0, 1 << 8, 1 << 10, 1 << 11
 RFLAGS_FIXED = 1 << 1
 
 MSR_MISC_ENABLE, MISC_ENABLE_FAST_STRING = 0x1A0, 1
@@ -23,23 +24,49 @@ MSR_MTRR_DEFAULT, MTRR_ENABLE_WRITE_BACK = 0x2FF, 1 << 11 | 6
 LVT_LINT0, LVT_LINT1 = 0x350, 0x360
 DELIVERY_EXTINT, DELIVERY_NMI = 7 << 8, 4 << 8
 
-# Selectors of the Linux 64-bit boot protocol: __BOOT_CS 0x10, __BOOT_DS 0x18 (boot.rst, 64-bit boot protocol).
-CODE_SELECTOR, DATA_SELECTOR, TSS_SELECTOR = 0x10, 0x18, 0x20
+# Where the boot GDT has code; data and a TSS follow. Linux's 64-bit boot protocol wants __BOOT_CS 0x10 and __BOOT_DS
+# 0x18 (boot.rst); of 32-bit entries no protocol names selectors, but kernels that load none of their own, and have CS 8
+# in their gates, find 8 and 0x10 with GRUB and QEMU.
+CODE_SELECTOR_64, CODE_SELECTOR_32 = 0x10, 0x08
 CODE_64, CODE_32, DATA = 0x00AF9B000000FFFF, 0x00CF9B000000FFFF, 0x00CF93000000FFFF
 TSS_32 = 0x00008B0000000067
 
 PAGE_PRESENT, PAGE_WRITE, PAGE_LARGE = 1, 2, 1 << 7
 
 
+class Mode(Enum):
+    """The mode of the CPU at a guest's first instruction."""
+
+    REAL = "real"
+    PROTECTED = "protected"
+    LONG = "long"
+
+
+@record(frozen=True)
+class Entry:
+    """How a loaded guest is entered. All addresses are guest physical.
+
+    `boot_info` is what the boot protocol passes: the zero page in RSI (LONG), hvm_start_info or Multiboot's
+    information in EBX (PROTECTED), 0 for a flat binary; `magic` is in EAX. In REAL mode `rip` is a linear address
+    below 1 MiB.
+    """
+
+    mode: Mode
+    rip: int
+    boot_info: int = 0
+    magic: int = 0
+
+
 def enter(vcpu: Vcpu, memory: GuestMemory, entry: Entry) -> None:
     """Puts the boot vCPU where `entry` says. Writes the boot GDT and page tables where the mode has them."""
-    from corral.boot import Mode
-
     sregs = vcpu.get_sregs()
     if entry.mode is Mode.REAL:
         _real_mode(sregs, entry.rip)
     else:
-        _flat_segments(sregs, memory, CODE_64 if entry.mode is Mode.LONG else CODE_32)
+        if entry.mode is Mode.LONG:
+            _flat_segments(sregs, memory, CODE_SELECTOR_64, CODE_64)
+        else:
+            _flat_segments(sregs, memory, CODE_SELECTOR_32, CODE_32)
         sregs.cr0 = CR0_PE | CR0_ET | CR0_NE
         if entry.mode is Mode.LONG:
             _identity_map(memory)
@@ -89,18 +116,18 @@ def _real_mode(sregs: CData, address: int) -> None:
     sregs.cs.selector = address >> 4
 
 
-def _flat_segments(sregs: CData, memory: GuestMemory, code: int) -> None:
-    table = struct.pack("<5Q", 0, 0, code, DATA, TSS_32)
+def _flat_segments(sregs: CData, memory: GuestMemory, selector: int, code: int) -> None:
+    table = bytes(selector) + struct.pack("<3Q", code, DATA, TSS_32)
     memory.write(layout.BOOT_GDT, table)
     sregs.gdt.base, sregs.gdt.limit = layout.BOOT_GDT, len(table) - 1
     sregs.idt.base, sregs.idt.limit = 0, 0
-    _load_segment(sregs.cs, CODE_SELECTOR, code)
+    load_segment(sregs.cs, selector, code)
     for segment in (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss):
-        _load_segment(segment, DATA_SELECTOR, DATA)
-    _load_segment(sregs.tr, TSS_SELECTOR, TSS_32)
+        load_segment(segment, selector + 8, DATA)
+    load_segment(sregs.tr, selector + 16, TSS_32)
 
 
-def _load_segment(segment: CData, selector: int, descriptor: int) -> None:
+def load_segment(segment: CData, selector: int, descriptor: int) -> None:
     """Fills the hidden part from an 8-byte descriptor with base 0 (SDM 3A, 3.4.5)."""
     granular = descriptor >> 55 & 1
     limit = descriptor & 0xFFFF | descriptor >> 32 & 0xF0000

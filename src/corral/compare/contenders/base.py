@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from corral.compare import patience
 from corral.compare.processes import Decode, Failed, Process, descendants, plain
 
 PLACEMENTS = {
@@ -107,10 +108,14 @@ class Contender(ABC):
     marker: ClassVar[bytes] = b""
     """A line after which the program's output begins; what is before it is a kernel's. b"": at once."""
     limit: ClassVar[float] = 30.0
-    """Seconds for a start, at most."""
+    """Seconds for a start on a quiet machine, at most."""
 
     def __init__(self, kit: Kit) -> None:
         self.kit = kit
+
+    def patience(self) -> float:
+        """Seconds that a start may take here and now."""
+        return patience.scaled(self.limit)
 
     def missing(self) -> str:
         """Why this contender cannot run here, as far as that can be told without running it; "" if it may."""

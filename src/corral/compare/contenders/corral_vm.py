@@ -59,7 +59,7 @@ def _kernel(job: Job) -> str:
     """The one that all guests boot; where placement counts, one that knows nodes, as far as this KVM's speed allows."""
     if not job.placement:
         return str(guest.kernel_path())
-    return kernel.get("small-smp" if host_kind() is Kind.PAGETABLE else "stock").path
+    return kernel.get("small" if host_kind() is Kind.PAGETABLE else "stock").path
 
 
 def program() -> list[str]:

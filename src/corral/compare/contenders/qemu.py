@@ -53,16 +53,15 @@ class _Qemu(Contender):
     def launch(self, job: Job) -> Launch:
         if job.placement:
             raise Unsuitable("QEMU places neither vCPUs nor memory by itself")
+        disks = self.disk("root", f"file={guest.root_disk(self.kit, job.root)},readonly=on") if job.root else []
+        disks += self.disk("scratch", f"file={job.scratch}") if job.scratch else []
+        disks += self.disk("private", f"file={job.base},snapshot=on") if job.private else []
         image = guest.initrd(self.kit, job)
         line = f"{parameters.for_kind(host_kind(), stock=False)} {parameters.for_command(self.command(job))}"
         argv = [PROGRAM, "-M", self.machine, *COMMON, "-serial", "stdio"]
         argv += ["-m", str(max(self.kit.memory, job.memory) >> 20), "-smp", str(job.cpus)]
         argv += ["-kernel", str(guest.kernel_path()), "-initrd", str(image), "-append", line]
-        argv += self.report
-        argv += self.disk("root", f"file={guest.root_disk(self.kit, job.root)},readonly=on") if job.root else []
-        argv += self.disk("scratch", f"file={job.scratch}") if job.scratch else []
-        argv += self.disk("private", f"file={job.base},snapshot=on") if job.private else []
-        return Launch(argv, fatal=b"KVM internal error", decode=self.decode)
+        return Launch([*argv, *self.report, *disks], fatal=b"KVM internal error", decode=self.decode)
 
     def command(self, job: Job) -> list[str]:
         return guest.command(job)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from corral.compare import programs
+from corral.compare import patience, programs
 from corral.compare.contenders.base import Contender, Job, Launch, is_hello
 from corral.compare.measures.base import Measure, Metrics, Place
 from corral.compare.processes import Process
@@ -72,7 +72,7 @@ def at_rest(contender: Contender, job: Job, count: int, place: Place) -> Iterato
             launch = contender.launch(job)
             instances.append((stack.enter_context(contender.running(launch, place.all)), launch))
         for process, _ in instances:
-            process.until(is_hello, contender.limit + count * 2)
+            process.until(is_hello, contender.patience() + patience.scaled(count * 2))
         time.sleep(SETTLE)
         yield instances
 

@@ -6,7 +6,7 @@ loses by not seeing them, and what pinning its vCPUs, and telling it of nodes wi
 
 from __future__ import annotations
 
-from corral.compare import metric_lines, programs
+from corral.compare import metric_lines, patience, programs
 from corral.compare.contenders.base import PLACEMENTS, Contender, Failed, Job
 from corral.compare.measures.base import Measure, Metrics, Place
 from corral.config import MOST_CPUS
@@ -29,7 +29,7 @@ class Placed(Measure):
         job = Job(programs.binary("parallel"), memory=len(cores) * PER_CPU, cpus=len(cores), placement=self._placement)
         # Where a guest's vCPUs run is what is measured.
         with contender.started(job, place.all if contender.is_vm else cores) as process:
-            process.succeed(LIMIT)
+            process.succeed(patience.scaled(LIMIT))
             found = metric_lines.parse_all(contender.said(process))
             if not found:
                 raise Failed(f"it printed no result{process.last_words()}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from corral.compare import programs
+from corral.compare import patience, programs
 from corral.compare.contenders.base import Contender, Failed, Job, is_hello
 from corral.compare.measures.base import Measure, Metrics, Place
 from corral.compare.processes import GLANCE, Process, serve
@@ -28,6 +28,7 @@ class Rate(Measure):
         job = Job(programs.binary("hello"))
         launches = [contender.launch(job) for _ in range(self._count)]
         lives: list[float] = []
+        longest = patience.scaled(LONGEST)
         begun = time.monotonic()
         with ExitStack() as all_of_them:
             living: dict[Process, ExitStack] = {}
@@ -42,8 +43,8 @@ class Rate(Measure):
                         raise Failed(f"an instance ended without its line{process.last_words()}")
                     lives.append((end - process.begun) * 1e3)
                     living.pop(process).close()
-                if time.monotonic() - begun > LONGEST:
-                    raise Failed(f"{self._count} instances did not come and go within {LONGEST:g} s")
+                if time.monotonic() - begun > longest:
+                    raise Failed(f"{self._count} instances did not come and go within {longest:.3g} s")
         seconds = time.monotonic() - begun
         return {
             "rate": (self._count / seconds, "1/s"),

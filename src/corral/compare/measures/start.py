@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from corral.compare import programs
+from corral.compare import patience, programs
 from corral.compare.contenders.base import Contender, Job, is_hello
 from corral.compare.measures.base import Measure, Metrics, Place
 
@@ -28,8 +28,8 @@ class Start(Measure):
             for path in contender.files(job):
                 evict(path)
         with contender.running(launch, place.pinned) as process:
-            line = process.until(is_hello, contender.limit)
-            end = process.succeed(END)
+            line = process.until(is_hello, contender.patience())
+            end = process.succeed(patience.scaled(END))
         begun = process.begun
         return {"first-line": ((line - begun) * 1e3, "ms"), "whole-life": ((end - begun) * 1e3, "ms")}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from corral.compare import tools
+from corral.compare import patience, tools
 from corral.compare.contenders.base import Contender, Job, Unsuitable
 from corral.compare.measures.base import Measure, Metrics, Place
 from corral.compare.tools import Tool
@@ -32,5 +32,5 @@ class ToolMeasure(Measure):
             scratch.write_bytes(bytes(self._tool.scratch << 20))
         job = Job(Path(program), self._tool.arguments, scratch, root=root, memory=MEMORY)
         with contender.started(job, place.pinned) as process:
-            process.succeed(LIMIT)
+            process.succeed(patience.scaled(LIMIT))
             return self._tool.read(b"".join(contender.said(process)).decode(errors="replace"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.compare import metric_lines, programs
+from corral.compare import metric_lines, names, patience, programs
 from corral.compare.contenders.base import Contender, Failed, Job, Unsuitable
 from corral.compare.measures.base import Measure, Metrics, Place
 
@@ -14,7 +14,7 @@ class Workload(Measure):
     """`scratch`: MiB of the disk that its arguments name."""
 
     def __init__(self, name: str, arguments: tuple[str, ...] = (), scratch: int = 0) -> None:
-        self.name, self.title = name, f"workload {name}"
+        self.name, self.title = name, names.WORKLOADS.get(name, f"the program {name}")
         self._arguments, self._scratch = arguments, scratch
 
     def take(self, contender: Contender, place: Place) -> Metrics:
@@ -24,7 +24,7 @@ class Workload(Measure):
                 file.truncate(self._scratch << 20)
         with contender.started(Job(programs.binary(self.name), self._arguments, disk), place.pinned) as process:
             try:
-                process.succeed(LIMIT)
+                process.succeed(patience.scaled(LIMIT))
             except Failed:
                 if process.status == NOT_HERE:
                     raise Unsuitable(process.last_words().removeprefix(": ")) from None

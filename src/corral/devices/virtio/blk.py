@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import struct
 
-from corral.devices.virtio.device import BadQueue
+from corral.devices.virtio.served import SavedDevice
 from corral.errors import HostError
-from corral.native import CData, check, ffi, lib
-from corral.record import record
+from corral.native import Handle, check, ffi, lib
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.backends.disk_image import DiskImage
     from corral.config import DiskConfig
-    from corral.devices.virtio.device import Queue
-    from corral.disk_image import DiskImage
-    from corral.irq import VirtioInterrupt
-    from corral.memory import GuestMemory
+    from corral.devices.virtio.device import Place
 
 QUEUE_SIZE = 256
 MOST_QUEUES = 8
@@ -61,23 +57,27 @@ class QueueStats:
     latency: tuple[int, ...]
 
 
-class Disk:
-    """A VirtioDevice over an open image; `name` is of its threads, `cpus` what they run on (() for any). Raises
-    HostError."""
+def create(config: DiskConfig, place: Place) -> Disk:
+    """A disk over the image that `config` names. Raises HostError, BootError."""
+    from corral.backends.disk_image import DiskImage
 
+    image = DiskImage(config)
+    try:
+        return Disk(config, image, place)
+    except BaseException:
+        image.close()
+        raise
+
+
+class Disk(SavedDevice):
+    """A VirtioDevice over an open image, which it closes. Raises HostError."""
+
+    kind = "blk"
     device_id = 2
 
-    def __init__(
-        self,
-        config: DiskConfig,
-        image: DiskImage,
-        memory: GuestMemory,
-        interrupt: VirtioInterrupt,
-        queues: int = 1,
-        name: str = "blk",
-        cpus: tuple[int, ...] = (),
-    ) -> None:
-        self.queue_sizes = (QUEUE_SIZE,) * min(queues, MOST_QUEUES)
+    def __init__(self, config: DiskConfig, image: DiskImage, place: Place) -> None:
+        self._image = image
+        self.queue_sizes = (QUEUE_SIZE,) * min(place.vcpus, MOST_QUEUES)
         writable = not config.read_only
         durable_on_flush = config.cache != "writethrough"
         self.features = SEG_MAX | BLK_SIZE | TOPOLOGY
@@ -91,9 +91,11 @@ class Disk:
             *(lib.CORRAL_BLK_RANGE_SECTORS_MAX, lib.CORRAL_BLK_RANGES_MAX, image.block_size // 512),
             *(lib.CORRAL_BLK_RANGE_SECTORS_MAX, lib.CORRAL_BLK_RANGES_MAX, 1),
         )
+        self._place = place
         self._native_config = ffi.new(
             "struct corral_blk_config *",
             {
+                "worker": self._worker(f"blk{place.slot}"),
                 "fd": image.fd,
                 "overlay_fd": image.overlay,
                 "size": image.size,
@@ -102,69 +104,44 @@ class Disk:
                 "write_through": not durable_on_flush,
                 "direct": config.cache == "direct",
                 "id": config.serial.encode(),
-                "name": name.encode(),
-                "broken_fd": -1,
                 "n_queues": len(self.queue_sizes),
+                "queue_size": QUEUE_SIZE,
                 "ops_per_second": config.operations,
                 "bytes_per_second": config.bandwidth,
             },
         )
-        for cpu in cpus:
-            if cpu < 64 * len(self._native_config.cpus):
-                self._native_config.cpus[cpu // 64] |= 1 << cpu % 64
-        self._memory, self._interrupt = memory.native, interrupt.native  # C keeps pointers to them
-        self._blk = self._create()
+        super().__init__(config.id or f"disk {place.number}", place)
 
     def close(self) -> None:
-        lib.corral_blk_destroy(self._blk)
+        if not self._native.closed:
+            super().close()
+            self._image.close()
 
-    def start(self, features: int, queues: list[Queue], doorbells: list[int]) -> None:
-        setups = ffi.new("struct corral_virtq_setup[]", len(queues))
-        for setup, queue in zip(setups, queues, strict=True):
-            setup.size, setup.ready = queue.size, queue.ready
-            setup.desc, setup.avail, setup.used = queue.descriptors, queue.driver, queue.device
-        arguments = features, setups, ffi.new("int[]", doorbells)
-        result = lib.corral_blk_start(self._blk, *arguments)
-        if result < 0 and result not in (-errno.EINVAL, -errno.EFAULT) and self._use_threads():
-            result = lib.corral_blk_start(self._blk, *arguments)
-        if result in (-errno.EINVAL, -errno.EFAULT):
-            raise BadQueue(os.strerror(-result))
-        check("starting a disk", result, "free memory, or see ulimit -u")
+    def _create(self) -> Handle:
+        """With io_uring, or with threads where the host has none."""
+        try:
+            return self._with(lib.CORRAL_BLK_URING)
+        except HostError:
+            return self._with(lib.CORRAL_BLK_THREADS)
 
-    def stop(self) -> None:
-        lib.corral_blk_stop(self._blk)
+    def _with(self, engine: int) -> Handle:
+        self._native_config.engine = engine
+        return self._made(self._native_config)
+
+    def pause(self) -> bool:
+        return int(self._call("hold")) == 0 and super().pause()
 
     def stats(self) -> list[QueueStats]:
-        """Of each queue the counters as they are now; also while it runs."""
+        """Of each queue the counters as they are now; also while it runs. Raises ClosedError."""
         counters = ffi.new("struct corral_blk_stats *")
         queues = []
         for index in range(len(self.queue_sizes)):
-            check("disk counters", lib.corral_blk_stats(self._blk, index, counters))
+            check("disk counters", self._call("stats", index, counters))
             values = {name: getattr(counters, name) for name in QueueStats.__annotations__}
             queues.append(QueueStats(**values | {"latency": tuple(counters.latency)}))
         return queues
 
-    @property
-    def broken(self) -> bool:
-        return bool(lib.corral_blk_failed(self._blk))
-
-    def _use_threads(self) -> bool:
-        """For when the host gives no io_uring for as many requests. False: it was not io_uring."""
-        if self._native_config.engine == lib.CORRAL_BLK_THREADS:
-            return False
-        self._native_config.engine = lib.CORRAL_BLK_THREADS
-        blk = lib.corral_blk_create(self._native_config, self._memory, self._interrupt)
-        if blk == ffi.NULL:
-            return False
-        lib.corral_blk_destroy(self._blk)
-        self._blk = blk
-        return True
-
-    def _create(self) -> CData:
-        """With io_uring, or with threads where the host has none."""
-        for engine in (lib.CORRAL_BLK_URING, lib.CORRAL_BLK_THREADS):
-            self._native_config.engine = engine
-            blk = lib.corral_blk_create(self._native_config, self._memory, self._interrupt)
-            if blk != ffi.NULL:
-                return blk
-        raise HostError(f"cannot make a disk: {os.strerror(ffi.errno)}; see ulimit -n")
+    def counters(self) -> dict[str, int]:
+        queues = self.stats()
+        fields = ("reads", "read_bytes", "writes", "written_bytes", "flushes", "errors", "interrupts")
+        return {field.replace("_", " "): sum(getattr(queue, field) for queue in queues) for field in fields}

@@ -25,7 +25,7 @@ _ALIGNMENT = 16  # of the RSDP, which is searched for at such addresses; the oth
 
 
 def build(
-    apic_ids: Sequence[int], disks: int, topology: Topology | None = None, at: int = layout.ACPI_TABLES
+    apic_ids: Sequence[int], devices: int, topology: Topology | None = None, at: int = layout.ACPI_TABLES
 ) -> dict[int, bytes]:
     """Each table by its guest physical address; the first one, at `at`, is the RSDP.
 
@@ -41,7 +41,7 @@ def build(
         placed[address] = table
         return address
 
-    differentiated = place(dsdt.build(disks))
+    differentiated = place(dsdt.build(devices))
     listed = [fadt.build(differentiated), madt.build(apic_ids)]
     if topology is not None:
         from corral.arch.x86_64.acpi import affinity
@@ -56,12 +56,12 @@ def build(
 def write(
     memory: GuestMemory,
     apic_ids: Sequence[int],
-    disks: int,
+    devices: int,
     topology: Topology | None = None,
     at: int = layout.ACPI_TABLES,
 ) -> int:
     """build() into guest memory. Returns the RSDP's address, for the boot protocol. Raises ConfigError."""
-    tables = build(apic_ids, disks, topology, at)
+    tables = build(apic_ids, devices, topology, at)
     for address, table in tables.items():
         memory.write(address, table)
     return at

@@ -5,14 +5,14 @@ from __future__ import annotations
 from corral.arch.x86_64 import layout
 from corral.arch.x86_64.acpi import aml
 from corral.arch.x86_64.acpi.table import table
-from corral.devices.acpi_power import POWER_OFF
+from corral.arch.x86_64.layout import POWER_OFF
 
 _REVISION = 2  # integers have 64 bits
 
 
-def build(disks: int) -> bytes:
-    """The differentiated system description table, with the first `disks` of layout.VIRTIO_GSIS."""
-    bus = aml.scope("\\_SB", _serial_port(), *_power_button(), *(_virtio(index) for index in range(disks)))
+def build(devices: int) -> bytes:
+    """The differentiated system description table, with the first `devices` of layout.VIRTIO_GSIS."""
+    bus = aml.scope("\\_SB", _serial_port(), *_power_button(), *(_virtio(index) for index in range(devices)))
     # _S5: the sleep type that stands for "off"; the other elements are of fixed hardware (section 7.4.2.6).
     off = aml.name("\\_S5", aml.package(aml.integer(POWER_OFF), *[aml.integer(0)] * 3))
     return table(b"DSDT", _REVISION, bus + off)

@@ -6,8 +6,8 @@ import struct
 
 from corral.arch.x86_64 import layout
 from corral.arch.x86_64.acpi.table import HEADER_SIZE, table
+from corral.arch.x86_64.layout import RESET, RESET_VALUE, SLEEP_CONTROL, SLEEP_STATUS
 from corral.arch.x86_64.records import Record, u8, u16, u32, u64
-from corral.devices.acpi_power import RESET, RESET_VALUE, SLEEP_CONTROL, SLEEP_STATUS
 
 _REVISION, _MINOR = 6, 4
 

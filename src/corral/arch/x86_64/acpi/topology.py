@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.errors import ConfigError
-from corral.record import record
+from corral.startup.record import record
 
 LOCAL_DISTANCE = 10
 UNREACHABLE = 255

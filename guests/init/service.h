@@ -1,0 +1,48 @@
+/* A service that runs the session of `corral boot debian -- COMMAND`, for a system that is mounted at /root and has
+ * systemd. It is in /run, which is memory: the system's disk stays as it is. */
+#pragma once
+
+#include "freestanding.h"
+
+#include <linux/stat.h>
+
+#define COMMAND "/run/corral/command"
+#define UNITS "/root/run/systemd/system"
+
+/* After all that a boot starts. A command that cannot be started ends the guest, without a status. */
+static const char unit[] = "[Unit]\n"
+                           "Description=The command that Corral was given\n"
+                           "DefaultDependencies=no\n"
+                           "After=multi-user.target\n"
+                           "FailureAction=reboot-force\n"
+                           "[Service]\n"
+                           "ExecStart=" COMMAND "\n"
+                           "StandardOutput=journal+console\n"
+                           "KillMode=process\n";
+
+static void write_all(const char *path, const char *data, word size, int mode)
+{
+    long fd = SYSCALL(open, path, O_WRONLY | O_CREAT | O_TRUNC, mode, 0, 0), n = 1;
+    for (word done = 0; fd >= 0 && done < size && n > 0; done += n > 0 ? n : 0)
+        n = SYSCALL(write, fd, data + done, size - done, 0, 0);
+    SYSCALL(close, fd, 0, 0, 0, 0);
+}
+
+static void put_command(void)
+{
+    static char program[64 * 1024];
+    long size = 0, fd = SYSCALL(open, "/command", O_RDONLY, 0, 0, 0);
+    if (fd >= 0)
+        size = SYSCALL(read, fd, program, sizeof program, 0, 0);
+    SYSCALL(close, fd, 0, 0, 0, 0);
+    SYSCALL(mount, "tmpfs", "/root/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755");
+    SYSCALL(mkdir, "/root/run/corral", 0755, 0, 0, 0);
+    SYSCALL(mkdir, "/root/run/systemd", 0755, 0, 0, 0);
+    SYSCALL(mkdir, UNITS, 0755, 0, 0, 0);
+    SYSCALL(mkdir, UNITS "/multi-user.target.wants", 0755, 0, 0, 0);
+    write_all("/root" COMMAND, program, size > 0 ? size : 0, 0755);
+    write_all(UNITS "/corral-command.service", unit, sizeof unit - 1, 0644);
+    SYSCALL(symlink, "../corral-command.service", UNITS "/multi-user.target.wants/corral-command.service", 0, 0, 0);
+    /* The console is the command's: a log-in there would read what is typed. */
+    SYSCALL(symlink, "/dev/null", UNITS "/serial-getty@ttyS0.service", 0, 0, 0);
+}

@@ -1,0 +1,101 @@
+"""corral snapshot: a guest in a file, from which corral boot --restore goes on."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from corral.cli import boot
+from corral.cli.options import Arguments, Command, Option, parse, seconds
+from corral.errors import ConfigError, GuestError
+
+COMMAND = Command(
+    name="snapshot",
+    summary="""\
+Boots a guest as `corral boot` does, waits until its console says TEXT, and saves it to FILE: memory, vCPUs and devices.
+`corral boot --restore FILE` goes on from there, as often as wanted, in milliseconds.
+`corral snapshot info FILE` tells what is in one.""",
+    operands=("info", "FILE"),
+    words=("info",),
+    rest="boot ARGUMENTS...",
+    options=(
+        Option("after", "TEXT", "save when the guest has said this; Corral's shell says '# ' when it is ready"),
+        Option("timeout", "S", "give up after S seconds (default: 120)"),
+    ),
+    epilog="""\
+examples:
+  corral snapshot --after '# ' shell.snapshot                   the shell of the small kernel
+  corral boot --restore shell.snapshot                          at once
+  corral snapshot --after '# ' big.snapshot -- boot --memory 2G --cpus 4
+  corral snapshot info shell.snapshot
+
+A guest with a disk, a shared folder, a BIOS or a NUMA plan cannot be saved yet.""",
+)
+
+
+def run(words: list[str]) -> int:
+    arguments = parse(COMMAND, words)
+    if arguments is None:
+        print(COMMAND.help())
+        return 0
+    if arguments.operands[:1] == ["info"]:
+        return _info(arguments)
+    if len(arguments.operands) != 1 or "after" not in arguments.values:
+        raise ConfigError("corral snapshot wants --after TEXT and a FILE; see its --help")
+    if arguments.rest and arguments.rest[0] != "boot":
+        raise ConfigError("corral snapshot wants what to boot behind --: boot ARGUMENTS...; see its --help")
+    return _save(arguments)
+
+
+def _save(arguments: Arguments) -> int:
+    from corral.cli import terminal
+    from corral.script.machine import ScriptedMachine
+
+    terminal.leave_on_signals()
+    values = arguments.values
+    path, text = arguments.operands[0], values["after"]
+    timeout = seconds(values.get("timeout", "120"))
+    folder = os.path.dirname(path) or "."
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"the snapshot cannot be written to {folder!r}; name another place")
+    config = boot.machine_config((arguments.rest or [])[1:])
+    if config is None:
+        raise ConfigError("that boots nothing; see corral boot --help")
+    with ScriptedMachine(config) as machine:
+        from corral.snapshot import machine_state
+
+        machine_state.refuse(machine)
+        if machine.run_until(text, timeout=timeout).match is None:
+            raise GuestError(f"the guest ended before it said {text!r}")
+        before = time.monotonic()
+        size = machine.snapshot(path)
+    print(f"{path}: {size / (1 << 20):.1f} MiB of memory, saved in {(time.monotonic() - before) * 1000:.0f} ms")
+    return 0
+
+
+def _info(arguments: Arguments) -> int:
+    if len(arguments.operands) != 2 or arguments.rest or arguments.values:
+        raise ConfigError("corral snapshot info wants one FILE")
+    from corral.printable import printable
+    from corral.snapshot.resumed import Resumed
+
+    path = arguments.operands[1]
+    with Resumed(path) as resumed:
+        content = resumed.content
+    guest, host = content.guest, content.host
+    held = os.stat(path).st_blocks * 512 / (1 << 20)
+    native = any(vcpu.native for vcpu in content.state.vcpus)
+    for name, value in (
+        ("kernel", guest.kernel),
+        ("parameters", guest.cmdline),
+        (
+            "memory",
+            f"{guest.memory >> 20} MiB, of which the file holds {held:.1f}",
+        ),
+        ("vCPUs", str(guest.cpus)),
+        ("saved by", f"Corral {content.corral}"),
+        ("saved on", f"{host.kind} KVM, {host.cpu}" + (", kernel code natively" if native else "")),
+        ("goes on", "until this host boots anew" if host.boot else "on hosts with this CPU"),
+    ):
+        print(f"{name:11} {printable(value)}")
+    return 0

@@ -1,0 +1,1 @@
+"""A vCPU's thread, its exits and what they lead to: buses, hooks, interrupt lines, waiting."""

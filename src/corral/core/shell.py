@@ -1,0 +1,73 @@
+"""A virtual machine with its interrupt controllers and its memory, which is empty; no vCPU yet.
+
+It can be made before anything else is known, and should be. The first memory slot has to wait for the host's kernel,
+which has begun a grace period of SRCU when it made the controllers: 5 ms, or 14 where nobody waits for it. So a thread
+sets the slots, and everything else that a start has to do goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+from corral.arch.x86_64 import layout
+from corral.kvm.system import System
+from corral.memory import GuestMemory
+from corral.startup.threads import allocate_lock, start_new_thread
+from corral.startup.undo import Undo
+
+
+class Chassis:
+    """A context manager. `memory` and `page` are GuestMemory's. Raises ConfigError, HostError and KvmError."""
+
+    def __init__(self, memory: int, page: int = 0) -> None:
+        self._undo = Undo()
+        self._connecting = allocate_lock()
+        self._failure: Exception | None = None
+        try:
+            self._build(memory, page, self._undo)
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self, memory: int, page: int, undo: Undo) -> None:
+        self.system = System()
+        undo.push(self.system.close)
+        self.vm = self.system.create_vm()
+        undo.push(self.vm.close)
+        self.vm.set_identity_map(layout.IDENTITY_MAP)
+        self.vm.set_tss_area(layout.TSS_AREA)
+        self.vm.create_irqchip()
+        self.memory = GuestMemory(memory, page)
+        undo.push(self.memory.close)
+        self._connecting.acquire()
+        try:
+            start_new_thread(self._connect, ())
+        except RuntimeError:  # the host has no thread to give: then without
+            self._connect()
+        undo.push(self._await_connection)
+
+    def _await_connection(self) -> None:
+        with self._connecting:
+            pass
+
+    def _connect(self) -> None:
+        try:
+            for slot, (gpa, length) in enumerate(self.memory.regions):
+                self.vm.set_memory_slot(slot, gpa, length, self.memory.host_address + self.memory.offset(gpa, length))
+        except Exception as error:
+            self._failure = error
+        finally:
+            self._connecting.release()
+
+    def connected(self) -> None:
+        """Returns when the VM has its memory. Raises KvmError when it could not be given any."""
+        with self._connecting:
+            if self._failure:
+                raise self._failure
+
+    def close(self) -> None:
+        self._undo.run()
+
+    def __enter__(self) -> Chassis:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""gdb's remote protocol."""

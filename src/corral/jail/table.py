@@ -1,0 +1,202 @@
+"""The system calls that each kind of thread may make once its guest runs, and with which arguments.
+
+csrc/jail_filters.py makes seccomp filters of it when the shim is built; docs/security.md shows it. It is plain data and
+imports nothing of Corral. Names are those of Linux's headers, which the C compiler knows.
+
+A thread of a guest inherits the main thread's filter and adds its own, so what a kind may do, MAIN may too.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SELF = "CORRAL_JAIL_SELF"  # as a value: the number of the process itself
+
+
+class Check(NamedTuple):
+    """An argument whose low 32 bits, masked, are one of `values`."""
+
+    argument: int
+    values: tuple[str, ...]
+    mask: str = ""  # "": all 32
+
+
+class Rule(NamedTuple):
+    call: str
+    why: str
+    check: Check | None = None
+
+
+def _ioctl(*requests: str) -> Check:
+    return Check(1, requests)
+
+
+_NOT_EXECUTABLE = Check(2, ("0",), "PROT_EXEC")
+
+# Reading and changing what a vCPU is, from its own thread or while it is stopped.
+_REGISTERS = (
+    "KVM_GET_REGS",
+    "KVM_SET_REGS",
+    "KVM_GET_SREGS",
+    "KVM_SET_SREGS",
+    "KVM_GET_MSRS",
+    "KVM_SET_MSRS",
+    "KVM_GET_VCPU_EVENTS",
+    "KVM_SET_VCPU_EVENTS",
+    "KVM_GET_XSAVE",
+    "KVM_SET_XSAVE",
+    "KVM_GET_XCRS",
+    "KVM_GET_DEBUGREGS",
+    "KVM_GET_MP_STATE",
+    "KVM_SET_GUEST_DEBUG",
+)
+_DEVICES = (
+    "KVM_IRQ_LINE",
+    "KVM_IOEVENTFD",
+    "KVM_CREATE_PIT2",
+    "KVM_GET_PIT2",
+    "KVM_SET_PIT2",
+)  # a PIT is made at its first touch
+
+_MEMORY = (
+    Rule("mmap", "memory of Python and of the C library, never executable", _NOT_EXECUTABLE),
+    Rule("munmap", "gives memory back"),
+    Rule("madvise", "gives memory back; a thread's stack when it ends"),
+    Rule("mprotect", "memory that was kept in reserve, never executable", _NOT_EXECUTABLE),
+    Rule("futex", "locks, Python's own among them"),
+)
+_ENDS = (
+    Rule("exit", "a thread ends"),
+    Rule("rt_sigreturn", "a signal handler ends"),
+    Rule("exit_group", "the refused call's line was written, and the process ends"),
+)
+
+VCPU = (
+    Rule("ioctl", "runs the vCPU; its registers; interrupts", _ioctl("KVM_RUN", *_DEVICES, *_REGISTERS, "TCSETS2")),
+    Rule("gettid", "who runs the vCPU, for those that kick it"),
+    *_MEMORY,
+    Rule("write", "wakes another thread; what the guest says on its console"),
+    Rule("read", "empties an event"),
+    Rule("tgkill", "kicks another vCPU's thread of this process", Check(0, (SELF,))),
+    Rule("preadv2", "puts a program into memory that a BIOS hands over to"),
+    *_ENDS,
+)
+
+_WORKER = (
+    Rule("ppoll", "waits for the guest and for the host"),
+    Rule("read", "empties an event"),
+    Rule("write", "raises an interrupt; wakes another thread"),
+    Rule("mmap", "memory of the C library, never executable", _NOT_EXECUTABLE),
+    Rule("mprotect", "the same", _NOT_EXECUTABLE),
+    Rule("munmap", "gives it back"),
+    Rule("futex", "locks"),
+    Rule("ioctl", "the terminal is put right before a refused call ends the process", _ioctl("TCSETS2")),
+    Rule("exit", "the thread ends"),
+    Rule("exit_group", "the refused call's line was written, and the process ends"),
+)
+DISK = (
+    Rule("io_uring_enter", "the ring, which takes the operations below and no others"),
+    Rule("preadv2", "the image"),
+    Rule("pwritev2", "the image"),
+    Rule("fdatasync", "a flush"),
+    Rule("fallocate", "a discard"),
+    Rule("lseek", "where the image ends"),
+    *_WORKER,
+)
+STREAM = (
+    Rule("preadv2", "into the guest's memory, from a pipe"),
+    Rule("pwritev2", "from the guest's memory, to a pipe"),
+    Rule("recvmsg", "into the guest's memory, from a socket"),
+    Rule("sendmsg", "from the guest's memory, to a socket"),
+    Rule("getrandom", "the guest's random bytes"),
+    *_WORKER,
+)
+
+# What a new thread asks first. clone3 hides its flags in memory, where no filter looks, so it is absent (ENOSYS), and
+# the C library falls back to clone.
+_THREAD = "CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD|CLONE_SYSVSEM|CLONE_SETTLS|CLONE_PARENT_SETTID"
+_STARTS = (
+    Rule(
+        "clone", "starts the vCPUs' threads: a thread, never a process", Check(0, (f"{_THREAD}|CLONE_CHILD_CLEARTID",))
+    ),
+    Rule("rseq", "the C library does, as a thread begins"),
+    Rule("prctl", "its name", Check(0, ("PR_SET_NAME",))),
+    Rule("seccomp", "a thread adds its own filter, which takes away more", Check(1, ("0",))),
+    Rule("sched_setaffinity", "a thread's CPUs"),
+    Rule("sched_getaffinity", "the same, to put them back"),
+)
+_MAIN_ONLY = (
+    Rule("poll", "waits for the guest, the terminal and the end"),
+    Rule("brk", "memory of the C library"),
+    Rule("rt_sigprocmask", "the C library does, as a thread begins"),
+    Rule("close", "descriptors of what ends"),
+    Rule("flock", "an image is given free", Check(1, ("LOCK_UN",))),
+    Rule("fstat", "what a descriptor is"),
+    Rule("newfstatat", "the same, of an older C library", Check(3, ("AT_EMPTY_PATH",), "AT_EMPTY_PATH")),
+    Rule(
+        "fcntl", "looks at a descriptor, and makes it wait or not", Check(1, ("F_GETFL", "F_SETFL", "F_DUPFD_CLOEXEC"))
+    ),
+    Rule("rt_sigaction", "signal handlers are put back"),
+    Rule("setitimer", "the end of the time that a guest has to shut down"),
+)
+_TERMINAL = ("TCGETS", "TCSETS", "TCSETSW", "TCSETSF", "TIOCGWINSZ", "FIONREAD")
+
+
+def _joined(*kinds: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Each call once; requests of all."""
+    rules: dict[str, Rule] = {}
+    for rule in (rule for kind in kinds for rule in kind):
+        known = rules.get(rule.call)
+        if known is None:
+            rules[rule.call] = rule
+        elif known.check and rule.check and known.check != rule.check:
+            values = (*known.check.values, *(value for value in rule.check.values if value not in known.check.values))
+            rules[rule.call] = known._replace(check=known.check._replace(values=values))
+    return tuple(rules.values())
+
+
+MAIN = _joined(VCPU, DISK, STREAM, (Rule("ioctl", "the terminal", _ioctl(*_TERMINAL)),), _STARTS, _MAIN_ONLY)
+
+# The process that makes reports: it loads Python's modules and capstone when it is asked, so code may be mapped.
+CLERK = (
+    *(
+        Rule(call, "finds and reads modules, kernels and symbols; writes a report")
+        for call in ("openat", "stat", "newfstatat", "fstat", "statx", "lstat", "access", "readlink", "getdents64")
+    ),
+    *(
+        Rule(call, "reads and writes what is open")
+        for call in ("read", "pread64", "preadv2", "write", "lseek", "close", "fcntl")
+    ),
+    *(Rule(call, "memory and modules") for call in ("mmap", "munmap", "mprotect", "mremap", "madvise", "brk", "futex")),
+    Rule("ioctl", "what Python asks of a file; the terminal is put right", _ioctl("TCGETS", "TCSETS2", "FIOCLEX")),
+    *(
+        Rule(call, "modules ask as they are loaded")
+        for call in ("getcwd", "getpid", "gettid", "getrandom", "uname", "epoll_create1")
+    ),
+    *(Rule(call, "signals") for call in ("rt_sigaction", "rt_sigprocmask", "rt_sigreturn")),
+    Rule("exit_group", "it ends"),
+)
+
+KINDS = {"main": MAIN, "vcpu": VCPU, "disk": DISK, "stream": STREAM, "clerk": CLERK}
+
+# These fail with EACCES and the process goes on: Python asks for files where it can do without, as to show a source
+# line, and the C library copies what it cannot mremap. The next fail with ENOSYS: clone3, and what the C library does
+# without as a thread begins and ends. A call that is in no list ends the process with one line.
+FAIL = (
+    "open",
+    "openat",
+    "openat2",
+    "stat",
+    "lstat",
+    "newfstatat",
+    "statx",
+    "access",
+    "faccessat",
+    "faccessat2",
+    "readlink",
+    "readlinkat",
+    "getdents64",
+    "getcwd",
+    "mremap",
+)
+ABSENT = ("clone3", "set_robust_list", "rt_sigprocmask", "madvise")

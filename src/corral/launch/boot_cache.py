@@ -1,0 +1,183 @@
+"""The boot cache: a guest is saved when its init asks what its session is, and the next start with the same inputs goes
+on from there (docs/snapshot.md).
+
+An entry is a folder with the snapshot, and a list of the files that the guest was made from, as they were.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from corral import __version__
+from corral.arch.x86_64.supervisor import Supervisor, supervisor_mode
+from corral.core.shell import Chassis
+from corral.errors import BootError, CorralError
+from corral.guests import cache, sources
+from corral.guests.parameters import NONATIVE
+from corral.kvm import vcpu_state
+from corral.machine import Machine
+from corral.native import SHIM
+from corral.snapshot.host import host_of
+from corral.startup.record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from corral.backends.channel import Channel
+    from corral.config import MachineConfig
+    from corral.kvm.system import System
+    from corral.launch.draft import Draft
+    from corral.snapshot.resumed import Resumed
+
+FOLDER, INPUTS = "boots", "inputs"
+LOOKS, GLANCE = 20, 0.001  # for how often, and seconds between
+MOST, MOST_BYTES = 16, 1 << 30  # of all entries; those that were not used for longest go first
+
+
+def serves(wanted: Draft) -> bool:
+    """Whether the guest is the same each time until its init asks: Corral chooses what it boots, and nothing of the
+    host is in it. Only where its kernel runs natively on a pagetable KVM: too little is known of others that go on."""
+    request, machine = wanted.request, wanted.machine
+    others = machine.disks or machine.shares or machine.snapshot or request.bios or request.placement
+    own = request.kernel or request.initrd
+    if not machine.channel or others or own or request.early or NONATIVE in request.parameters.split():
+        return False
+    return supervisor_mode().supervisor is Supervisor.NATIVE
+
+
+def machine(
+    wanted: Draft,
+    chassis: Chassis,
+    with_kernel: Callable[[], MachineConfig],
+    open_channel: Callable[[MachineConfig], Channel | None],
+) -> tuple[Machine, bool]:
+    """A machine that goes on from the cache, or else one that begins and is saved there; and whether it goes on. The
+    chassis is the machine's then. Raises what Machine does."""
+    try:
+        folder = _place(wanted, chassis.system)
+        saved = _find(folder)
+    except BaseException:
+        chassis.close()
+        raise
+    if saved:
+        try:
+            config = replace(saved.config(), command=wanted.request.line)
+            channel = open_channel(config)
+        except BaseException:
+            saved.close()
+            chassis.close()
+            raise
+        try:
+            return Machine(config, chassis, channel, saved), True
+        except BootError:  # damaged, or of a host that was another one
+            _remove(folder)
+        chassis = Chassis(wanted.machine.memory)
+    try:
+        config = with_kernel()
+        channel = open_channel(config)
+    except BaseException:
+        chassis.close()
+        raise
+    begun = Machine(config, chassis, channel)
+    if channel:
+        inputs = _state(config)
+        channel.before_session = lambda: _keep(begun, folder, inputs)
+    return begun, False
+
+
+def _place(wanted: Draft, system: System) -> str:
+    """Where a guest of this request is kept. The session's command is no part of it."""
+    request = replace(wanted.request, command=None, grace=None)
+    about = repr((__version__, host_of(system), request, wanted.machine))
+    return cache.folder(FOLDER, sources.digest(about.encode()))
+
+
+def _find(folder: str) -> Resumed | None:
+    if not os.path.isdir(folder):
+        return None
+    from corral.snapshot import resumed
+
+    try:
+        with open(os.path.join(folder, INPUTS), "rb") as file:
+            inputs = file.read()
+        if inputs == _identities(os.fsdecode(line.split(b" ", 4)[-1]) for line in inputs.splitlines()):
+            os.utime(folder)
+            return resumed.Resumed(os.path.join(folder, resumed.NAME))
+    except (BootError, OSError, IndexError):
+        pass
+    _remove(folder)  # other inputs, or damaged
+    return None
+
+
+def _state(config: MachineConfig) -> bytes:
+    """What the guest was made from, and what it would be chosen and made by."""
+    paths = [path for path in (config.kernel, config.initrd, config.injection, SHIM) if path]
+    paths += [cache.folder(kind) for kind in ("kernels", "linux", "initramfs")]
+    for name in ("linux", "init"):
+        for folder, _, files in os.walk(sources.folder(name)):
+            paths += [os.path.join(folder, file) for file in sorted(files)]
+    return _identities(path for path in map(os.path.abspath, paths) if os.path.exists(path))
+
+
+def _identities(paths: Iterable[str]) -> bytes:
+    """A line for each file, as far as it is known without reading it."""
+    lines = []
+    for path in paths:
+        about = os.stat(path)
+        numbers = about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+        lines.append(b"%d %d %d %d %b\n" % (*numbers, os.fsencode(path)))
+    return b"".join(lines)
+
+
+def _keep(machine: Machine, folder: str, inputs: bytes) -> None:
+    """When the guest asks. That it cannot be kept is told, and no reason to end it."""
+    from corral.snapshot import resumed
+
+    try:
+        _pause_idle(machine)
+        make_room()
+        resumed.save_behind(machine, folder, {INPUTS: inputs})
+    except (CorralError, OSError) as error:
+        print(f"corral: the next start cannot go on from this one: {error}", file=sys.stderr)
+    finally:
+        machine.resume()
+
+
+def _pause_idle(machine: Machine) -> None:
+    """Pauses it when it waits for nothing but the answer: what its kernel is still busy with would be done by each that
+    goes on. A guest that does not become idle is paused all the same."""
+    machine.pause()
+    for _ in range(LOOKS):
+        if all(vcpu_state.is_halted(vcpu) for vcpu in machine.vcpus):
+            return
+        machine.resume()
+        time.sleep(GLANCE)
+        machine.pause()
+
+
+def make_room() -> None:
+    """For one more; what killed writers left goes first."""
+    from corral.guests import cache_content
+
+    left = cache_content.entries(FOLDER)
+    left.sort(key=lambda entry: (cache.is_unfinished(entry.name), -os.path.getmtime(entry.path)))
+    size = sum(entry.size for entry in left)
+    while left and (len(left) >= MOST or size > MOST_BYTES or cache.is_unfinished(left[-1].name)):
+        entry = left.pop()
+        if cache_content.remove(entry.path):
+            size -= entry.size
+
+
+def _remove(folder: str) -> None:
+    """If it is there. That it cannot be removed is told; the guest boots."""
+    if not os.path.isdir(folder):
+        return
+    from corral.guests import cache_content
+
+    try:
+        cache_content.remove(folder)
+    except OSError as error:
+        print(f"corral: what cannot be gone on from stays in {folder!r}: {error.strerror}", file=sys.stderr)

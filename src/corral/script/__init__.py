@@ -1,0 +1,1 @@
+"""Driving a guest from Python (research/python.md); imported when used."""

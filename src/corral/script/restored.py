@@ -1,0 +1,20 @@
+"""A guest that goes on from a snapshot, for a script."""
+
+from __future__ import annotations
+
+import os
+
+from corral.script.machine import ScriptedMachine
+from corral.snapshot import resumed
+
+
+def restore(path: str | os.PathLike[str]) -> ScriptedMachine:
+    """A machine that goes on where `vm.snapshot(path)` or `corral snapshot` saved it; as corral.linux() gives one, it
+    runs when it is asked to. Any number of machines may come from one file: what one writes to its memory is its own.
+
+    with corral.restore("shell.snapshot") as vm:
+        vm.console.send("date\n")
+
+    Raises BootError for a file that is no snapshot, or that this host cannot go on with.
+    """
+    return ScriptedMachine(resumed.config(os.fspath(path)))

@@ -1,0 +1,1 @@
+"""A guest in a file: what it is, saving one, and going on from one (docs/snapshot.md)."""

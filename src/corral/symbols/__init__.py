@@ -1,0 +1,1 @@
+"""Which function an address of a kernel is in, and where a symbol is."""

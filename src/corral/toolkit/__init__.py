@@ -1,1 +1,0 @@
-"""Tools for looking into a guest; imported only when they are used."""

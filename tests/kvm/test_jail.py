@@ -1,0 +1,116 @@
+"""The jail as `corral boot` has it: every thread of its process is in it before a guest's command runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+CORRAL = [sys.executable, "-m", "corral", "boot"]
+LONG = 120.0  # seconds: nothing takes so long unless it hangs
+WORKER = 0x10 | 0x4000  # PF_IO_WORKER, PF_USER_WORKER (include/linux/sched.h): KVM's and io_uring's
+FILTERS = {"vcpu0": 2, "blk0": 2, "channel": 2}  # the main thread's and their own; names of threads
+
+
+@contextmanager
+def guest(*words: str) -> Iterator[int]:
+    """The process of one whose command runs, until the end of the block."""
+    leak = os.open(os.devnull, os.O_RDONLY)
+    os.set_inheritable(leak, True)
+    command = [*CORRAL, *words, "--", "echo ready; read line; echo got $line"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[leak]
+    )
+    os.close(leak)
+    assert process.stdin
+    assert process.stdout
+    try:
+        line = process.stdout.readline()
+        if line != b"ready\n":
+            process.kill()
+            pytest.fail(f"{line!r}, {process.communicate()}")
+        yield process.pid
+        out, errors = process.communicate(b"it\n", LONG)
+        assert (process.returncode, out) == (0, b"got it\n"), errors
+    finally:
+        process.kill()
+        process.wait()
+
+
+def threads(pid: int) -> dict[str, dict[str, str]]:
+    """What /proc/PID/status has of each, by its name; not of the host kernel's own workers, which are among them."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        if int((task / "stat").read_text().rpartition(")")[2].split()[6]) & WORKER:
+            continue
+        status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines() if ":" in line)
+        found[status["Name"].strip()] = {name: value.strip() for name, value in status.items()}
+    return found
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> str:
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    return str(tmp_path / "disk")
+
+
+@pytest.mark.parametrize("words", [(), ("--fresh",), ("--disk", "{disk}", "--root", "none"), ("--cpus", "2")])
+def test_every_thread_is_in_the_jail(words: tuple[str, ...], disk: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the process hides from its own user; root can look")
+    with guest(*(word.format(disk=disk) for word in words)) as pid:
+        found = threads(pid)
+    assert any(name.startswith("vcpu") for name in found)
+    for name, status in found.items():
+        assert status["NoNewPrivs"] == "1", name
+        assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == int(status["CapBnd"], 16) == 0, name
+        assert status["Seccomp"] == "2", name
+        assert int(status["Seccomp_filters"]) == FILTERS.get(name, int(status["Seccomp_filters"])), name
+
+
+def test_what_was_left_open_is_closed() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("the process hides from its own user; root can look")
+    with guest() as pid:
+        open_files = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2]
+    assert os.devnull not in open_files
+    with guest("--jail", "off") as pid:
+        open_files = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd") if int(fd) > 2]
+    assert os.devnull in open_files
+
+
+def test_without_it_nothing_is_given_up() -> None:
+    with guest("--jail", "off") as pid:
+        assert {status["Seccomp"] for status in threads(pid).values()} == {"0"}
+
+
+def test_the_clerk_goes_with_the_guest() -> None:
+    with guest() as pid:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        assert [Path(f"/proc/{child}/comm").read_text() for child in children] == ["corral-clerk\n"]
+    until = time.monotonic() + LONG
+    while any(os.path.exists(f"/proc/{child}") for child in children):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--jail", "maybe"), "is none of on, off"),
+        (("--jail", "on", "--gdb", "{disk}.gdb"), "--jail on does not go with --gdb"),
+        (("--jail", "on", "--share", "/tmp"), "--jail on does not go with --share"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(words: tuple[str, ...], said: str, disk: str) -> None:
+    command = [*CORRAL, *(word.format(disk=disk) for word in words), "--", "true"]
+    done = subprocess.run(command, stdin=0, capture_output=True, text=True, timeout=LONG, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,141 @@
+"""Imports point one way: from a folder to those below it, and from no module back to itself.
+
+Every import counts, those within functions and those for type checkers too.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import corral
+
+SOURCE = Path(corral.__file__).parent
+
+# From the bottom up: each imports from those before it, never from one behind. docs/design.md has what they are.
+LAYERS = [
+    "errors",
+    "printable",
+    "spelling",
+    "os_errors",
+    "user_cache",
+    "voice",
+    "startup",
+    "native",
+    "jail",
+    "memory",
+    "kvm",
+    "arch",
+    "numa",
+    "config",
+    "core",
+    "files",
+    "backends",
+    "devices",
+    "boot",
+    "images",
+    "symbols",
+    "guests",
+    "injection",
+    "snapshot",
+    "machine",
+    "doctor",
+    "launch",
+    "observe",
+    "debug",
+    "script",
+    "compare",
+    "cli",
+]
+
+# What is left. These lists only become shorter.
+UPWARD = {
+    ("corral.snapshot.machine_state", "corral.machine"),
+    ("corral.snapshot.resumed", "corral.machine"),
+}
+CIRCLES = {
+    frozenset({"corral.machine", "corral.snapshot.machine_state", "corral.snapshot.resumed"}),
+    frozenset({"corral.debug.debugged_vcpu", "corral.debug.debugger"}),
+    frozenset(
+        f"corral.script.{name}" for name in ("conversation", "goal", "machine", "memory_access", "register_access")
+    ),
+}
+
+
+def _modules() -> dict[str, Path]:
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        parts = ["corral", *path.relative_to(SOURCE).with_suffix("").parts]
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = _modules()
+
+
+def _imports(module: str) -> set[str]:
+    """The modules of Corral that one imports anywhere in it, also by `from` its package."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}: a relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else str(node.module))
+    return {name for name in found if name in MODULES and name != module}
+
+
+IMPORTS = {module: _imports(module) for module in MODULES}
+
+
+def _layer(module: str) -> int:
+    """The package itself, which has only a version and names for what is elsewhere, is below all."""
+    parts = module.split(".")
+    return LAYERS.index(parts[1]) if parts[1:] and parts[1] != "__main__" else (len(LAYERS) if parts[1:] else -1)
+
+
+def _circles() -> set[frozenset[str]]:
+    """Modules that come back to themselves (Tarjan's strongly connected components of more than one)."""
+    number: dict[str, int] = {}
+    low: dict[str, int] = {}
+    path: list[str] = []
+    found = set()
+
+    def visit(module: str) -> None:
+        number[module] = low[module] = len(number)
+        path.append(module)
+        for other in IMPORTS[module]:
+            if other not in number:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in path:
+                low[module] = min(low[module], number[other])
+        if low[module] == number[module]:
+            at = path.index(module)
+            circle = frozenset(path[at:])
+            del path[at:]
+            if len(circle) > 1:
+                found.add(circle)
+
+    for module in MODULES:
+        if module not in number:
+            visit(module)
+    return found
+
+
+def test_every_folder_has_its_layer() -> None:
+    folders = {module.split(".")[1] for module in MODULES if module != "corral"} - {"__main__"}
+    assert folders == set(LAYERS)
+
+
+def test_imports_point_down() -> None:
+    upward = {
+        (module, other) for module, imported in IMPORTS.items() for other in imported if _layer(module) < _layer(other)
+    }
+    assert upward == UPWARD
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert _circles() == CIRCLES

@@ -1,0 +1,149 @@
+"""All that a device needs of the host it has once it is made: a driver's start may come when nothing more is given."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from corral.native import lib
+from tests.support import denied
+from tests.support.p9_client import LERROR, message
+from tests.support.virtio_driver import Disk
+from tests.unit.virtio import test_p9, test_ports, test_rng
+
+# What opens, makes a thread or a ring, or asks what a descriptor is.
+GIVEN_BEFORE = ("openat", "eventfd2", "memfd_create", "fstat", "newfstatat", "fcntl")
+GIVEN_BEFORE += ("clone", "clone3", "io_uring_setup", "io_uring_register")
+Step = Callable[[], object]
+
+
+@contextmanager
+def disk(engine: int) -> Iterator[tuple[Step, Step, Step]]:
+    file = os.memfd_create("image")
+    os.truncate(file, 1 << 20)
+    one = Disk(file, 1 << 20, engine=engine, queues=2)
+    yield one.start, lambda: one.read(0, 4096), one.stop
+
+
+@contextmanager
+def rng() -> Iterator[tuple[Step, Step, Step]]:
+    driver = test_rng.Driver()
+    yield driver.start, lambda: driver.wait(driver.ask(64)), driver.stop
+
+
+@contextmanager
+def ports() -> Iterator[tuple[Step, Step, Step]]:
+    host = test_ports.Host()
+    host.driver.stop()
+
+    def work() -> None:
+        host.driver.told.clear()
+        host.driver.connect()
+        host.driver.write(host.driver.of(test_ports.OUT) + 1, b"hello")
+        assert host.driver.until(lambda: host.driver.sent(host.driver.of(test_ports.OUT) + 1))
+        assert os.read(host.output, 99) == b"hello"
+
+    yield host.driver.start, work, host.driver.stop
+
+
+@contextmanager
+def share() -> Iterator[tuple[Step, Step, Step]]:
+    """Its server is no part of it: here is one that refuses all."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    driver = test_p9.Driver(-1)
+
+    def start() -> None:
+        driver.server_fd = pairs[-1][0].fileno()
+        assert driver.start() == 0
+
+    def work() -> None:
+        head = driver.send(message(test_p9.T_OPEN, 1))
+        asked = pairs[-1][1].recv(64)
+        pairs[-1][1].send(message(LERROR, 1, errno.EIO.to_bytes(4, "little")))
+        assert driver.wait(head)[7:] == errno.EIO.to_bytes(4, "little")
+        assert asked == message(test_p9.T_OPEN, 1)
+
+    def stop() -> None:
+        assert lib.corral_p9_stop(driver.p9) == 0
+        pairs.pop()
+
+    yield start, work, stop
+
+
+DEVICES = {
+    "disk by threads": lambda: disk(lib.CORRAL_BLK_THREADS),
+    "disk by io_uring": lambda: disk(lib.CORRAL_BLK_URING),
+    "rng": rng,
+    "ports": ports,
+    "share": share,
+}
+
+
+def twice_with_nothing_given(name: str) -> None:
+    with DEVICES[name]() as (start, work, stop):
+        for call in GIVEN_BEFORE:
+            denied.deny(call, None)
+        for _ in range(2):
+            start()
+            work()
+            stop()
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_start_and_a_stop_need_nothing_more_of_the_host(name: str) -> None:
+    if name == "disk by io_uring" and lib.corral_blk_uring_probe() < 0:
+        pytest.skip("no io_uring here")
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            twice_with_nothing_given(name)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    _, ended = os.waitpid(child, 0)
+    assert not os.WIFSIGNALED(ended), signal.Signals(os.WTERMSIG(ended)).name
+    assert os.WEXITSTATUS(ended) == 0
+
+
+def threads() -> set[str]:
+    return set(os.listdir("/proc/self/task"))
+
+
+@pytest.mark.parametrize("engine", [lib.CORRAL_BLK_THREADS, lib.CORRAL_BLK_URING], ids=["threads", "uring"])
+def test_a_disk_has_the_same_threads_and_descriptors_however_often_it_starts(engine: int, tmp_path: Path) -> None:
+    if engine == lib.CORRAL_BLK_URING and lib.corral_blk_uring_probe() < 0:
+        pytest.skip("no io_uring here")
+    with disk(engine) as (start, work, stop):
+        before = threads(), set(os.listdir("/proc/self/fd"))
+        for _ in range(100):
+            start()
+            assert before[0] <= threads()  # the kernel's own may be among them
+            stop()
+        start()
+        work()
+        assert set(os.listdir("/proc/self/fd")) == before[1]
+        stop()
+
+
+# linux/io_uring.h
+READV, WRITEV, FSYNC, POLL_ADD, ASYNC_CANCEL, FALLOCATE, READ, WRITE = 1, 2, 3, 6, 14, 17, 22, 23
+OPERATIONS = 51  # of Linux 6.5
+
+
+def test_a_ring_takes_only_what_disks_are_made_of() -> None:
+    """For io_uring makes its calls past seccomp."""
+    if lib.corral_blk_uring_probe() < 0:
+        pytest.skip("no io_uring here")
+    taken = [number for number in range(OPERATIONS) if lib.corral_blk_uring_try(number) != -errno.EACCES]
+    assert taken == [READV, WRITEV, FSYNC, POLL_ADD, ASYNC_CANCEL, FALLOCATE, READ, WRITE]
