@@ -34,6 +34,7 @@ _AT = {
     "Profiler": "observe.profiler",
     "RngConfig": "config",
     "ShareConfig": "config",
+    "VsockConfig": "config",
     "check_kernel": "launch.kernel_check",
     "linux": "script.linux",
     "restore": "script.restored",

@@ -2,6 +2,7 @@ from corral.config import DiskConfig as DiskConfig
 from corral.config import MachineConfig as MachineConfig
 from corral.config import RngConfig as RngConfig
 from corral.config import ShareConfig as ShareConfig
+from corral.config import VsockConfig as VsockConfig
 from corral.core.exits import Cause as Cause
 from corral.core.exits import Outcome as Outcome
 from corral.debug.debugger import Debugger as Debugger
@@ -44,6 +45,7 @@ __all__ = [
     "Profiler",
     "RngConfig",
     "ShareConfig",
+    "VsockConfig",
     "check_kernel",
     "linux",
     "restore",

@@ -49,6 +49,13 @@ TOPICS = {
         "corral image makes images from folders and archives. docs/cli.md has all about disks.",
     ),
     "folders": Topic("folders of the host in the guest", ("share",)),
+    "vsock": Topic(
+        "connections between programs of the guest and of the host",
+        ("vsock",),
+        """\
+Who connects to PATH and says CONNECT PORT is connected to that port of the guest (AF_VSOCK) and told OK; who
+connects in the guest to CID 2, port PORT, comes to the socket PATH_PORT of the host. docs/vsock.md has the rest.""",
+    ),
     "machine": Topic("memory, CPUs, and how the guest learns of them", ("memory", "cpus", "acpi", "nested")),
     "numa": Topic(
         "where vCPUs and memory are on the host",

@@ -6,7 +6,7 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.config import DiskConfig, FlatEntry, Module, ShareConfig
+    from corral.config import DeviceConfig, DiskConfig, FlatEntry, Module, ShareConfig
     from corral.numa.request import Request as Placement
 
 HOST = "host"
@@ -32,8 +32,8 @@ class BootRequest:
     MachineConfig says. `initrd` is a file, or "none". `serves_channel`: it has an init of Corral's that serves the
     channel. `parameters` are the kernel's, after Corral's own. `early`: Linux says all that it can.
 
-    `memory` is in bytes. `root` is the disk with the root file system: a number, an id, or "none". `cloud_init` gets a
-    disk after the others. `acpi`, `protocol`, `flat`, `modules`, `debug_exit` and `nested` are as in MachineConfig.
+    `memory` is in bytes. `others` are virtio devices beside disks, shares and the channel. `root` is the disk with the
+    root file system: a number, an id, or "none". `cloud_init` gets a disk after the others. `acpi`, `protocol`, `flat`, `modules`, `debug_exit` and `nested` are as in MachineConfig.
     `bios`: it starts as a PC does. `placement` is where on the host vCPUs and memory go; its numbers of them do not
     count. `grace` is for how many seconds the guest may shut down when it is asked to end.
 
@@ -52,6 +52,7 @@ class BootRequest:
     cpus: int = 1
     disks: tuple[DiskConfig, ...] = ()
     shares: tuple[ShareConfig, ...] = ()
+    others: tuple[DeviceConfig, ...] = ()
     cloud_init: CloudInit | None = None
     root: str | None = None
     acpi: bool | None = None
