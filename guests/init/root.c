@@ -39,6 +39,8 @@ __attribute__((noreturn, used)) static void start(void)
     mount_root(disk);
     if (parameter(command_line, "corral.channel", channel, sizeof channel))
         put_command();
+    else if (parameter(command_line, "corral.agent", channel, sizeof channel))
+        put_agent();
     SYSCALL(umount2, "/proc", 0, 0, 0, 0);
     SYSCALL(mount, "/dev", "/root/dev", 0, MS_MOVE, 0);
     SYSCALL(chdir, "/root", 0, 0, 0, 0);

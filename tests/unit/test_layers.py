@@ -41,6 +41,8 @@ LAYERS = [
     "machine",
     "doctor",
     "launch",
+    "agent",
+    "running",
     "observe",
     "debug",
     "script",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from corral.backends.channel import Channel
     from corral.backends.console import Console
     from corral.cli.jail import Jail
+    from corral.cli.detached import NamedGuest
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
     from corral.core.exits import Outcome
@@ -86,6 +87,8 @@ with it the guest.""",
         Option("kernel", "NAME", "small, Corral's own; of a distribution cloud, generic; of a --disk image: its own"),
         Option("jail", "on|off", "give up all rights before the guest runs (default: on; not with --share, --gdb)"),
         Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
+        Option("name", "NAME", "by which corral exec, stop, logs and others find the guest; see corral help background"),
+        Option("detach", "", "in the background: returns when the guest runs; needs --name"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
     epilog="""\
@@ -161,14 +164,28 @@ def run(words: list[str], watch: Watch | None = None) -> int:
     if arguments is None:
         print(COMMAND.help())
         return 0
+    values = arguments.values
+    if "detach" in values:
+        from corral.cli import detached
+
+        return detached.start(arguments, words)
     terminal.leave_on_signals()
+    if "name" in values:
+        from corral.cli import detached
+
+        return detached.run_named(arguments, words, lambda named: _run_here(arguments, watch, named))
+    return _run_here(arguments, watch, None)
+
+
+def _run_here(arguments: Arguments, watch: Watch | None, named: NamedGuest | None) -> int:
     values = arguments.values
     jail = jails.wanted(values.get("jail"))
     if "timeout" in values:
         voice.wait_until(time.monotonic() + seconds(values["timeout"]) + voice.HURRY)
     # What is wrong with the command line is told before anything is fetched, built or written.
     told, watched = Told(), "this command" if watch else ""
-    wanted = draft(from_arguments(arguments, sessions.wanted(arguments)), told)
+    request = from_arguments(arguments, sessions.wanted(arguments))
+    wanted = draft(named.request(request) if named else request, told)
     if "gdb" in values:
         from corral.cli import gdb
 
@@ -195,14 +212,14 @@ def run(words: list[str], watch: Watch | None = None) -> int:
     told.quiet = wanted.machine.channel == "pipes" and not os.isatty(2)
     placement = wanted.placement()
     if placement is None:
-        return _boot(arguments, wanted, None, told, watch, report, jail)
+        return _boot(arguments, wanted, None, told, watch, report, jail, named)
     from corral.numa.claims import Claims
     from corral.numa.host import read
 
     with Claims() as claims:
         plan = claims.place(read(), placement)
         if "plan" not in values and "plan-json" not in values:
-            return _boot(arguments, wanted, plan, told, watch, report, jail)
+            return _boot(arguments, wanted, plan, told, watch, report, jail, named)
         from corral.numa.as_json import to_json
         from corral.numa.plan import table
 
@@ -218,6 +235,7 @@ def _boot(
     watch: Watch | None,
     report: DeathReport | None,
     jail: Jail | None,
+    named: NamedGuest | None,
 ) -> int:
     timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values) as ends:
@@ -243,6 +261,8 @@ def _boot(
                     from corral.cli import about
 
                     about.attach(console, machine, arguments)
+                if named:
+                    named.attach(machine, console)
                 if jail:
                     watch = jail.watch(watch)
                 outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)

@@ -114,6 +114,9 @@ def for_channel(session: str) -> str:
     return f"corral.channel={session}"
 
 
+AGENT = "corral.agent=1"  # Corral's inits start the agent
+
+
 def for_host(mounts: list[str], folder: str) -> str:
     """What the init of a guest that looks like its host needs to know; it begins in `folder`."""
     return f"corral.mounts={','.join(map(_encoded, mounts))} corral.cwd={_encoded(folder)}"

@@ -236,6 +236,8 @@ def _parameters(draft: Draft, chosen: Chosen, channel: str) -> list[str]:
         words.append(parameters.for_command(list(request.command)))
     if channel:
         words.append(parameters.for_channel(channel))
+    if request.agent:
+        words.append(parameters.AGENT)
     return [*words, given] if chosen.ours_first else words
 
 
