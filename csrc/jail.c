@@ -55,8 +55,9 @@ static struct termios2 terminal; /* as it was before, if there is one */
 static bool has_terminal;
 static int words = 2; /* standard error, without waiting for its reader where that can be had */
 static __thread enum corral_jail_kind own_kind;
-static const char *const kind_names[] = {"the main thread", "a vCPU's thread", "a disk's thread",
-                                         "a device's thread", "the clerk", "a device's thread with sockets", "the connector"};
+static const char *const kind_names[] = {"the main thread",   "a vCPU's thread", "a disk's thread",
+                                         "a device's thread", "the clerk",       "a device's thread with sockets",
+                                         "the connector"};
 
 /* landlock(7): what each ABI knows. The headers of Debian 12 end with ABI 2. */
 struct ruleset {

@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+#define CONNECTOR_ENDS_NS 300000000 /* at most */
 
 /* --- the thread --- */
 
@@ -126,6 +129,18 @@ int corral_vsock_stop(struct corral_vsock *v)
     return corral_worker_stop(&v->worker);
 }
 
+/* It has removed the path when it ends, and who takes that next shall find it free. */
+static void end_connector(int line)
+{
+    struct pollfd end = {.fd = line, .events = POLLIN};
+    uint8_t answer[sizeof(struct corral_vsock_question)];
+    shutdown(line, SHUT_WR);
+    while (ppoll(&end, 1, &(struct timespec){.tv_nsec = CONNECTOR_ENDS_NS}, NULL) > 0 &&
+           recv(line, answer, sizeof answer, MSG_DONTWAIT) > 0)
+        ;
+    close(line);
+}
+
 int corral_vsock_destroy(struct corral_vsock *v)
 {
     const int error = v ? corral_vsock_stop(v) : 0;
@@ -133,7 +148,7 @@ int corral_vsock_destroy(struct corral_vsock *v)
         corral_worker_destroy(&v->worker);
         corral_vsock_table_destroy(v);
         if (v->config.connector >= 0)
-            close(v->config.connector);
+            end_connector(v->config.connector);
         if (v->epoll >= 0)
             close(v->epoll);
         free(v);

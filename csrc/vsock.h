@@ -16,23 +16,23 @@
 
 /* --- for Python --- */
 
-#define CORRAL_VSOCK_QUEUES 3         /* receive, transmit, events */
-#define CORRAL_VSOCK_MOST 4096        /* connections at a time */
-#define CORRAL_VSOCK_WINDOW 262144    /* bytes of one connection that wait for a program of the host */
-#define CORRAL_VSOCK_KEPT 67108864    /* of all connections; with so many the guest's packets wait */
+#define CORRAL_VSOCK_QUEUES 3              /* receive, transmit, events */
+#define CORRAL_VSOCK_MOST 4096             /* connections at a time */
+#define CORRAL_VSOCK_WINDOW 262144         /* bytes of one connection that wait for a program of the host */
+#define CORRAL_VSOCK_KEPT 67108864         /* of all connections; with so many the guest's packets wait */
 #define CORRAL_VSOCK_FIRST_PORT 1073741824 /* of the host, for connections to the guest */
 
 struct corral_vsock_config {
     struct corral_worker_config worker;
-    uint64_t cid;     /* the guest's */
-    int listener;     /* a Unix socket that listens; stays the caller's */
-    int connector;    /* of corral_vsock_connector; -1: the guest can connect nowhere. The device's from now on */
-    unsigned most;    /* connections, 1 to CORRAL_VSOCK_MOST */
+    uint64_t cid;  /* the guest's */
+    int listener;  /* a Unix socket that listens; stays the caller's */
+    int connector; /* of corral_vsock_connector; -1: the guest can connect nowhere. The device's from now on */
+    unsigned most; /* connections, 1 to CORRAL_VSOCK_MOST */
 };
 
 struct corral_vsock_stats {
-    uint64_t connections;         /* at present */
-    uint64_t opened, refused;     /* so far; refused: by either side, before there was a connection */
+    uint64_t connections;          /* at present */
+    uint64_t opened, refused;      /* so far; refused: by either side, before there was a connection */
     uint64_t to_guest, from_guest; /* bytes */
 };
 
@@ -48,7 +48,8 @@ struct corral_vsock *corral_vsock_create(const struct corral_vsock_config *confi
                                          struct corral_virtio_irq *irq);
 
 /* Serves CORRAL_VSOCK_QUEUES queues by one doorbell. `resumes`: of a driver that a device has had before, which is
- * told that all its connections are gone (section 5.10.6.7). 0; -EBUSY: runs already; -EINVAL, -EFAULT: a queue. */
+ * told that all its connections are gone (section 5.10.6.7). 0; -EBUSY: runs already; -EINVAL, -EFAULT: a queue.
+ */
 int corral_vsock_start(struct corral_vsock *v, uint64_t features, const struct corral_virtq_setup *queues,
                        const int *doorbells, bool resumes);
 

@@ -13,7 +13,9 @@
 #define CORRAL_VSOCK_CHUNKS (CORRAL_VSOCK_KEPT / CORRAL_VSOCK_CHUNK)
 #define CORRAL_VSOCK_NONE 0xffffffffu /* as an index */
 #define CORRAL_VSOCK_BUCKETS 4096u
-#define CORRAL_VSOCK_RESETS 512u       /* that wait; of those, packets of the guest, then sockets are left alone from */
+#define CORRAL_VSOCK_RESETS                                                                                       \
+    512u /* that wait; of those, packets of the guest, then sockets are left alone from                           \
+          */
 #define CORRAL_VSOCK_RESETS_GUEST 256u
 #define CORRAL_VSOCK_RESETS_HOST 384u
 #define CORRAL_VSOCK_HOST 2u /* the host's CID */
@@ -36,8 +38,8 @@ enum { OWES_REQUEST = 1, OWES_RESPONSE = 2, OWES_SHUTDOWN = 4, OWES_CREDIT = 8, 
 
 struct corral_vsock_connection {
     enum corral_vsock_state state;
-    uint32_t generation; /* of this place: what comes for one before it is not this one's */
-    uint32_t next;       /* of its bucket, or of those that are free */
+    uint32_t generation;           /* of this place: what comes for one before it is not this one's */
+    uint32_t next;                 /* of its bucket, or of those that are free */
     uint32_t due_next, due_before; /* of those that have something for the guest */
     bool due;
     uint32_t guest_port, host_port;
@@ -46,12 +48,13 @@ struct corral_vsock_connection {
     bool readable;        /* the socket may have something */
     bool may_end;         /* and behind it its end */
     bool ended;           /* it has no more */
+    bool asked;           /* the guest, for room */
     bool hung_up;         /* it takes no more either */
     unsigned guest_ended; /* CORRAL_VSOCK_NO_: what the guest has told */
     unsigned told;        /* what it was told */
     bool shut;            /* the program of the host knows that the guest sends no more */
     /* Credit (section 5.10.6.3); all of these wrap. */
-    uint32_t sent, room, taken;           /* to the guest, its room for that, and what its program has read of it */
+    uint32_t sent, room, taken; /* to the guest, its room for that, and what its program has read of it */
     uint32_t received, forwarded, credit; /* from the guest, to the socket, and how much of that the guest knows */
     uint32_t kept, first, last, at, end;  /* bytes that wait: chunks, begin in the first and end of the last */
 };
@@ -67,8 +70,8 @@ struct corral_vsock {
     struct corral_vsock_config config;
     struct corral_served_queue rx, tx, events;
     int epoll;
-    bool listening;     /* there is room for another connection */
-    bool has_answers;   /* of the connector */
+    bool listening;   /* there is room for another connection */
+    bool has_answers; /* of the connector */
     bool owes_event;
     uint32_t next_port;
     struct corral_vsock_connection *connections; /* config.most */
@@ -125,7 +128,8 @@ struct corral_vsock_connection *corral_vsock_by_token(struct corral_vsock *v, ui
 
 /* Whether a packet's bytes can be kept, of any connection. */
 bool corral_vsock_can_keep(const struct corral_vsock *v);
-void corral_vsock_keep(struct corral_vsock *v, struct corral_vsock_connection *c, const uint8_t *data, size_t size);
+void corral_vsock_keep(struct corral_vsock *v, struct corral_vsock_connection *c, const uint8_t *data,
+                       size_t size);
 /* What comes next of what is kept, in `iov`; returns how many segments, `most` at most. */
 unsigned corral_vsock_kept(const struct corral_vsock *v, const struct corral_vsock_connection *c,
                            struct iovec *iov, unsigned most);
@@ -159,7 +163,8 @@ void corral_vsock_look(struct corral_vsock *v);
 /* 0 or -errno. */
 int corral_vsock_watch(struct corral_vsock *v, int fd, uint64_t token, uint32_t events);
 /* Bytes of a packet, of which the socket may take some and the rest is kept. */
-void corral_vsock_forward(struct corral_vsock *v, struct corral_vsock_connection *c, struct iovec *iov, unsigned n);
+void corral_vsock_forward(struct corral_vsock *v, struct corral_vsock_connection *c, struct iovec *iov,
+                          unsigned n);
 /* What the guest has told by its SHUTDOWN packets, as far as nothing is kept that comes before. */
 void corral_vsock_end(struct corral_vsock *v, struct corral_vsock_connection *c);
 /* The guest has taken a connection of the host's. */

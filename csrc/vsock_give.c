@@ -107,7 +107,8 @@ static uint32_t write_bytes(struct corral_vsock *v, struct corral_vsock_connecti
 {
     const uint32_t room = corral_vsock_room(c);
     if (!room) {
-        c->owes |= OWES_CREDIT_REQUEST;
+        c->owes |= c->asked ? 0 : OWES_CREDIT_REQUEST;
+        c->asked = true;
         return 0;
     }
     struct iovec iov[ONCE];
@@ -156,7 +157,8 @@ static uint32_t write_next(struct corral_vsock *v, struct corral_vsock_connectio
         unsigned owes;
         uint16_t operation;
     } first[] = {{OWES_REQUEST, VIRTIO_VSOCK_OP_REQUEST}, {OWES_RESPONSE, VIRTIO_VSOCK_OP_RESPONSE}},
-      last[] = {{OWES_CREDIT_REQUEST, VIRTIO_VSOCK_OP_CREDIT_REQUEST}, {OWES_CREDIT, VIRTIO_VSOCK_OP_CREDIT_UPDATE}};
+      last[] = {{OWES_CREDIT_REQUEST, VIRTIO_VSOCK_OP_CREDIT_REQUEST},
+                {OWES_CREDIT, VIRTIO_VSOCK_OP_CREDIT_UPDATE}};
     for (unsigned i = 0; i < 2; i++)
         if (c->owes & first[i].owes) {
             c->owes &= ~first[i].owes;
@@ -185,7 +187,7 @@ static bool wants_more(const struct corral_vsock_connection *c)
 {
     if (c->owes)
         return true;
-    return c->state == CORRAL_VSOCK_OPEN && c->readable && !c->ended && corral_vsock_room(c) &&
+    return c->state == CORRAL_VSOCK_OPEN && c->readable && !c->ended && (corral_vsock_room(c) || !c->asked) &&
            !(c->guest_ended & CORRAL_VSOCK_NO_RECEIVE);
 }
 
@@ -217,7 +219,8 @@ static bool pop(struct corral_vsock *v)
 void corral_vsock_give(struct corral_vsock *v)
 {
     bool any = false;
-    for (unsigned i = 0; i < v->rx.vq.size && corral_vsock_has_more(v) && !corral_worker_stopping(&v->worker); i++) {
+    for (unsigned i = 0; i < v->rx.vq.size && corral_vsock_has_more(v) && !corral_worker_stopping(&v->worker);
+         i++) {
         if (!pop(v))
             break;
         uint32_t size = 0; /* of a buffer that is too small for a packet */

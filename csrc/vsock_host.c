@@ -263,7 +263,8 @@ static void look_at(struct corral_vsock *v, struct corral_vsock_connection *c, u
 void corral_vsock_look(struct corral_vsock *v)
 {
     struct epoll_event events[EVENTS];
-    _Static_assert(CORRAL_VSOCK_RESETS - CORRAL_VSOCK_RESETS_HOST >= EVENTS, "an event refuses a connection at most");
+    _Static_assert(CORRAL_VSOCK_RESETS - CORRAL_VSOCK_RESETS_HOST >= EVENTS,
+                   "an event refuses a connection at most");
     const int n = v->n_resets < CORRAL_VSOCK_RESETS_HOST ? epoll_wait(v->epoll, events, EVENTS, 0) : 0;
     for (int i = 0; i < n; i++) {
         if (events[i].data.u64 == CORRAL_VSOCK_LISTENER) {

@@ -1,5 +1,5 @@
-/* The connections of a virtio-vsock, and the bytes that wait for programs of the host. Indices instead of pointers,
- * in memory that is there from the start: the jail has a thread allocate nothing. */
+/* The connections of a virtio-vsock, and the bytes that wait for programs of the host. Indices instead of
+ * pointers, in memory that is there from the start: the jail has a thread allocate nothing. */
 #define _GNU_SOURCE
 #include "vsock_device.h"
 
@@ -14,15 +14,15 @@ bool corral_vsock_table_create(struct corral_vsock *v)
 {
     v->connections = calloc(v->config.most, sizeof *v->connections);
     v->chunk_next = calloc(CORRAL_VSOCK_CHUNKS, sizeof *v->chunk_next);
-    v->chunks = mmap(NULL, CORRAL_VSOCK_KEPT, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    v->chunks =
+        mmap(NULL, CORRAL_VSOCK_KEPT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (v->chunks == MAP_FAILED)
         v->chunks = NULL;
     if (!v->connections || !v->chunk_next || !v->chunks)
         return false;
     for (uint32_t i = 0; i < v->config.most; i++)
-        v->connections[i] = (struct corral_vsock_connection){
-            .fd = -1, .next = i + 1 < v->config.most ? i + 1 : CORRAL_VSOCK_NONE};
+        v->connections[i] =
+            (struct corral_vsock_connection){.fd = -1, .next = i + 1 < v->config.most ? i + 1 : CORRAL_VSOCK_NONE};
     v->free = 0;
     v->chunk_free = v->due_first = v->due_last = CORRAL_VSOCK_NONE;
     memset(v->buckets, 0xff, sizeof v->buckets);

@@ -120,7 +120,9 @@ static void take_packet(struct corral_vsock *v, const struct packet *p)
     }
     c->room = p->room;
     c->taken = p->taken;
-    if (c->readable && corral_vsock_room(c))
+    if (corral_vsock_room(c))
+        c->asked = false;
+    if (c->readable && !c->asked)
         corral_vsock_is_due(v, c);
     switch (p->operation) {
     case VIRTIO_VSOCK_OP_RESPONSE:
@@ -157,7 +159,8 @@ void corral_vsock_take(struct corral_vsock *v)
     struct corral_chain chain;
     struct packet packet;
     bool any = false;
-    for (unsigned i = 0; i < v->tx.vq.size && corral_vsock_can_take(v) && !corral_worker_stopping(&v->worker); i++) {
+    for (unsigned i = 0; i < v->tx.vq.size && corral_vsock_can_take(v) && !corral_worker_stopping(&v->worker);
+         i++) {
         const int got = corral_virtq_pop(&v->tx.vq, &chain);
         if (got < 0)
             corral_worker_break(&v->worker);

@@ -33,6 +33,7 @@ _AT = {
     "Outcome": "core.exits",
     "Profiler": "observe.profiler",
     "RngConfig": "config",
+    "Sandbox": "script.sandbox",
     "ShareConfig": "config",
     "VsockConfig": "config",
     "check_kernel": "launch.kernel_check",

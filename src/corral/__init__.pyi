@@ -23,6 +23,7 @@ from corral.observe.profiler import Profiler as Profiler
 from corral.script.linux import linux as linux
 from corral.script.machine import ScriptedMachine as Machine
 from corral.script.restored import restore as restore
+from corral.script.sandbox import Sandbox as Sandbox
 
 __all__ = [
     "BootError",
@@ -44,6 +45,7 @@ __all__ = [
     "Outcome",
     "Profiler",
     "RngConfig",
+    "Sandbox",
     "ShareConfig",
     "VsockConfig",
     "check_kernel",

@@ -46,6 +46,7 @@ LAYERS = [
     "observe",
     "debug",
     "script",
+    "aio",
     "compare",
     "cli",
 ]

@@ -92,8 +92,8 @@ def wanted(
 
 @record(frozen=True)
 class End:
-    """How a command ended: its exit `status`, or minus the signal that did it. `out_of_time`, `too_much`: it was killed,
-    with all that it had started, by its limits."""
+    """How a command ended: its exit `status`, or minus the signal that did it. `out_of_time`, `too_much`: it was
+    killed, with all that it had started, by its limits."""
 
     status: int
     out_of_time: bool = False
@@ -101,9 +101,9 @@ class End:
 
 
 class Command:
-    """One that runs. Input is sent as far as the guest has room; what it writes comes to `on_output` (1: standard output,
-    2: errors; with a terminal all is 1). Ends with the connection, with all that it has started. Raises Refused where
-    it cannot be started, AgentError, GuestTimeout."""
+    """One that runs. Input is sent as far as the guest has room; what it writes comes to `on_output` (1: standard
+    output, 2: errors; with a terminal all is 1). Ends with the connection, with all that it has started. Raises Refused
+    where it cannot be started, AgentError, GuestTimeout."""
 
     def __init__(self, connection: Connection, command: Wanted, on_output: Callable[[int, bytes], object]) -> None:
         self._connection, self._on_output = connection, on_output
@@ -116,6 +116,7 @@ class Command:
         _, pid = connection.expect(STARTED)
         self.pid = int.from_bytes(pid, "little")  # in the guest
         connection.timeout = None
+        self._take_frames()  # they may have come with that
 
     def close(self) -> None:
         """Whatever of it still runs is killed."""
@@ -139,16 +140,19 @@ class Command:
     def signal(self, number: int) -> None:
         """To the command's process group."""
         if self.end is None:
-            self._connection.send(SIGNAL, bytes((number,)))
+            self._connection.offer(SIGNAL, bytes((number,)))
 
     def resize(self, rows: int, columns: int) -> None:
         if self.end is None:
-            self._connection.send(SIZE, _size(rows, columns))
+            self._connection.offer(SIZE, _size(rows, columns))
 
     def serve(self) -> None:
         """Takes what has come, after waiting for it."""
         if not self._connection.fill() and self.end is None:
             raise AgentError("the guest's agent has gone, or the guest has ended, before the command did")
+        self._take_frames()
+
+    def _take_frames(self) -> None:
         while self.end is None and (frame := self._connection.next_frame()):
             self._take(*frame)
 
@@ -181,11 +185,11 @@ class Command:
             return
         while self._waiting and self._room:
             piece = bytes(self._waiting[: min(self._room, MOST)])
-            self._connection.send(INPUT, piece)
+            self._connection.offer(INPUT, piece)
             self._room -= len(piece)
             del self._waiting[: len(piece)]
         if self._input_over and not self._waiting and not self._told_over:
-            self._connection.send(INPUT)
+            self._connection.offer(INPUT)
             self._told_over = True
 
 

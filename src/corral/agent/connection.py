@@ -83,20 +83,22 @@ class Connection:
         self._socket.settimeout(seconds)
 
     def send(self, kind: int, payload: bytes = b"") -> None:
+        """Raises AgentError, GuestTimeout, and Refused where the agent has left with a reason."""
+        while not self.offer(kind, payload):
+            said, why = self.receive()  # it ends with an error
+            if said == FAILED:
+                _refuse(why)
+
+    def offer(self, kind: int, payload: bytes = b"") -> bool:
+        """False: the agent has left; what it said before can still be received. Raises GuestTimeout."""
         assert len(payload) <= MOST
         try:
             self._socket.sendall(HEADER.pack(len(payload), kind) + payload)
         except TimeoutError:
             raise GuestTimeout("the guest's agent takes nothing any more") from None
-        except OSError:  # why is in what it said before it left, if it said it
-            self._drain_refusal()
-            raise AgentError("the guest's agent has gone") from None
-
-    def _drain_refusal(self) -> None:
-        while True:
-            kind, payload = self.receive()
-            if kind == FAILED:
-                _refuse(payload)
+        except OSError:
+            return False
+        return True
 
     def receive(self) -> tuple[int, bytes]:
         """The next frame: its kind and payload. Raises AgentError, GuestTimeout."""

@@ -9,7 +9,6 @@ import time
 
 from corral.agent.connection import (
     DATA,
-    DONE,
     END,
     ENTRY,
     HOLE,
@@ -99,7 +98,7 @@ class Files:
 
     def list(self, path: str) -> list[FileInfo]:
         """What is in a folder, by name."""
-        found = []
+        found: list[FileInfo] = []
         with self._connect() as connection:
             connection.ask(LIST, _path(path))
             while True:
@@ -294,9 +293,7 @@ class _Receiver:
         folder = os.dup(self._root)
         for part in parts:
             try:
-                deeper = os.open(
-                    part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder
-                )
+                deeper = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             finally:
                 os.close(folder)
             folder = deeper

@@ -20,8 +20,9 @@ _CHUNK = 65536
 
 
 class Forward:
-    """A context manager: `port` of the host's `address` leads to the TCP port `inside` of the guest. 0: the host chooses
-    one. A connection that the guest refuses is closed. Raises ConfigError for an address or port that cannot be had."""
+    """A context manager: `port` of the host's `address` leads to the TCP port `inside` of the guest. 0: the host
+    chooses one. A connection that the guest refuses is closed. Raises ConfigError for an address or port that cannot be
+    had."""
 
     def __init__(
         self, connect: Callable[[], Connection], inside: int, address: str = "127.0.0.1", port: int = 0
@@ -32,7 +33,9 @@ class Forward:
         try:
             self._listener = socket.create_server((address, port), backlog=64)
         except OSError as error:
-            raise ConfigError(f"{address}:{port} cannot be had: {error.strerror or error}; choose another port") from error
+            raise ConfigError(
+                f"{address}:{port} cannot be had: {error.strerror or error}; choose another port"
+            ) from error
         self.address, self.port = self._listener.getsockname()[:2]
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()

@@ -1,5 +1,5 @@
-"""The host's side of a virtio-vsock, by Firecracker's convention: a Unix socket PATH by which programs of the host reach
-the guest, and PATH_PORT for programs of the guest."""
+"""The host's side of a virtio-vsock, by Firecracker's convention: a Unix socket PATH by which programs of the host
+reach the guest, and PATH_PORT for programs of the guest."""
 
 from __future__ import annotations
 
@@ -72,18 +72,19 @@ class VsockSocket:
         result = int(lib.corral_vsock_connector(os.fsencode(os.path.abspath(self.path)), memory.native))
         if result == -errno.ENAMETOOLONG:
             raise ConfigError(f"--vsock {self.path}: the path is too long for a socket with _PORT behind it")
+        self._bound &= result < 0
         if result < 0:
             raise HostError(f"cannot start the process that connects the guest: {os.strerror(-result)}")
         return result
 
     def close(self) -> None:
-        """In the jail the path cannot be removed; then the connector does."""
+        """After the connector, which has removed the path: in the jail this process cannot."""
         self._socket.close()
         if self._bound:
             self._bound = False
             try:
                 os.unlink(self.path)
-            except (FileNotFoundError, PermissionError):
+            except FileNotFoundError:
                 pass
 
 

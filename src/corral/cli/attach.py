@@ -18,6 +18,9 @@ COMMAND = Command(
 The console of a guest, on this terminal: what is typed goes there, and others who are attached see it too.
 Ctrl-A D leaves, and the guest goes on; Ctrl-A A sends Ctrl-A.""",
     operands=("NAME",),
+    epilog="""\
+example:
+  corral attach web""",
 )
 CTRL_A = 0x01
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from corral.backends.channel import Channel
     from corral.backends.console import Console
-    from corral.cli.jail import Jail
     from corral.cli.detached import NamedGuest
+    from corral.cli.jail import Jail
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
     from corral.core.exits import Outcome
@@ -87,7 +87,7 @@ with it the guest.""",
         Option("kernel", "NAME", "small, Corral's own; of a distribution cloud, generic; of a --disk image: its own"),
         Option("jail", "on|off", "give up all rights before the guest runs (default: on; not with --share, --gdb)"),
         Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
-        Option("name", "NAME", "by which corral exec, stop, logs and others find the guest; see corral help background"),
+        Option("name", "NAME", "by which corral exec, stop and others find it; see corral help background"),
         Option("detach", "", "in the background: returns when the guest runs; needs --name"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
@@ -165,6 +165,7 @@ def run(words: list[str], watch: Watch | None = None) -> int:
         print(COMMAND.help())
         return 0
     values = arguments.values
+    jail = jails.wanted(values.get("jail"))
     if "detach" in values:
         from corral.cli import detached
 
@@ -173,13 +174,12 @@ def run(words: list[str], watch: Watch | None = None) -> int:
     if "name" in values:
         from corral.cli import detached
 
-        return detached.run_named(arguments, words, lambda named: _run_here(arguments, watch, named))
-    return _run_here(arguments, watch, None)
+        return detached.run_named(arguments, words, lambda named: _run_here(arguments, watch, jail, named))
+    return _run_here(arguments, watch, jail, None)
 
 
-def _run_here(arguments: Arguments, watch: Watch | None, named: NamedGuest | None) -> int:
+def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, named: NamedGuest | None) -> int:
     values = arguments.values
-    jail = jails.wanted(values.get("jail"))
     if "timeout" in values:
         voice.wait_until(time.monotonic() + seconds(values["timeout"]) + voice.HURRY)
     # What is wrong with the command line is told before anything is fetched, built or written.

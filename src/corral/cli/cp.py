@@ -38,7 +38,9 @@ def run(words: list[str]) -> int:
     terminal.leave_on_signals()
     source, target = map(_parse, arguments.operands)
     if (source[0] is None) == (target[0] is None):
-        raise ConfigError("corral cp copies between this host and a guest: one of both is NAME:PATH, and ./a:b is a file")
+        raise ConfigError(
+            "corral cp copies between this host and a guest: one of both is NAME:PATH, and ./a:b is a file"
+        )
     guest = place.running(source[0] or target[0] or "")
     path = guest.path(place.VSOCK)
     files = Files(lambda: Connection(path, time.monotonic() + WAIT))

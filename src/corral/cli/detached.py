@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from corral.cli.options import Arguments
 from corral.config import VsockConfig
 from corral.errors import ConfigError
@@ -78,5 +76,3 @@ class NamedGuest:
         self._guest.attach(machine, console)
         if self._behind:
             self._behind.tell()
-
-

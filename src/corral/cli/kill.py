@@ -18,6 +18,9 @@ COMMAND = Command(
     name="kill",
     summary="Ends guests at once, whatever they do; what they have not written to disk is lost.",
     operands=("NAME", "NAME..."),
+    epilog="""\
+example:
+  corral kill web""",
 )
 PATIENCE = 10.0  # seconds until a killed process is gone: the host's kernel gives its memory back
 

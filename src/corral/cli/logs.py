@@ -15,6 +15,11 @@ COMMAND = Command(
         Option("follow", "", "and what it says from now on, until it ends", "f"),
         Option("process", "", "what the guest's process said instead: why it ended, or how it began"),
     ),
+    epilog="""\
+examples:
+  corral logs web
+  corral logs -f web
+  corral logs --process web""",
 )
 
 
@@ -42,7 +47,7 @@ def run(words: list[str]) -> int:
         from corral.running.attached import Attached
 
         with Attached(guest.path(place.CONTROL)) as console:
-            shown = console.skip(said)
+            shown: bytes | None = console.skip(said)
             while shown is not None:
                 _print(shown)
                 shown = console.read()

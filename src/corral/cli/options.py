@@ -93,7 +93,8 @@ class Arguments:
 def parse(command: Command, words: list[str]) -> Arguments | None:
     """Parses what follows the subcommand's name; None: help is wanted. Raises ConfigError.
 
-    Switches of one letter may be together, as in -it. An option may be written `--name VALUE` or `--name=VALUE`; the last one counts.
+    An option may be written `--name VALUE` or `--name=VALUE`; the last one counts. Switches of one letter may be
+    together, as in -it.
     """
     by_name = {f"--{option.name}": option for option in command.options}
     by_name |= {f"-{option.short}": option for option in command.options if option.short}

@@ -10,6 +10,9 @@ COMMAND = Command(
     name="pause",
     summary="Halts the CPUs of a guest; corral resume has it go on. Its clock goes on meanwhile.",
     operands=("NAME",),
+    epilog="""\
+example:
+  corral pause web""",
 )
 
 

@@ -21,6 +21,11 @@ COMMAND = Command(
         Option("all", "", "those too that have ended: corral logs has what they said, corral rm removes them", "a"),
         Option("json", "", "for programs"),
     ),
+    epilog="""\
+examples:
+  corral ps
+  corral ps --all
+  corral ps --json""",
 )
 PATIENCE = 1.0  # seconds that a guest's process has to tell whether it is paused
 
@@ -36,7 +41,7 @@ def run(words: list[str]) -> int:
 
         print(json.dumps(found, indent=2))
         return 0
-    rows = [("NAME", "STATE", "PID", "SINCE", "MEMORY", "CPUS", "COMMAND")]
+    rows: list[tuple[str, ...]] = [("NAME", "STATE", "PID", "SINCE", "MEMORY", "CPUS", "COMMAND")]
     rows += [_row(facts) for facts in found]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

@@ -10,6 +10,9 @@ COMMAND = Command(
     name="resume",
     summary="Has a guest go on that corral pause has halted.",
     operands=("NAME",),
+    epilog="""\
+example:
+  corral resume web""",
 )
 
 

@@ -10,6 +10,9 @@ COMMAND = Command(
     name="rm",
     summary="Removes what is left of guests that have ended: their logs and exit statuses.",
     operands=("NAME", "NAME..."),
+    epilog="""\
+example:
+  corral rm web db""",
 )
 
 

@@ -23,6 +23,10 @@ Has guests shut down: by their agent, or by the power button where that does not
 in time.""",
     operands=("NAME", "NAME..."),
     options=(Option("grace", "S", "how long it may take (default: 20)"),),
+    epilog="""\
+examples:
+  corral stop web
+  corral stop --grace 60 web db""",
 )
 GRACE, LAST = 20.0, 5.0  # seconds; LAST: for its process to end when it is asked to
 
@@ -47,7 +51,8 @@ def stop(guest: Guest, grace: float) -> None:
     until = time.monotonic() + grace
     try:
         with Connection(guest.path(place.VSOCK), time.monotonic() + min(grace, 2.0)) as connection:
-            connection.ask(POWER_OFF)
+            connection.send(POWER_OFF)
+            connection.fill()  # its answer; a guest may be gone before that is on its way
     except CorralError:  # no agent, or one that is stuck: the next steps need none
         guest.signal(signal.SIGTERM)
     if guest.wait(until):

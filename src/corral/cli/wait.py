@@ -13,6 +13,10 @@ COMMAND = Command(
     summary="Waits until a guest has ended; its exit status is corral's, also of one that has ended already.",
     operands=("NAME",),
     options=(Option("timeout", "S", "no longer than S seconds: exit status 124, and the guest goes on"),),
+    epilog="""\
+examples:
+  corral wait web
+  corral wait --timeout 10 web""",
 )
 
 

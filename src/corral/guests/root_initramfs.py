@@ -54,8 +54,8 @@ def module_entries(modules: list[tuple[str, bytes]], folder: str = "modules") ->
 
 
 def with_shell(release: str, tree: str, progress: Callable[[str], None]) -> str:
-    """Corral's initramfs (initramfs.path) with the modules of the channel and of the agent, for a kernel that has them apart; made when
-    it is not in the cache. Raises HostError."""
+    """Corral's initramfs (initramfs.path) with the modules of the channel and of the agent, for a kernel that has them
+    apart; made when it is not in the cache. Raises HostError."""
     target = cache.folder("initramfs", f"{release}_{initramfs.key('init.c')}")
     with cache.making(target, progress) as unfinished:
         if unfinished:

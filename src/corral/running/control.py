@@ -1,16 +1,17 @@
-"""What other commands ask of a guest that has a name: a socket in its folder, which its process serves beside its console.
+"""What other commands ask of a guest that has a name: a socket in its folder, which its process serves beside its
+console.
 
-A client says one word and a newline: `pause`, `resume`, `state`, or `attach`. The answer is a line, `ok` and what there is to
-tell, or `error` and why. After `ok` to `attach` what the guest says on its console comes, and what is sent is typed there.
+A client says one word and a newline: `pause`, `resume`, `state`, or `attach`. The answer is a line, `ok` and what there
+is to tell, or `error` and why. After `ok` to `attach` what the guest says on its console comes, and what is sent is
+typed there.
 """
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import os
 import select
-
-import _socket
 
 from corral.errors import CorralError
 
@@ -104,7 +105,8 @@ class Control:
 
     def _accept(self) -> None:
         try:
-            fd, _ = self._listener._accept()
+            # Not accept(): the object that it makes asks what it is, which the jail refuses.
+            fd, _ = self._listener._accept()  # type: ignore[attr-defined]
         except OSError:
             return
         fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
@@ -190,7 +192,9 @@ def ask(path: str, word: str, patience: float = 5.0) -> str:
         except TimeoutError:
             raise GuestTimeout("the guest's process does not answer") from None
         except OSError as error:
-            raise HostError(f"the guest's process cannot be asked: {error.strerror}; corral ps tells whether it runs") from error
+            raise HostError(
+                f"the guest's process cannot be asked: {error.strerror}; corral ps tells whether it runs"
+            ) from error
     kind, _, text = answer.decode("utf-8", "replace").strip().partition(" ")
     if kind != "ok":
         raise HostError(text or "the guest's process has ended")

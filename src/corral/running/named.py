@@ -27,12 +27,10 @@ class Background:
     """What a process that was started for a guest alone was given by who started it."""
 
     def __init__(self, ready: int, lifeline: int | None) -> None:
-        # New numbers: those that were there at the start are closed when the jail is.
+        # New numbers: those that were there at the start are closed when the jail is, and not before, for then others
+        # would have them.
         self._ready = os.dup(ready)
-        os.close(ready)
         self.lifeline = None if lifeline is None else os.dup(lifeline)
-        if lifeline is not None:
-            os.close(lifeline)
 
     def tell(self) -> None:
         """The guest begins."""
@@ -80,7 +78,9 @@ class Named:
                 raise BlockingIOError
         except (BlockingIOError, FileNotFoundError):
             os.close(fd)
-            raise ConfigError(f"there is a guest {name!r} already; give this one another name, or corral stop {name}") from None
+            raise ConfigError(
+                f"there is a guest {name!r} already; give this one another name, or corral stop {name}"
+            ) from None
         return fd
 
     def _path(self, name: str) -> str:

@@ -1,7 +1,7 @@
 """Where guests with a name are known: a folder for each, which only this user may enter.
 
-Who runs the guest holds a lock on the file `lock` there, so that one that was killed is told from one that runs, and its
-place is free again.
+Who runs the guest holds a lock on the file `lock` there, so that one that was killed is told from one that runs, and
+its place is free again.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def find(name: str) -> Guest:
     guest = _look(check_name(name))
     if guest is None:
         others = ", ".join(one.name for one in every() if one.runs)
-        raise ConfigError(f"there is no guest {name!r}; " + (f"there are {others}" if others else "corral ps lists them"))
+        raise ConfigError(
+            f"there is no guest {name!r}; " + (f"there are {others}" if others else "corral ps lists them")
+        )
     return guest
 
 

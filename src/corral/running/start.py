@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 MOST_SAID = 65536  # bytes of what a process said that could not start
 
 
-def start(name: str, words: list[str], lifeline: int | None = None, show: Callable[[str], object] = print) -> subprocess.Popen[bytes]:
-    """Returns its process when the guest `name` runs, by `corral boot` with these words. It is on its own then; or ends with
-    `lifeline`, a descriptor, when the other end of that is closed. Raises GuestError where it could not start, with
-    what it said; lines that it said although it runs go to `show`."""
+def start(
+    name: str, words: list[str], lifeline: int | None = None, show: Callable[[str], object] = print
+) -> subprocess.Popen[bytes]:
+    """Returns its process when the guest `name` runs, by `corral boot` with these words. It is on its own then; or ends
+    with `lifeline`, a descriptor, when the other end of that is closed. Raises GuestError where it could not start,
+    with what it said; lines that it said although it runs go to `show`."""
     import subprocess
 
     place.base()

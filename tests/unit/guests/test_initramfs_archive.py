@@ -8,7 +8,7 @@ import subprocess
 
 from corral.guests import initramfs
 
-INIT, BUSYBOX = b"\x7fELF init", b"\x7fELF busybox" * 1000
+INIT, BUSYBOX, AGENT = b"\x7fELF init", b"\x7fELF busybox" * 1000, b"\x7fELF agent"
 
 
 def entries(archive: bytes) -> list[tuple[str, int, bytes, tuple[int, int]]]:

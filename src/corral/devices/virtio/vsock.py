@@ -71,4 +71,4 @@ class Vsock(ServedDevice):
         return {names.get(field, field): value for field, value in self._counted().items()}
 
 
-assert lib.CORRAL_VSOCK_QUEUES == len(Vsock.queue_sizes)
+assert len(Vsock.queue_sizes) == lib.CORRAL_VSOCK_QUEUES
