@@ -440,14 +440,15 @@ static enum how serve_command(int signals, long command, int *status)
             leave(0);
         }
         push_input();
-        for (int i = 0; i < 2 && !out.size; i++)
-            if (output[i] >= 0)
-                written += pull_output(i);
         if (!out.size && in.taken >= INPUT_ROOM / 2) {
             put_number(out.space + HEADER, in.taken, 4);
             in.taken = 0;
             start_frame(ROOM, 4);
+            continue;
         }
+        for (int i = 0; i < 2 && !out.size; i++)
+            if (output[i] >= 0)
+                written += pull_output(i);
         if (!push_frame())
             continue;
         enum how how = asked.output && written > asked.output ? TOO_MUCH_OUTPUT
