@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -106,7 +105,8 @@ def test_with_its_time_all_that_it_has_started_is_over(shared: Guests) -> None:
 
 def test_who_leaves_takes_the_command_along(shared: Guests) -> None:
     process = shared.start("exec", "web", "--", "echo started; sleep 62")
-    assert process.stdout and process.stdout.readline() == b"started\n"
+    assert process.stdout
+    assert process.stdout.readline() == b"started\n"
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 143
     end = time.monotonic() + 20
@@ -210,10 +210,6 @@ def test_a_port_leads_to_the_guest(shared: Guests) -> None:
     try:
         with urllib.request.urlopen(f"http://{address}/index.html", timeout=20) as answer:
             assert answer.read() == b"page\n"
-        host, _, port = address.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=20) as one:
-            one.shutdown(socket.SHUT_WR)
-            assert one.recv(64) == b"" or True  # httpd's answer to nothing; it ends
     finally:
         process.terminate()
         process.communicate()
@@ -245,7 +241,8 @@ def test_its_console(shared: Guests) -> None:
     shared.exec("web", "echo marked >/dev/console")
     assert b"marked" in shared.run("logs", "web").stdout
     process = shared.start("attach", "web")
-    assert process.stdin and process.stdout
+    assert process.stdin
+    assert process.stdout
     process.stdin.write(b"echo ty''ped\n")
     process.stdin.flush()
     said = b""
@@ -305,6 +302,7 @@ def test_what_cannot_start_says_why(guests: Guests, words: tuple[str, ...], said
     done = guests.run("boot", *words)
     assert (done.returncode, said in done.stderr.decode()) == (2, True), done.stderr
     assert b"Traceback" not in done.stderr
+    assert list(guests.folder.glob("corral/*")) == []
 
 
 # Faults.
@@ -335,7 +333,8 @@ def test_its_process_is_killed_in_the_middle_of_a_copy(guests: Guests, tmp_path:
     os.kill(pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 4, errors
-    assert b"has gone" in errors and b"Traceback" not in errors
+    assert b"has gone" in errors
+    assert b"Traceback" not in errors
     guests.await_end(pid)
     end = time.monotonic() + 10
     while (guests.folder / "corral" / "one" / "vsock").exists():  # the connector takes it away
@@ -365,7 +364,8 @@ def test_a_guest_that_hangs(guests: Guests) -> None:
     """Its CPUs do nothing any more, in the middle of a command."""
     guests.boot("one")
     process = guests.start("exec", "one", "--", "echo up; sleep 100")
-    assert process.stdout and process.stdout.readline() == b"up\n"
+    assert process.stdout
+    assert process.stdout.readline() == b"up\n"
     assert guests.run("pause", "one").returncode == 0
     began = time.monotonic()
     assert guests.run("stop", "--grace", "1", "one").returncode == 0
@@ -386,8 +386,8 @@ def test_a_thousand_commands_leave_nothing(guests: Guests) -> None:
     path = str(guests.folder / "corral" / "one" / "vsock")
     for number in range(1000):
         with Connection(path, time.monotonic() + 20) as connection:
-            seen: list[bytes] = []
-            one = command.Command(connection, command.wanted(f"echo {number}"), lambda stream, data: seen.append(data))
+            seen: list[tuple[int, bytes]] = []
+            one = command.Command(connection, command.wanted(f"echo {number}"), lambda *said, to=seen: to.append(said))
             assert one.wait(time.monotonic() + 20).status == 0
-            assert b"".join(seen) == b"%d\n" % number
+            assert seen == [(1, b"%d\n" % number)]
     assert (len(os.listdir(f"/proc/{pid}/fd")), guests.exec("one", "ps | wc -l").stdout) == before

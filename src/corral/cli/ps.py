@@ -68,6 +68,8 @@ def _facts(guest: Guest) -> dict[str, Any]:
 def _state(guest: Guest) -> str:
     if not guest.runs:
         return "killed" if guest.status is None else "ended"
+    if not guest.about:
+        return "starting"
     try:
         return control.ask(guest.path(place.CONTROL), "state", PATIENCE)
     except CorralError:

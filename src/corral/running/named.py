@@ -29,6 +29,9 @@ class Background:
     def __init__(self, ready: int, lifeline: int | None) -> None:
         # New numbers: those that were there at the start are closed when the jail is, and not before, for then others
         # would have them.
+        for fd in (ready, lifeline):
+            if fd is not None:
+                os.set_inheritable(fd, False)
         self._ready = os.dup(ready)
         self.lifeline = None if lifeline is None else os.dup(lifeline)
 

@@ -148,9 +148,16 @@ def remove(guest: Guest) -> None:
     os.rmdir(guest.folder)
 
 
+def forget(name: str) -> None:
+    """What is left of one that never ran."""
+    guest = _look(name)
+    if guest and not guest.runs and not guest.about:
+        remove(guest)
+
+
 def _look(name: str) -> Guest | None:
     path = os.path.join(base(), name)
-    if not os.path.isfile(os.path.join(path, LOCK)):
+    if not os.path.isdir(path):
         return None
     runs = _is_locked(path)
     return Guest(name, path, runs, None if runs else _status(path), _about(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 
 from corral.errors import GuestError, HostError
@@ -13,8 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+    from typing import TextIO
 
-MOST_SAID = 65536  # bytes of what a process said that could not start
+MOST_SAID = 65536  # bytes of what a process says that are read at a time
+LOOK = 0.2  # seconds between two looks at what it says: while it fetches and builds there is progress
 
 
 def start(
@@ -28,14 +31,14 @@ def start(
     place.base()
     folder = place.folder(name)
     os.makedirs(folder, 0o700, exist_ok=True)
-    said = os.path.join(folder, place.SAID)
+    # Beside what another of that name has said: which of the two it is shows when it takes the name.
+    said = os.path.join(folder, f"{place.SAID}.{os.getpid()}")
     ready, theirs = os.pipe()
     given = [theirs] if lifeline is None else [theirs, lifeline]
     environment = os.environ | {VARIABLE: ",".join(map(str, given))}
     command = [sys.executable, "-P", "-m", "corral", "boot", *words]
-    # Beside what another of that name has said: which of the two it is shows when it takes the name.
-    fd = os.open(f"{said}.{os.getpid()}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_APPEND, 0o600)
     try:
+        fd = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_APPEND, 0o600)
         try:
             process = subprocess.Popen(
                 command,
@@ -49,21 +52,43 @@ def start(
         finally:
             os.close(theirs)
             os.close(fd)
-        answer = os.read(ready, len(READY))
-        with open(f"{said}.{os.getpid()}", encoding="utf-8", errors="replace") as file:
-            lines = file.read(MOST_SAID).strip().splitlines()
-        if answer == READY:
-            os.replace(f"{said}.{os.getpid()}", said)
-            for line in lines:
-                show(line)
+        try:
+            with open(said, encoding="utf-8", errors="replace") as file:
+                lines = _await(ready, file, show)
+        except BaseException:
+            process.kill()
+            process.wait()
+            os.unlink(said)
+            raise
+        if lines is None:
+            os.replace(said, os.path.join(folder, place.SAID))
             return process
         status = process.wait()
-        os.unlink(f"{said}.{os.getpid()}")
+        os.unlink(said)
+        place.forget(name)
         raise _Ended(status, lines)
     except OSError as error:
         raise HostError(f"cannot start the guest's process: {error.strerror}") from error
     finally:
         os.close(ready)
+
+
+def _await(ready: int, said: TextIO, show: Callable[[str], object]) -> list[str] | None:
+    """Shows what it says until the guest runs: None; or until the process ends: its last lines, which are not shown."""
+    kept: list[str] = []
+    poll = select.poll()
+    poll.register(ready, select.POLLIN)
+    over = False
+    while not over:
+        over = bool(poll.poll(LOOK * 1000))
+        kept += said.read(MOST_SAID).splitlines()
+        while len(kept) > 1 and not over:  # the last may be why it ends
+            show(kept.pop(0))
+    if os.read(ready, len(READY)) != READY:
+        return kept
+    for line in kept:
+        show(line)
+    return None
 
 
 class _Ended(GuestError):

@@ -18,6 +18,7 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Literal, Self
 
@@ -192,6 +193,7 @@ class Sandbox:
             self._process = starting.start(self.name, [*words, *options], lifeline, self.notices.append)
         except BaseException:
             os.close(self._lifeline)
+            self._forget()
             raise
         finally:
             os.close(lifeline)
@@ -209,9 +211,12 @@ class Sandbox:
             try:
                 Connection(self._path, min(until, time.monotonic() + 1.0)).close()
                 return
-            except GuestTimeout:
-                if self._process.poll() is not None:
+            except (AgentError, GuestTimeout) as error:
+                ended = _has_ended(self._process, _ENDS if isinstance(error, AgentError) else 0.0)
+                if ended:
                     raise AgentError(f"the guest ended before its agent answered; {self._said()}") from None
+                if isinstance(error, AgentError):
+                    raise
                 if time.monotonic() >= until:
                     raise GuestTimeout(f"the guest's agent did not answer within {timeout:g} s") from None
 
@@ -326,15 +331,15 @@ class Sandbox:
         for forward in self._ports.values():
             forward.close()
         os.close(self._lifeline)
-        try:
-            self._process.wait(_ENDS)
-        except Exception:  # it does not answer
+        if not _has_ended(self._process, _ENDS):
             self._process.kill()
             self._process.wait()
-        if self._temporary:
-            guest = place.find(self.name)
-            if not guest.runs:
-                place.remove(guest)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Removes what is left of one whose name was not given."""
+        if self._temporary and os.path.isdir(place.folder(self.name)):
+            place.remove(place.find(self.name))
 
     def __enter__(self) -> Self:
         return self
@@ -345,6 +350,16 @@ class Sandbox:
     def __repr__(self) -> str:
         state = "closed" if self.closed else "running"
         return f"<Sandbox {self.name}, {self.system or 'the small Linux'}, {state}>"
+
+
+def _has_ended(process: subprocess.Popen[bytes], patience: float) -> bool:
+    import subprocess
+
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _new_name() -> str:
