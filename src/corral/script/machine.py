@@ -73,7 +73,7 @@ class ScriptedMachine(Machine):
         self._hit = Event()
         undo.push(self._hit.close)
         undo.push(self._keep)
-        self.console = Conversation(self)
+        self.console = Conversation(self, self._run_until_said)
         self.phys = Physical(self.memory)
         self.mem = self.mem_of(0)
         self.regs = self.regs_of(0)
@@ -161,7 +161,8 @@ class ScriptedMachine(Machine):
         Raises GuestTimeout; GuestError when the guest ends before; what a device, `exit`, `condition` or a callback
         raised. The guest is paused, or over, in any case.
         """
-        goal = Goal(self, what, at, exit, condition, points=bool(self._debugger and self._debugger.points))
+        asked = None if condition is None else lambda: condition(self)
+        goal = Goal(self, what, at, exit, asked, points=bool(self._debugger and self._debugger.points))
         deadline = None if timeout is None else time.monotonic() + timeout
         self.pause()
         try:
@@ -183,6 +184,11 @@ class ScriptedMachine(Machine):
             self.pause()
             self.console.drain()
             goal.clear()
+
+    def _run_until_said(self, text: str | bytes | re.Pattern[bytes], timeout: float | None) -> re.Match[bytes]:
+        match = self.run_until(text, timeout).match
+        assert match
+        return match
 
     def step(self, vcpu: int = 0, timeout: float | None = None) -> Stop:
         """One instruction of one vCPU, the others being stopped. A vCPU that halts may wait: raises GuestTimeout after
