@@ -168,7 +168,7 @@ class MultibootKernel(Kernel):
             return None
         from corral.boot import elf_sections
 
-        return elf_sections.load(self.file, self.image.bits, memory, taken)
+        return elf_sections.load(self.file, memory, taken)
 
 
 class Multiboot(MultibootKernel):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
+from corral.files.cpio import entry, trailer
 from corral.guests import cache, initramfs
-from corral.guests.initramfs import entry, trailer
 from corral.guests.modules import load_order
 
 TYPE_CHECKING = False
