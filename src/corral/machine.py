@@ -8,7 +8,6 @@ from corral import boot
 from corral.arch.x86_64 import apic_ids, cpuid, layout, mptable, registers
 from corral.backends.console import Console
 from corral.config import DiskConfig, MachineConfig, ShareConfig
-from corral.core.bus import Bus
 from corral.core.exits import GuestEnded, Outcome, Over
 from corral.core.shell import Chassis
 from corral.core.vcpu_thread import VcpuThread
@@ -113,6 +112,10 @@ class Machine:
 
             assert isinstance(kernel, Bios)
             bios_ports.claim(self.ports, kernel)
+        if config.debug_exit is not None:
+            from corral.devices import debug_exit
+
+            debug_exit.connect(self.ports, config.debug_exit, self.status_port)
         self.virtio: list[MmioTransport] = []
         if config.devices:
             from corral.devices.virtio import slots
@@ -163,29 +166,29 @@ class Machine:
         return acpi.write(self.memory, ids, len(config.devices), nodes, at)
 
     def _create_devices(self, undo: Undo) -> None:
-        self.ports, self.mmio_bus = Bus("port"), Bus("MMIO")
+        self.ports, self.mmio_bus = self.chassis.ports, self.chassis.mmio
         self.power_button: PowerButton | None = None
         self.serial = Serial(self.vm.fd.value, layout.COM1_GSI)
         undo.push(self.serial.close)
+        self.ports.claim(*layout.COM1_PORTS, None, owner="the console", in_c=self.serial.in_c)
+        ones = (0, 0, lib.corral_bus_constant, _ALL_ONES)
+        self.ports.claim(*layout.POST_PORTS, None, owner="the POST port", in_c=(ones,))
         self.status_port = StatusPort()
         self.pit = LatePit(self.vm)
         for first, last in layout.PIT_PORTS:
-            self.ports.claim(first, last, self.pit, first - 0x40)
+            self.ports.claim(first, last, self.pit, first - 0x40, owner="the timer")
         self.i8042, self.cmos, self.pci_address = I8042(), Cmos(), PciAddress()
         for first, last in layout.I8042_PORTS:
-            self.ports.claim(first, last, self.i8042, first - 0x60)
-        self.ports.claim(*layout.RTC_PORTS, self.cmos)
+            self.ports.claim(first, last, self.i8042, first - 0x60, owner="the keyboard controller")
+        self.ports.claim(*layout.RTC_PORTS, self.cmos, owner="the clock")
         if not self.config.bios:  # with one a byte of it is the reset control register
-            self.ports.claim(*layout.PCI_ADDRESS_PORTS, self.pci_address)
-        self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
-        if self.config.debug_exit is not None:
-            from corral.devices import debug_exit
-
-            debug_exit.connect(self.ports, self.config.debug_exit, self.status_port)
+            self.ports.claim(*layout.PCI_ADDRESS_PORTS, self.pci_address, owner="PCI's address register")
+        self.ports.claim(*layout.PCI_DATA_PORTS, None, owner="PCI's data register")
+        self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port, owner="the status port")
         if self.config.acpi:
             from corral.devices.acpi_power import AcpiPower
 
-            self.ports.claim(*layout.ACPI_POWER_PORTS, AcpiPower())
+            self.ports.claim(*layout.ACPI_POWER_PORTS, AcpiPower(), owner="ACPI's power control")
             from corral.devices.power_button import PowerButton
 
             self.power_button = PowerButton(self.vm, layout.POWER_BUTTON_GSI)
@@ -211,10 +214,7 @@ class Machine:
         if index == 0:
             registers.firmware_lapic(vcpu)
             self.cpuid = tuple(entries)
-        self.serial.attach(vcpu, layout.COM1_PORTS)
-        vcpu.claim_ports(*layout.POST_PORTS, lib.corral_pio_constant, _ALL_ONES)
-        for slot, transport in enumerate(self.virtio):
-            transport.attach(vcpu, layout.virtio_mmio(slot))
+        vcpu.connect(self.ports.native, self.mmio_bus.native)
         return vcpu
 
     def start(self) -> None:

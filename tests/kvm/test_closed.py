@@ -195,8 +195,7 @@ def test_a_vcpu(vm: Machine) -> None:
         "set_guest_debug": (0,),
         "watch_interrupts": ((),),
         "held": (lambda native: native.run.exit_reason,),
-        "claim_ports": (0, 1, ffi.NULL, ffi.NULL),
-        "claim_mmio": (0, 1, ffi.NULL, ffi.NULL),
+        "connect": (ffi.NULL, ffi.NULL),
     }
     vm.close()
     assert answers(vcpu, wanted) == {"close", "__repr__"}
@@ -382,9 +381,8 @@ def test_who_uses_a_machine_that_another_thread_closes(disk: Path, round: int) -
         (trace, {"take": (0,), "select": (("IO",),)}),
         (tally, {}),
     ]
-    left_alone = {"close", "attach", "start", "stop", "run", "hang_up", "find", "expect", "held", "claim_ports"}
+    left_alone = {"close", "attach", "start", "stop", "run", "hang_up", "find", "expect", "held", "connect"}
     left_alone |= {
-        "claim_mmio",
         "assist",
         "watch_interrupts",
         "__enter__",

@@ -8,6 +8,7 @@ sets the slots, and everything else that a start has to do goes on meanwhile.
 from __future__ import annotations
 
 from corral.arch.x86_64 import layout
+from corral.core.bus import Bus
 from corral.kvm.system import System
 from corral.memory import GuestMemory
 from corral.startup.threads import allocate_lock, start_new_thread
@@ -15,7 +16,9 @@ from corral.startup.undo import Undo
 
 
 class Chassis:
-    """A context manager. `memory` and `page` are GuestMemory's. Raises ConfigError, HostError and KvmError."""
+    """A context manager. `memory` and `page` are GuestMemory's; `ports` and `mmio` are where devices are claimed.
+
+    Raises ConfigError, HostError and KvmError."""
 
     def __init__(self, memory: int, page: int = 0) -> None:
         self._undo = Undo()
@@ -43,6 +46,18 @@ class Chassis:
         except RuntimeError:  # the host has no thread to give: then without
             self._connect()
         undo.push(self._await_connection)
+        self.ports, self.mmio = Bus("port"), Bus("MMIO")
+        self._claim_for_kvm()
+
+    def _claim_for_kvm(self) -> None:
+        """What KVM answers itself, so that no device is put there."""
+        for first, last in layout.PIC_PORTS:
+            self.ports.claim(first, last, None, owner="the interrupt controller")
+        for gpa, length in self.memory.regions:
+            self.mmio.claim(gpa, gpa + length - 1, None, owner="the guest's RAM")
+        for page in (layout.IOAPIC, layout.LOCAL_APIC):
+            self.mmio.claim(page, page + layout.PAGE_SIZE - 1, None, owner="an interrupt controller")
+        self.mmio.claim(layout.IDENTITY_MAP, layout.TSS_AREA + 0x2FFF, None, owner="KVM's own pages")
 
     def _await_connection(self) -> None:
         with self._connecting:

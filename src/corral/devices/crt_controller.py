@@ -69,5 +69,5 @@ def connect(ports: Bus) -> CrtController:
     """Puts one at its ports."""
     screen = CrtController()
     for first, last in layout.CRT_PORTS:
-        ports.claim(first, last, screen, first - layout.CRT_PORTS[0][0])
+        ports.claim(first, last, screen, first - layout.CRT_PORTS[0][0], owner="the text screen")
     return screen

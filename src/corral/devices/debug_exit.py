@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corral.arch.x86_64 import layout
 from corral.core.exits import Cause, GuestEnded
+from corral.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,5 +28,8 @@ class DebugExit:
 
 
 def connect(ports: Bus, first: int, status: StatusPort) -> None:
-    """Puts one at the port `first`."""
-    ports.claim(first, first + layout.DEBUG_EXIT_PORTS - 1, DebugExit(status))
+    """Puts one at the port `first`, after all other devices. Raises ConfigError where a port of it is another's."""
+    try:
+        ports.claim(first, first + layout.DEBUG_EXIT_PORTS - 1, DebugExit(status), owner="the debug-exit port")
+    except ValueError as error:
+        raise ConfigError(f"--debug-exit {first:#x}: {error}; QEMU's is 0xf4") from None

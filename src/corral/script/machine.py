@@ -380,9 +380,9 @@ class ScriptedMachine(Machine):
     def mmio(self, where: range | int) -> Callable[[Device], Device]:
         """A decorator: this class, object or function answers these guest physical addresses (live_devices.py)."""
         self.require_open()
-        return live_devices.decorator(self.mmio_bus, where, live_devices.mmio_taken(self))
+        return live_devices.decorator(self.mmio_bus, where)
 
     def pio(self, where: range | int) -> Callable[[Device], Device]:
         """The same for I/O ports."""
         self.require_open()
-        return live_devices.decorator(self.ports, where, live_devices.pio_taken())
+        return live_devices.decorator(self.ports, where)
