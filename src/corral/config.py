@@ -134,7 +134,7 @@ class MachineConfig:
     """`memory` is in bytes, a multiple of 4 KiB; `cmdline` is the kernel's whole command line.
 
     `acpi`: the guest has ACPI tables, and a way to power off. It has an MP table in any case. `plan`: where vCPUs and
-    memory are to be, and what the guest sees of that (corral.numa); None: the host's scheduler has it its way.
+    memory are to be, and what the guest sees of its place (corral.numa); None: no pinning.
     `protocol` is by which the kernel is entered (corral.boot.PROTOCOLS), None: what suits it; `flat`: it is raw code.
     `modules` are files for it beside its initrd. `bios`: a PC's BIOS starts, which boots the kernel, or the first disk
     where that is "". `debug_exit` is a port by which the guest ends itself with a status.

@@ -290,8 +290,8 @@ class Machine:
         return self.outcome
 
     def ask_to_end(self) -> None:
-        """Presses the power button, or hangs up the serial line of a guest without ACPI; what it makes of that is its
-        own affair: a system shuts down. From any thread, and from a signal handler."""
+        """Presses the power button, or hangs up the serial line of a guest without ACPI; it may do
+        as it likes with that: a system shuts down. From any thread, and from a signal handler."""
         if self.power_button:
             self.power_button.press()
         else:
@@ -314,7 +314,7 @@ class Machine:
         for event in waiters:
             try:
                 event.signal()
-            except ClosedError:  # nobody waits there any more
+            except ClosedError:  # its waiter is gone
                 pass
         self._undo.run()
 

@@ -26,7 +26,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 
 
 def of_device(number: int) -> str:
-    """What the host does with the block device of that number, its partitions, or the disk that it is one of; and what
+    """What the host does with a block device by its number, its partitions, or the disk that it is one of; and what
     to do about it. "": nothing that is seen from here."""
     for each in _family(number):
         name = _name(each)

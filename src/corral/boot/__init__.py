@@ -85,7 +85,7 @@ def open_flat(path: str | os.PathLike[str], address: int, mode: Mode = Mode.REAL
 
 
 def _recognise(file: ImageFile, protocol: str | None) -> Kernel:
-    # Each format is a module of its own, imported when a file is of that format: start-up counts.
+    # Each format is a module of its own, imported when a file has that format: start-up counts.
     from corral.files import magic
 
     head = file.head(4096)

@@ -1,7 +1,7 @@
 """A virtual machine with its interrupt controllers and its memory, which is empty; no vCPU yet.
 
 It can be made before anything else is known, and should be. The first memory slot has to wait for the host's kernel,
-which has begun a grace period of SRCU when it made the controllers: 5 ms, or 14 where nobody waits for it. So a thread
+which begins a grace period of SRCU when it makes the controllers: 5 ms, or 14 unless it is waited for. So a thread
 sets the slots, and everything else that a start has to do goes on meanwhile.
 """
 

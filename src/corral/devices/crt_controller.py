@@ -1,4 +1,4 @@
-"""The registers of a PC's text screen, which nobody sees: small systems keep its cursor in them.
+"""The registers of a PC's text screen, which is not shown: small systems keep its cursor in them.
 
 Source: IBM VGA technical reference, "CRT Controller Registers" and "Input Status Register 1".
 """

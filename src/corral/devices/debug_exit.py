@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 class DebugExit:
     """A write of V raises GuestEnded, after leaving (V << 1) | 1 in `status`: never 0, so that no test passes that did
-    not get as far. Of that a process's exit status has the lowest eight bits. Reads as zero."""
+    not get as far. A process's exit status has its lowest eight bits. Reads as zero."""
 
     def __init__(self, status: StatusPort) -> None:
         self._status = status

@@ -58,7 +58,7 @@ class Serial:
         return ((0, REGISTERS - 1, lib.corral_uart_pio, self._uart.value),)
 
     def watch(self) -> int:
-        """A descriptor to poll, readable when drain() has something. Whoever asks for it closes it."""
+        """A descriptor to poll, readable when drain() has something. The caller closes it."""
         return int(self._uart.call(_copy_of_output))
 
     def watch_room(self) -> int:

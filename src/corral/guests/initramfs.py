@@ -44,7 +44,7 @@ def path(progress: Callable[[str], None] = lambda text: None) -> str:
 
 
 def key(source: str) -> str:
-    """A key for what is made from the init of that name in guests/init."""
+    """A key for what is made from that init of guests/init."""
     headers = sorted(name for name in os.listdir(sources.folder("init")) if name.endswith(".h"))
     return sources.digest(*map(_source, (*headers, source)), " ".join(_FLAGS).encode())
 

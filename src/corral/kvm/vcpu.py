@@ -62,7 +62,7 @@ class Vcpu:
         os.close(fd)
 
     def held(self, function: Callable[..., Any], *arguments: object) -> Any:
-        """`function(native, *arguments)`, during which nobody closes the vCPU. Raises ClosedError."""
+        """`function(native, *arguments)`, during which the vCPU is not closed. Raises ClosedError."""
         return self.fd.call(lambda fd: function(self.native, *arguments))
 
     def run(self) -> int:

@@ -74,7 +74,7 @@ class Node:
     hugepages: tuple[HugePages, ...] = ()
 
     def pool(self, size: int) -> HugePages:
-        """Of pages of that size; an empty one where the host has none such."""
+        """Of pages with that size; an empty one where the host has none such."""
         return next((pool for pool in self.hugepages if pool.size == size), HugePages(size, 0, 0))
 
 

@@ -5,7 +5,7 @@
         for exit in trace:
             print(exit)
 
-A vCPU writes its exits to a ring of its own; whoever reads takes them out. What finds the ring full is counted in
+A vCPU writes its exits to a ring of its own; a reader takes them out. What finds the ring full is counted in
 `lost` and is not there: read in time, or make the ring larger.
 """
 

@@ -100,7 +100,7 @@ class ScriptedMachine(Machine):
         super().start()
 
     def resume(self) -> None:
-        """Lets the guest run and returns; starts it if need be. Nobody reads its console meanwhile: it waits. At a
+        """Lets the guest run and returns; starts it if need be. Its console is not read meanwhile: it waits. At a
         breakpoint it stops; the next run_until() tells of it."""
         self.require_open()
         if self._debugger and not self._debugger.ready():

@@ -115,7 +115,7 @@ class Resumed:
         )
 
     def load(self, memory: GuestMemory, cmdline: bytes, initrd: object, rsdp: int) -> None:
-        """Maps the RAM, in which all of that is. There is no entry: see restore()."""
+        """Maps the RAM, which has all of these in it. There is no entry: see restore()."""
         self._file.map(memory)
 
     def restore(self, machine: Parts) -> None:
