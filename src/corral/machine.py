@@ -9,7 +9,7 @@ from corral.arch.x86_64 import apic_ids, cpuid, layout, mptable, registers
 from corral.backends.console import Console
 from corral.config import DiskConfig, MachineConfig, ShareConfig
 from corral.core.exits import GuestEnded, Outcome, Over
-from corral.core.shell import Chassis
+from corral.core.shell import Shell
 from corral.core.vcpu_thread import VcpuThread
 from corral.devices.cmos import Cmos
 from corral.devices.i8042 import I8042
@@ -44,14 +44,13 @@ class Machine:
     else raises ClosedError, but stop() and close(), which find nothing to do.
 
     Making one raises BootError for a kernel or initramfs that cannot be used, ConfigError, HostError and KvmError.
-    A chassis, channel or open snapshot that was made before belongs to the machine then, also to one that cannot be
-    made.
+    A shell, channel or open snapshot that is passed belongs to the machine then, even if it cannot be made.
     """
 
     def __init__(
         self,
         config: MachineConfig,
-        chassis: Chassis | None = None,
+        shell: Shell | None = None,
         channel: Channel | None = None,
         saved: Resumed | None = None,
     ) -> None:
@@ -63,9 +62,9 @@ class Machine:
         self._hooks: Hooks | None = None
         self.threads: list[VcpuThread] = []
         self.waiters: list[Event] = []  # what close() and a failing hook signal: another thread may wait for it
-        self.chassis = chassis or Chassis(config.memory, config.plan.page if config.plan else 0)
+        self.shell = shell or Shell(config.memory, config.plan.page if config.plan else 0)
         self._undo = Undo()
-        self._undo.push(self.chassis.close)
+        self._undo.push(self.shell.close)
         if channel:
             self._undo.push(channel.close)
         if saved:
@@ -82,7 +81,7 @@ class Machine:
         self._ended = Event()
         undo.push(self._ended.close)
         self.waiters.append(self._ended)
-        self.system, self.vm, self.memory = self.chassis.system, self.chassis.vm, self.chassis.memory
+        self.system, self.vm, self.memory = self.shell.system, self.shell.vm, self.shell.memory
         resumed = self._saved or _open_snapshot(config)
         kernel = resumed or boot.open_payload(config)
         if kernel is not self._saved:
@@ -134,7 +133,7 @@ class Machine:
             from corral.arch.x86_64 import lidt
 
             self.lidt = lidt.watch(self.memory, kernel.code, self.vcpus)
-        self.chassis.connected()
+        self.shell.connected()
         if resumed:
             resumed.restore(self)
 
@@ -166,7 +165,7 @@ class Machine:
         return acpi.write(self.memory, ids, len(config.devices), nodes, at)
 
     def _create_devices(self, undo: Undo) -> None:
-        self.ports, self.mmio_bus = self.chassis.ports, self.chassis.mmio
+        self.ports, self.mmio_bus = self.shell.ports, self.shell.mmio
         self.power_button: PowerButton | None = None
         self.serial = Serial(self.vm.fd.value, layout.COM1_GSI)
         undo.push(self.serial.close)

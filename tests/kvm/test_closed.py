@@ -219,7 +219,7 @@ def test_what_belongs_to_kvm(vm: Machine) -> None:
     vm.close()
     assert answers(vm.vm, of_vm) == {"close", "__repr__"}
     assert answers(vm.system, {"capability": ("IRQFD",)}) == {"close", "__repr__", "__enter__"}
-    assert answers(vm.chassis) == {"close", "connected", "__repr__", "__enter__"}
+    assert answers(vm.shell) == {"close", "connected", "__repr__", "__enter__"}
 
 
 def test_memory(vm: Machine) -> None:

@@ -1,8 +1,7 @@
 """A virtual machine with its interrupt controllers and its memory, which is empty; no vCPU yet.
 
-It can be made before anything else is known, and should be. The first memory slot has to wait for the host's kernel,
-which begins a grace period of SRCU when it makes the controllers: 5 ms, or 14 unless it is waited for. So a thread
-sets the slots, and everything else that a start has to do goes on meanwhile.
+Make it before the kernel is chosen: creating the controllers starts an SRCU grace period of the host's kernel, for which
+the first memory slot waits, 5 to 14 ms. A thread sets the slots, so the rest of the start overlaps with that.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from corral.startup.threads import allocate_lock, start_new_thread
 from corral.startup.undo import Undo
 
 
-class Chassis:
-    """A context manager. `memory` and `page` are GuestMemory's; `ports` and `mmio` are where devices are claimed.
+class Shell:
+    """A VM without vCPUs. A context manager. `memory` and `page` are GuestMemory's; `ports` and `mmio` are where devices are claimed.
 
     Raises ConfigError, HostError and KvmError."""
 
@@ -81,7 +80,7 @@ class Chassis:
     def close(self) -> None:
         self._undo.run()
 
-    def __enter__(self) -> Chassis:
+    def __enter__(self) -> Shell:
         return self
 
     def __exit__(self, *exception: object) -> None:

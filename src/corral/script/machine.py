@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from corral.backends.channel import Channel
     from corral.config import MachineConfig
-    from corral.core.shell import Chassis
+    from corral.core.shell import Shell
     from corral.core.vcpu_thread import VcpuThread
     from corral.debug.breakpoints import Point, Stop
     from corral.debug.debugger import Debugger
@@ -57,11 +57,11 @@ class ScriptedMachine(Machine):
     `console.output`, `streams`, `outcome`, `symbols` and the last registers.
     """
 
-    def __init__(self, config: MachineConfig, chassis: Chassis | None = None, channel: Channel | None = None) -> None:
+    def __init__(self, config: MachineConfig, shell: Shell | None = None, channel: Channel | None = None) -> None:
         self.streams: Streams | None = None  # of a command that has pipes
         if config.channel and channel is None:
             channel = self.streams = Streams(config.command)
-        super().__init__(config, chassis, channel)
+        super().__init__(config, shell, channel)
 
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         super()._build(config, undo)
