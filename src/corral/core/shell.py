@@ -1,7 +1,7 @@
 """A virtual machine with its interrupt controllers and its memory, which is empty; no vCPU yet.
 
-Make it before the kernel is chosen: creating the controllers starts an SRCU grace period of the host's kernel, for which
-the first memory slot waits, 5 to 14 ms. A thread sets the slots, so the rest of the start overlaps with that.
+Make it before the kernel is chosen: creating the controllers starts an SRCU grace period of the host's kernel, and the
+first memory slot waits for that, 5 to 14 ms. A thread sets the slots, so the rest of the start overlaps with the wait.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from corral.startup.undo import Undo
 
 
 class Shell:
-    """A VM without vCPUs. A context manager. `memory` and `page` are GuestMemory's; `ports` and `mmio` are where devices are claimed.
-
-    Raises ConfigError, HostError and KvmError."""
+    """A VM without vCPUs; a context manager. `memory` and `page` are GuestMemory's. Devices are claimed at `ports` and
+    `mmio`. Raises ConfigError, HostError and KvmError."""
 
     def __init__(self, memory: int, page: int = 0) -> None:
         self._undo = Undo()
