@@ -16,7 +16,7 @@ import errno
 from corral.core.exits import exit_reasons
 from corral.errors import ClosedError, ConfigError, HostError
 from corral.native import Handle, ffi, lib
-from corral.observe.outside import Outside
+from corral.observe.paused_vcpu import PausedVcpu
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -113,7 +113,7 @@ class ExitTrace:
         for thread, ring in zip(self._machine.threads, self._rings, strict=False):
             if ring.closed:
                 continue
-            with Outside(thread):
+            with PausedVcpu(thread):
                 thread.vcpu.native.exit_ring = ffi.NULL
                 try:
                     thread.vcpu.held(_no_registers)
