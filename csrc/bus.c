@@ -28,9 +28,9 @@ static const struct corral_range *find(const struct corral_bus *b, uint64_t addr
     return address >= range->first && size - 1 <= range->last - address ? range : NULL;
 }
 
-int corral_bus_claim(struct corral_bus *b, uint64_t first, uint64_t last, corral_access access, void *device)
+int corral_bus_claim(struct corral_bus *b, uint64_t first, uint64_t last, corral_register_op op, void *device)
 {
-    if (last < first || !access)
+    if (last < first || !op)
         return -EINVAL;
     const unsigned at = search(b, first);
     if (at < b->n && b->ranges[at].first <= last)
@@ -38,7 +38,7 @@ int corral_bus_claim(struct corral_bus *b, uint64_t first, uint64_t last, corral
     if (b->n == CORRAL_BUS_RANGES)
         return -ENOSPC;
     memmove(&b->ranges[at + 1], &b->ranges[at], (b->n - at) * sizeof b->ranges[0]);
-    b->ranges[at] = (struct corral_range){first, last, access, device};
+    b->ranges[at] = (struct corral_range){first, last, op, device};
     b->n++;
     return 0;
 }
@@ -57,7 +57,7 @@ int corral_finish_pio(struct corral_vcpu *v)
         uint32_t value = 0;
         memcpy(&value, data, size);
         /* A device that wants Python says so for the first element: a string access is not split. */
-        if (!range->access(range->device, write, run->io.port - range->first, size, &value))
+        if (!range->op(range->device, write, run->io.port - range->first, size, &value))
             return 0;
         if (!write)
             memcpy(data, &value, size);
@@ -77,7 +77,7 @@ int corral_finish_mmio(struct corral_vcpu *v)
     if (!range)
         return 0;
     memcpy(&value, run->mmio.data, size);
-    if (!range->access(range->device, run->mmio.is_write, run->mmio.phys_addr - range->first, size, &value))
+    if (!range->op(range->device, run->mmio.is_write, run->mmio.phys_addr - range->first, size, &value))
         return 0;
     if (!run->mmio.is_write)
         memcpy(run->mmio.data, &value, size);

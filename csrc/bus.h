@@ -15,11 +15,11 @@ struct corral_vcpu;
 
 /* A register access finished in C; `offset` is from the range's first address. False: not finished here, Python
  * shall have it. */
-typedef bool (*corral_access)(void *device, bool write, uint64_t offset, uint8_t size, uint32_t *value);
+typedef bool (*corral_register_op)(void *device, bool write, uint64_t offset, uint8_t size, uint32_t *value);
 
 struct corral_range {
     uint64_t first, last;
-    corral_access access;
+    corral_register_op op;
     void *device;
 };
 
@@ -30,7 +30,7 @@ struct corral_bus {
 };
 
 /* Gives first..last, both included, to a device. 0, -ENOSPC, -EINVAL (empty), -EEXIST (overlaps). */
-int corral_bus_claim(struct corral_bus *b, uint64_t first, uint64_t last, corral_access access, void *device);
+int corral_bus_claim(struct corral_bus *b, uint64_t first, uint64_t last, corral_register_op op, void *device);
 
 /* A device without state: reads give the constant that `device` points to, writes are dropped. */
 bool corral_bus_constant(void *device, bool write, uint64_t offset, uint8_t size, uint32_t *value);

@@ -125,7 +125,7 @@ class Machine:
         self.disks: list[Disk] = self._devices_of(DiskConfig)
         self.shares: list[Share] = self._devices_of(ShareConfig)
         undo.push(self._stop_devices)
-        self.vcpus = [self._create_vcpu(index, undo) for index in range(config.cpus)]
+        self.vcpus: list[Vcpu] = [self._create_vcpu(index, undo) for index in range(config.cpus)]
         if entry:
             registers.enter(self.vcpus[0], self.memory, entry)
         self.lidt: tuple[int, ...] | None = None  # where its software interrupts are watched for

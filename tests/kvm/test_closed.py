@@ -255,14 +255,14 @@ def test_devices(vm: Machine) -> None:
     state, of_transport = vm.serial.save(), vm.virtio[0].save()
     saved = vm.disks[0].save()
     vm.close()
-    serial = {"attach": (vm.vcpus[0], (1, 2)), "offer": (b"x",), "restore": (state,)}
+    serial = {"offer": (b"x",), "restore": (state,)}
     assert answers(vm.serial, serial) == {"close", "__repr__"}
     of_disk = {"start": (0, [], []), "resume": (0, [], [], saved), "write_config": (0, b"")}
     assert answers(vm.disks[0], of_disk) == {"close", "device_id", "one_doorbell", "write_config", "kind", "__repr__"}
     transport = vm.virtio[0]
-    registers = {"read": (0, 4), "write": (0x50, 4, 0), "connect": (vm.vm, 0), "attach": (vm.vcpus[0], 0)}
+    registers = {"read": (0, 4), "write": (0x50, 4, 0), "connect": (vm.vm, 0)}
     registers["restore"] = (of_transport,)
-    assert answers(transport, registers) == {"close", "read", "restore", "__repr__"}
+    assert answers(transport, registers) == {"close", "read", "restore", "in_c", "__repr__"}
     assert transport.interrupt.fd.closed
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from corral.native import CData
 
-    # Registers that C finishes: first and last offset, a corral_access, and the device that this is called with.
+    # Registers that C finishes: first and last offset, a corral_register_op, and the device that this is called with.
     InC = tuple[int, int, CData, CData]
 
     class Device(Protocol):
@@ -62,9 +62,9 @@ class Bus:
         for start, end, *_, other in ranges[max(at - 1, 0) : at + 1]:
             if first <= end and last >= start:
                 raise ValueError(f"{self.name} {first:#x}-{last:#x} overlaps {other} at {start:#x}-{end:#x}")
-        for low, high, access, native in in_c:
+        for low, high, op, native in in_c:
             base = first - offset
-            check("claim", lib.corral_bus_claim(self.native, base + low, base + high, access, native))
+            check("claim", lib.corral_bus_claim(self.native, base + low, base + high, op, native))
         new = (first, last, first - offset, device, owner)
         self._table = ([*firsts[:at], first, *firsts[at:]], [*ranges[:at], new, *ranges[at:]])
 
