@@ -192,7 +192,7 @@ class _Sender:
             done = data
             while done < end:
                 piece = os.pread(fd, min(MOST, end - done), done)
-                if not piece:  # it has become shorter: the guest makes a hole of that
+                if not piece:  # it has become shorter: the guest makes a hole there
                     return
                 self._connection.send(DATA, piece)
                 done += len(piece)

@@ -194,7 +194,7 @@ CLERK = (
 CONNECTOR = (
     Rule("recvfrom", "a port, from the VMM"),
     Rule("socket", "one of this host alone", Check(0, ("AF_UNIX",))),
-    Rule("connect", "to the socket of that port"),
+    Rule("connect", "to the port's socket"),
     Rule("sendmsg", "the connected socket, to the VMM"),
     Rule("close", "its own copy"),
     Rule("unlink", "the socket by which programs reached the guest, at the end"),

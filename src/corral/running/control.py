@@ -176,7 +176,7 @@ class Control:
 
 
 def ask(path: str, word: str, patience: float = 5.0) -> str:
-    """One word to the guest of that socket, and its answer. Raises CorralError for an error."""
+    """One word to the guest at this socket, and its answer. Raises CorralError for an error."""
     import socket
 
     from corral.errors import GuestTimeout, HostError

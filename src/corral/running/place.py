@@ -122,7 +122,7 @@ def every() -> list[Guest]:
 
 
 def find(name: str) -> Guest:
-    """Also one that has ended. Raises ConfigError where there is none of that name."""
+    """Also one that has ended. Raises ConfigError where no guest has the name."""
     guest = _look(check_name(name))
     if guest is None:
         others = ", ".join(one.name for one in every() if one.runs)
@@ -133,7 +133,7 @@ def find(name: str) -> Guest:
 
 
 def running(name: str) -> Guest:
-    """Raises ConfigError where none of that name runs."""
+    """Raises ConfigError where no guest with the name runs."""
     guest = find(name)
     if not guest.runs:
         how = "was killed" if guest.status is None else f"has ended with status {guest.status}"

@@ -24,14 +24,14 @@ def start(
     name: str, words: list[str], lifeline: int | None = None, show: Callable[[str], object] = print
 ) -> subprocess.Popen[bytes]:
     """Returns its process when the guest `name` runs, by `corral boot` with these words. It is on its own then; or ends
-    with `lifeline`, a descriptor, when the other end of that is closed. Raises GuestError where it could not start,
+    with `lifeline`, a descriptor, when its other end is closed. Raises GuestError where it could not start,
     with what it said; lines that it said although it runs go to `show`."""
     import subprocess
 
     place.base()
     folder = place.folder(name)
     os.makedirs(folder, 0o700, exist_ok=True)
-    # Beside what another of that name has said: which of the two it is shows when it takes the name.
+    # Beside what a running guest with the same name has said: only taking the name tells whether there is one.
     said = os.path.join(folder, f"{place.SAID}.{os.getpid()}")
     ready, theirs = os.pipe()
     given = [theirs] if lifeline is None else [theirs, lifeline]
