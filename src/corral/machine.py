@@ -132,6 +132,8 @@ class Machine:
 
             self.lidt = lidt.watch(self.memory, kernel.code, self.vcpus)
         self.chassis.connected()
+        for transport in self.virtio:
+            transport.device.ready()
         if resumed:
             resumed.restore(self)
 

@@ -28,6 +28,7 @@ LAYERS = [
     "arch",
     "numa",
     "config",
+    "network",
     "core",
     "files",
     "backends",

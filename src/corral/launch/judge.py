@@ -25,3 +25,7 @@ def judge(draft: Draft) -> None:
 
         for share in machine.shares:
             folder_server.try_out(share)
+    if any(card.backend == "user" for card in draft.request.nets):
+        from corral.backends import passt
+
+        passt.find()

@@ -219,7 +219,7 @@ def _parameters(draft: Draft, chosen: Chosen, channel: str) -> list[str]:
 
     request, machine = draft.request, draft.machine
     kind, words = host_kind(), []
-    devices = len(machine.disks) + len(machine.shares) + bool(channel)
+    devices = len(machine.disks) + len(machine.shares) + bool(channel) + len(machine.others)
     given = request.parameters
     if not chosen.ours_first:
         words.append(given)
@@ -236,6 +236,8 @@ def _parameters(draft: Draft, chosen: Chosen, channel: str) -> list[str]:
         words.append(parameters.for_command(list(request.command)))
     if channel:
         words.append(parameters.for_channel(channel))
+    if request.nets and chosen.parameters:
+        words.append(parameters.for_network([card.parameter for card in request.nets]))
     return [*words, given] if chosen.ours_first else words
 
 
