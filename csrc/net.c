@@ -86,7 +86,7 @@ struct corral_net *corral_net_create(const struct corral_net_config *config, con
     n->link = config->fd >= 0;
     n->dumps = config->dump_fd >= 0;
     if (config->filter)
-        n->filter = *config->filter;
+        n->filter = *config->filter, n->config.filter = &n->filter;
     int error = corral_worker_init(&n->worker, CORRAL_JAIL_STREAM, &config->worker, ram, irq);
     if (!error)
         error = corral_worker_add_thread(&n->worker, NULL, NULL, serve, n);

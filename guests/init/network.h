@@ -84,21 +84,31 @@ static void default_route(long fd, unsigned gateway)
     SYSCALL(ioctl, fd, SIOCADDRT, &route, 0, 0);
 }
 
-/* What /etc/resolv.conf is to say, at `folder`; an older one, or a link to what some daemon writes, is replaced. */
-static void name_resolver(const char *address, word size, const char *folder, const char *path)
+/* Writes resolv.conf at `path` with the resolver of the first card that has one. An older file, or a link to what some
+ * daemon writes, is replaced. */
+static void use_resolver(const char *words, const char *folder, const char *path)
 {
     static const char line[] = "nameserver ";
+    const char *at = words, *begin;
+    do {
+        for (int commas = 0; *at && commas < 2; at++)
+            commas += *at == ',';
+        begin = at;
+    } while (!take_address(&at) && *at);
+    word size = (word)(at - begin);
+    if (!size || begin[0] == '0')
+        return;
     SYSCALL(mkdir, folder, 0755, 0, 0, 0);
     SYSCALL(unlink, path, 0, 0, 0, 0);
     long fd = SYSCALL(open, path, O_WRONLY | O_CREAT, 0644, 0, 0);
     SYSCALL(write, fd, line, sizeof line - 1, 0, 0);
-    SYSCALL(write, fd, address, size, 0, 0);
+    SYSCALL(write, fd, begin, size - (at[-1] == '+'), 0, 0);
     SYSCALL(write, fd, "\n", 1, 0, 0);
     SYSCALL(close, fd, 0, 0, 0, 0);
 }
 
-/* One card by its words; returns what is behind them. The resolver's address is left at *resolver, so many bytes. */
-static const char *card_up(long fd, int number, const char *at, const char **resolver, word *size)
+/* One card by its words; returns what is behind them. */
+static const char *card_up(long fd, int number, const char *at)
 {
     struct interface_request request = {.name = "eth0"};
     unsigned char mask[4] = {0};
@@ -120,11 +130,7 @@ static const char *card_up(long fd, int number, const char *at, const char **res
     interface_up(fd, &request);
     if (gateway)
         default_route(fd, gateway);
-    const char *begin = at;
-    if (take_address(&at)) {
-        *resolver = begin;
-        *size = (word)(at - begin) - (at[-1] == '+');
-    }
+    take_address(&at); /* the resolver */
     return at;
 }
 
@@ -132,15 +138,13 @@ static const char *card_up(long fd, int number, const char *at, const char **res
 static void network_up(const char *command_line)
 {
     static char words[1024];
-    const char *at = words, *resolver = 0;
-    word size = 0;
+    const char *at = words;
     if (!parameter(command_line, "corral.net", words, sizeof words))
         return;
     loopback_up();
     long fd = SYSCALL(socket, IPV4, DATAGRAMS, 0, 0, 0);
     for (int number = 0; *at && number < CARDS; number++)
-        at = card_up(fd, number, at, &resolver, &size);
+        at = card_up(fd, number, at);
     SYSCALL(close, fd, 0, 0, 0, 0);
-    if (resolver)
-        name_resolver(resolver, size, "/etc", "/etc/resolv.conf");
+    use_resolver(words, "/etc", "/etc/resolv.conf");
 }

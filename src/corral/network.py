@@ -17,8 +17,10 @@ ADDRESS, PREFIX, GATEWAY, RESOLVER = "10.0.2.15", 24, "10.0.2.2", "10.0.2.3"
 MAC = "02:63:6f:72:61:6c"  # of such a guest, which is alone on its link
 LOOPBACK = "127.0.0.1"
 LEAST_MTU, MOST_MTU = 68, 65520
+HOST = "host"  # in a rule: this host, as a guest of the backend "user" reaches it
 MOST_PUBLISHED = 64
 LONGEST_NAME = 15  # of an interface, bytes
+LONGEST_HOST = 253  # a name, characters
 LONGEST_PATH = 107  # of a socket, bytes
 BACKENDS = ("user", "tap", "socket")
 
@@ -34,14 +36,30 @@ class Published:
 
 
 @record(frozen=True)
+class Rule:
+    """Connections of the guest that are allowed, or denied: to `host`, an address, one with a prefix, a name, "all", or
+    HOST for this host; with ports `first` to `last`, 0 and 0 for all and for what has none."""
+
+    host: str
+    first: int = 0
+    last: int = 0
+    denies: bool = False
+
+    @property
+    def option(self) -> str:
+        return "--deny" if self.denies else "--allow"
+
+
+@record(frozen=True)
 class NetConfig(DeviceConfig):
     """A network card.
 
     `backend` is what its other end is: "user", connections of this user's by passt; "tap", the tap device of the host
     that `target` names; "socket", a Unix socket of that path, whose other end sends each frame behind its length, as
     QEMU does; it is connected to, or awaited there where `listens`. `mac` "": one that no other has. `mtu` 0: as the
-    guest has it. `address` is one of IPv4 with a prefix, like "10.0.0.1/24", that Corral's init sets. Not
-    `connected`: it is a card as of that backend, without a link. Raises ConfigError.
+    guest has it. `address` is one of IPv4 with a prefix, like "10.0.0.1/24", that Corral's init sets. With
+    `rules` that allow something nothing else is allowed; one that denies wins. `dump` is a file that gets all frames,
+    as pcapng. Not `connected`: it is a card as of that backend, without a link. Raises ConfigError.
     """
 
     module = "net"
@@ -52,6 +70,8 @@ class NetConfig(DeviceConfig):
     mtu: int = 0
     address: str = ""
     published: tuple[Published, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    dump: str = ""
     connected: bool = True
 
     def __post_init__(self) -> None:
@@ -106,8 +126,8 @@ def parse(text: str) -> NetConfig | None:
         elif name == "mac":
             _check_mac(value)
             values["mac"] = value.lower()
-        elif name == "mtu" and value.isascii() and value.isdigit() and len(value) < 9:
-            values["mtu"] = int(value) or -1
+        elif name == "mtu" and value.isascii() and value.isdigit() and len(value) < 9 and int(value):
+            values["mtu"] = int(value)
         elif name == "ip":
             values["address"] = value
         else:
@@ -119,19 +139,44 @@ def parse(text: str) -> NetConfig | None:
     return None
 
 
-def parse_all(nets: list[str], published: list[str]) -> tuple[NetConfig, ...]:
-    """Of all options; published ports are the first user network's, which is there with them. Raises ConfigError."""
+def parse_all(
+    nets: list[str], published: list[str], allowed: list[str], denied: list[str], dump: str = ""
+) -> tuple[NetConfig, ...]:
+    """Of all options. Published ports are the first user network's, rules are for each card; with one of these there is
+    a card. Raises ConfigError."""
     cards = [one for one in map(parse, nets) if one]
-    ports = tuple(map(_parse_published, published))
-    if not ports:
-        return tuple(cards)
-    if nets and not cards:
-        raise ConfigError("--publish needs a network; leave --net none out")
-    if not cards:
+    if nets and not cards and (published or allowed or denied or dump):
+        raise ConfigError("--publish, --allow, --deny and --net-dump are about a network; leave --net none out")
+    if not cards and not nets:
         cards = [NetConfig()]
-    at = next((index for index, card in enumerate(cards) if card.backend == "user"), 0)
-    cards[at] = replace(cards[at], published=ports)
+    if dump and len(cards) > 1:
+        raise ConfigError("--net-dump is of one network card; this guest has more")
+    rules = tuple(_parse_rule(text, False) for text in allowed) + tuple(_parse_rule(text, True) for text in denied)
+    cards = [replace(card, rules=rules, dump=dump) for card in cards]
+    if published:
+        at = next((index for index, card in enumerate(cards) if card.backend == "user"), 0)
+        cards[at] = replace(cards[at], published=tuple(map(_parse_published, published)))
     return tuple(cards)
+
+
+def _parse_rule(text: str, denies: bool) -> Rule:
+    """From "HOST[:PORT[-PORT]]", an address of IPv6 in brackets where a port follows."""
+    option = "--deny" if denies else "--allow"
+    host, colon, ports = text.rpartition(":")
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        colon, ports = rest[:1], rest[1:]
+        if not bracket or colon not in ("", ":"):
+            host = ""
+    elif not colon or ":" in host:
+        host, colon, ports = text, "", ""
+    first, dash, last = ports.partition("-")
+    good = not colon or (_is_port(first) and (_is_port(last) and int(first) <= int(last) if dash else True))
+    if not host or not good or not host.isprintable() or " " in host or len(host) > LONGEST_HOST:
+        raise ConfigError(
+            f"{option} {text!r} is not like example.org:443, 10.0.0.0/8, [fd00::1]:80-90, host:8080 or all"
+        )
+    return Rule(host, int(first or 0), int(last or first or 0), denies)
 
 
 def _parse_published(text: str) -> Published:

@@ -72,6 +72,9 @@ with it the guest.""",
         Option(
             "publish", "[IP:]PORT:PORT", "a port of the host that leads to the guest's, /udp after it; may be repeated"
         ),
+        Option("allow", "HOST[:PORT]", "the guest may connect there, and nowhere else; may be repeated; see below"),
+        Option("deny", "HOST[:PORT]", "the guest may not connect there; may be repeated"),
+        Option("net-dump", "FILE", "all frames of the network card, as pcapng, for tshark and Wireshark"),
         Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
@@ -129,6 +132,10 @@ examples:
   come ,mac=MAC ,mtu=N and, of tap and socket, ,ip=ADDRESS/PREFIX. May be repeated. Without --net there is none
 
 --publish: 8080:80, 8053:53/udp, 0.0.0.0:8080:80; without an address at 127.0.0.1, for this host alone
+
+--allow and --deny: example.org:443, 10.0.0.0/8, [fd00::1]:80-90, host:8080 (this host), all. They are held
+  outside of the guest. With an --allow all else is denied, the resolver too but for the names that are
+  allowed; names are looked up once, at the start. --deny wins. What came in by --publish may be answered
 
 --console: where what the guest's kernel and init say goes. COMMAND, and a script from a pipe, have our
   standard input, output and error, apart and byte for byte; then 'stdio' is nowhere (its end is told if

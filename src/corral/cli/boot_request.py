@@ -14,7 +14,21 @@ if TYPE_CHECKING:
     from corral.network import NetConfig
 
 # What is about this end of a guest, and not about what it was made as.
-_OF_RESTORED = {"restore", "net", "publish", "console", "gdb", "report", "screen", "stats", "grace", "timeout"}
+_OF_RESTORED = {
+    "restore",
+    "net",
+    "publish",
+    "allow",
+    "deny",
+    "net-dump",
+    "console",
+    "gdb",
+    "report",
+    "screen",
+    "stats",
+    "grace",
+    "timeout",
+}
 
 
 def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
@@ -59,11 +73,12 @@ def _require_restorable(arguments: Arguments) -> None:
 
 
 def _nets(every: dict[str, list[str]]) -> tuple[NetConfig, ...]:
-    if not {"net", "publish"} & every.keys():
+    if not {"net", "publish", "allow", "deny", "net-dump"} & every.keys():
         return ()
     from corral import network
 
-    return network.parse_all(every.get("net", []), every.get("publish", []))
+    nets, published, allowed, denied = (every.get(name, []) for name in ("net", "publish", "allow", "deny"))
+    return network.parse_all(nets, published, allowed, denied, every.get("net-dump", [""])[-1])
 
 
 def _cloud_init(values: dict[str, str]) -> CloudInit | None:

@@ -167,10 +167,10 @@ def _default(draft: Draft, tell: Tell) -> Chosen:
     has_acpi = parameters.has_acpi(kind, choice.stock) if request.acpi is None else request.acpi
     initrd = request.initrd
     ours = initrd is None
-    if ours and machine.channel and found.package:
+    if ours and (machine.channel or request.nets) and found.package:
         from corral.guests import root_initramfs
 
-        initrd = root_initramfs.with_shell(found.version, found.package.modules, steps(tell))
+        initrd = root_initramfs.with_shell(found.version, found.package.modules, bool(request.nets), steps(tell))
     return Chosen(found.path, choice.stock, has_acpi, initrd, channel=ours)
 
 

@@ -3,10 +3,11 @@ of corral.backends."""
 
 from __future__ import annotations
 
+import os
 import struct
 
 from corral.devices.virtio.served import ServedDevice
-from corral.native import Handle, ffi, lib
+from corral.native import CData, Handle, ffi, lib
 from corral.network import MOST_MTU, mac_bytes
 
 TYPE_CHECKING = False
@@ -86,12 +87,21 @@ class Net(ServedDevice):
 
     def __init__(self, config: NetConfig, backend: Backend, place: Place) -> None:
         self._net, self._backend = config, backend
+        self._dump = -1
+        if config.dump:
+            from corral.backends import frame_dump
+
+            self._dump = frame_dump.opened(config.dump)
         # passt takes packets of 64 KiB as they are; so large a one spares it and the guest all segmentation.
         self._mtu = config.mtu or (MOST_MTU if config.backend == "user" else 0)
         self.features = CSUM | GUEST_CSUM | MAC | MRG_RXBUF | STATUS | CTRL_VQ | GUEST_ANNOUNCE
         self.features |= MTU if self._mtu else 0
         self.features |= OFFLOADS if config.backend == "tap" else 0
-        super().__init__(f"net {place.number}", place)
+        try:
+            super().__init__(f"net {place.number}", place)
+        except BaseException:
+            self._close_dump()
+            raise
 
     def _create(self) -> Handle:
         fields = {
@@ -99,9 +109,17 @@ class Net(ServedDevice):
             "fd": self._backend.fd,
             "tap": self._net.backend == "tap",
             "trusted": self._net.backend == "user",
-            "dump_fd": -1,
+            "dump_fd": self._dump,
+            "filter": self._filter(),
         }
         return self._made(ffi.new("struct corral_net_config *", fields))
+
+    def _filter(self) -> CData:
+        if not self._net.rules:
+            return ffi.NULL
+        from corral.backends import egress
+
+        return egress.native(self._net)
 
     def ready(self) -> None:
         self._backend.ready()
@@ -110,6 +128,11 @@ class Net(ServedDevice):
         if not self._native.closed:
             super().close()
             self._backend.close()
+            self._close_dump()
+
+    def _close_dump(self) -> None:
+        if self._dump >= 0:
+            os.close(self._dump)
 
     @property
     def config(self) -> bytes:
