@@ -4,7 +4,7 @@
  * 0.0.0.0 stands for none; a card is up in any case. */
 #pragma once
 
-#include "freestanding.h"
+#include "resolver.h"
 
 #include <linux/sockios.h>
 
@@ -38,21 +38,6 @@ struct route_entry {
     char rest[62];
 };
 
-/* Reads ADDRESS at `*at` and goes behind it and one more character. */
-static unsigned take_address(const char **at)
-{
-    unsigned char octets[4] = {0};
-    unsigned result;
-    for (int i = 0; i < 4; i++) {
-        for (; **at >= '0' && **at <= '9'; ++*at)
-            octets[i] = (unsigned char)(octets[i] * 10 + (**at - '0'));
-        if (**at)
-            ++*at;
-    }
-    memcpy(&result, octets, sizeof result);
-    return result;
-}
-
 static void set_address(long fd, struct interface_request *request, unsigned what, unsigned address)
 {
     memset(&request->address, 0, sizeof request->address);
@@ -82,29 +67,6 @@ static void default_route(long fd, unsigned gateway)
     route.mask.family = IPV4;
     route.flags = ROUTE;
     SYSCALL(ioctl, fd, SIOCADDRT, &route, 0, 0);
-}
-
-/* Writes resolv.conf at `path` with the resolver of the first card that has one. An older file, or a link to what some
- * daemon writes, is replaced. */
-static void use_resolver(const char *words, const char *folder, const char *path)
-{
-    static const char line[] = "nameserver ";
-    const char *at = words, *begin;
-    do {
-        for (int commas = 0; *at && commas < 2; at++)
-            commas += *at == ',';
-        begin = at;
-    } while (!take_address(&at) && *at);
-    word size = (word)(at - begin);
-    if (!size || begin[0] == '0')
-        return;
-    SYSCALL(mkdir, folder, 0755, 0, 0, 0);
-    SYSCALL(unlink, path, 0, 0, 0, 0);
-    long fd = SYSCALL(open, path, O_WRONLY | O_CREAT, 0644, 0, 0);
-    SYSCALL(write, fd, line, sizeof line - 1, 0, 0);
-    SYSCALL(write, fd, begin, size - (at[-1] == '+'), 0, 0);
-    SYSCALL(write, fd, "\n", 1, 0, 0);
-    SYSCALL(close, fd, 0, 0, 0, 0);
 }
 
 /* One card by its words; returns what is behind them. */

@@ -6,7 +6,7 @@
  * corral.channel= the system is to run a command, with corral.net= it is to have a network (service.h). */
 
 #include "early.h"
-#include "network.h"
+#include "resolver.h"
 #include "service.h"
 
 #include <linux/time_types.h>
