@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 
 from corral.guests import initramfs, kernel
 
-CORRAL = (sys.executable, "-m", "corral", "boot", "--timeout", "100", "--fresh")
+BOOT = ("boot", "--timeout", "100", "--fresh")
 LONG = 120.0
 BIG = 30 << 20
 
@@ -59,8 +60,18 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
         return int(tried.getsockname()[1])
 
 
-def boot(*words: str, corral: tuple[str, ...] = CORRAL) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*corral, *words], capture_output=True, text=True, timeout=LONG, stdin=subprocess.DEVNULL)
+def run(*words: str, input: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "corral", *words]
+    return subprocess.run(command, input=input, capture_output=True, text=True, timeout=LONG, check=False)
+
+
+def boot(*words: str) -> subprocess.CompletedProcess[str]:
+    return run(*BOOT, *words)
+
+
+def started(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "corral", *BOOT, *words]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=-1, stderr=-1, text=True)
 
 
 def passt_processes() -> set[str]:
@@ -76,9 +87,8 @@ def test_a_guest_has_an_address_a_route_and_a_resolver(server: int) -> None:
 
 
 def test_a_guest_fetches_from_this_host(server: int) -> None:
-    done = boot(
-        "--net", "--", f"wget -q -O - http://10.0.2.2:{server}/hello; wget -q -O - http://10.0.2.2:{server}/big | wc -c"
-    )
+    at = f"http://10.0.2.2:{server}"
+    done = boot("--net", "--", f"wget -q -O - {at}/hello; wget -q -O - {at}/big | wc -c")
     assert (done.returncode, done.stdout) == (0, f"/hello{BIG}\n"), done.stderr
 
 
@@ -87,26 +97,29 @@ def test_without_net_there_is_no_card() -> None:
     assert "eth0" not in done.stdout
 
 
-def test_a_published_port_is_the_guests(server: int) -> None:
+def test_a_published_port_is_the_guests() -> None:
     """Of TCP and of UDP; nothing is left of passt when the guest has ended."""
     before = passt_processes()
     tcp, udp = free_port(), free_port(socket.SOCK_DGRAM)
-    script = "echo served >/tmp/page; httpd -p 80 -h /tmp; head -c 4 /dev/zero | nc -u -l -p 5353 -w 60 >/tmp/got; cat /tmp/got"
-    words = ["--net", "--publish", f"{tcp}:80", "--publish", f"{udp}:5353/udp", "--stats", "--", script]
-    with subprocess.Popen([*CORRAL, *words], stdin=subprocess.DEVNULL, stdout=-1, stderr=-1, text=True) as guest:
+    script = "echo served >/tmp/page; httpd -p 80 -h /tmp; nc -u -l -p 5353 | head -c 9"
+    words = ["--net", "--publish", f"{tcp}:80", "--publish", f"{udp}:5353/udp", "--", script]
+    with started(*words) as guest, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         page = b""
         end = time.monotonic() + 60
         while b"served" not in page and time.monotonic() < end and guest.poll() is None:
             try:
                 with socket.create_connection(("127.0.0.1", tcp), timeout=5) as line:
                     line.sendall(b"GET /page HTTP/1.0\r\n\r\n")
-                    page = b"".join(iter(lambda: line.recv(4096), b""))
+                    page = b"".join(iter(partial(line.recv, 4096), b""))
             except OSError:
                 time.sleep(0.1)
+        while guest.poll() is None and time.monotonic() < end:
+            datagrams.sendto(b"datagrams", ("127.0.0.1", udp))
+            time.sleep(0.2)
         guest.terminate()
         output, errors = guest.communicate(timeout=LONG)
     assert b"served" in page, output + errors
-    assert udp
+    assert output == "datagrams", errors
     deadline = time.monotonic() + 5
     while passt_processes() - before and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -151,15 +164,9 @@ def test_a_dump_has_what_was_fetched(server: int, tmp_path: Path) -> None:
 
 def test_two_guests_on_one_wire(tmp_path: Path) -> None:
     path = str(tmp_path / "wire")
-    first = [
-        *CORRAL,
-        "--net",
-        f"socket={path},listen,ip=10.9.0.1/24",
-        "--",
-        "nc -l -p 7 | tr a-z A-Z >/tmp/x; cat /tmp/x",
-    ]
+    first = ("--net", f"socket={path},listen,ip=10.9.0.1/24", "--", "nc -l -p 7 | tr a-z A-Z >/tmp/x; cat /tmp/x")
     second = "for i in 1 2 3 4 5 6 7 8 9; do echo over the wire | nc -w 2 10.9.0.1 7 && break; sleep 0.3; done; sleep 1"
-    with subprocess.Popen(first, stdin=subprocess.DEVNULL, stdout=-1, stderr=-1, text=True) as guest:
+    with started(*first) as guest:
         deadline = time.monotonic() + 30
         while not os.path.exists(path) and time.monotonic() < deadline and guest.poll() is None:
             time.sleep(0.05)
@@ -171,14 +178,9 @@ def test_two_guests_on_one_wire(tmp_path: Path) -> None:
 def test_a_guest_whose_passt_has_ended_is_told_so() -> None:
     before = passt_processes()
     script = "while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done; echo gone"
-    with subprocess.Popen(
-        [*CORRAL, "--net", "--", script], stdin=subprocess.DEVNULL, stdout=-1, stderr=-1, text=True
-    ) as guest:
-        deadline = time.monotonic() + 30
-        while not (found := passt_processes() - before) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(1)
-        subprocess.run(["kill", *(passt_processes() - before | found)], check=False)
+    with started("--net", "--", script) as guest:
+        time.sleep(3)
+        subprocess.run(["kill", *(passt_processes() - before)], check=False)
         output, errors = guest.communicate(timeout=LONG)
     assert (guest.returncode, output) == (0, "gone\n"), errors
     assert "net 0: its other end, passt, was gone before the guest" in errors
@@ -203,7 +205,7 @@ http.server.ThreadingHTTPServer(("10.8.0.1", 80), Server).serve_forever()
 ' 2>/dev/null &
 server=$!
 sleep 1
-{" ".join(CORRAL)} --stats --net tap=corral0,ip=10.8.0.2/24 -- '
+{sys.executable} -m corral {" ".join(BOOT)} --stats --net tap=corral0,ip=10.8.0.2/24 -- '
 wget -q -O - http://10.8.0.1/ | wc -c
 head -c {BIG} /dev/zero >/tmp/f; wget -q -O - --post-file=/tmp/f http://10.8.0.1/'
 kill $server
@@ -222,31 +224,12 @@ def test_a_tap_that_is_missing_is_one_line() -> None:
 def test_a_snapshot_is_connected_by_who_restores_it(server: int, tmp_path: Path) -> None:
     """Not by the file: without --net its card has no link."""
     path = str(tmp_path / "net.snapshot")
-    corral = (sys.executable, "-m", "corral")
-    saved = subprocess.run(
-        [*corral, "snapshot", "--after", "# ", path, "--", "boot", "--net"],
-        capture_output=True,
-        text=True,
-        timeout=LONG,
-        stdin=subprocess.DEVNULL,
-    )
+    saved = run("snapshot", "--after", "# ", path, "--", "boot", "--net")
     assert saved.returncode == 0, saved.stderr
     script = f"cat /sys/class/net/eth0/carrier; wget -T 5 -q -O - http://10.0.2.2:{server}/restored; exit\n"
     for words, expected in (["--net"], "/restored"), ([], "0"):
-        done = subprocess.run(
-            [*corral, "boot", "--timeout", "60", "--restore", path, *words],
-            input=script,
-            capture_output=True,
-            text=True,
-            timeout=LONG,
-        )
+        done = run("boot", "--timeout", "60", "--restore", path, *words, input=script)
         assert expected in done.stdout, done.stdout + done.stderr
-    done = subprocess.run(
-        [*corral, "boot", "--restore", path, "--net", "tap=x"],
-        capture_output=True,
-        text=True,
-        timeout=LONG,
-        stdin=subprocess.DEVNULL,
-    )
+    done = run("boot", "--restore", path, "--net", "tap=x")
     assert done.returncode == 2
     assert "has --net user" in done.stderr
