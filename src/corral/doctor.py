@@ -50,8 +50,8 @@ class Diagnosis:
 
     `supervisor` is how a guest's kernel code can run, by a word of supervisor.Supervisor, and `supervisor_reason` why.
     `boots` is what `corral boot` takes without a kernel, `disks` how it reads and writes images, `shares` what keeps
-    the server of a shared folder to it, `networks` by what a guest has one; `advice` is what could be better, or will be missed when a kernel is fetched or
-    built.
+    the server of a shared folder to it, `networks` by what a guest has one; `advice` is what could be better, or will
+    be missed when a kernel is fetched or built.
     """
 
     kvm: str
