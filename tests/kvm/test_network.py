@@ -97,15 +97,13 @@ def test_without_net_there_is_no_card() -> None:
     assert "eth0" not in done.stdout
 
 
-def test_a_published_port_is_the_guests() -> None:
+def test_a_published_port_is_the_guests(tmp_path: Path) -> None:
     """Of TCP and of UDP; nothing is left of passt when the guest has ended."""
     before = passt_processes()
-    tcp, udp = free_port(), free_port(socket.SOCK_DGRAM)
-    script = "echo served >/tmp/page; httpd -p 80 -h /tmp; nc -u -l -p 5353 | head -c 9"
-    words = ["--net", "--publish", f"{tcp}:80", "--publish", f"{udp}:5353/udp", "--", script]
-    with started(*words) as guest, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-        page = b""
-        end = time.monotonic() + 60
+    tcp, udp, dump = free_port(), free_port(socket.SOCK_DGRAM), tmp_path / "frames"
+    words = ["--net", "--publish", f"{tcp}:80", "--publish", f"{udp}:5353/udp", "--net-dump", str(dump), "--"]
+    page, end = b"", time.monotonic() + 60
+    with started(*words, "echo served >/tmp/page; httpd -f -p 80 -h /tmp") as guest:
         while b"served" not in page and time.monotonic() < end and guest.poll() is None:
             try:
                 with socket.create_connection(("127.0.0.1", tcp), timeout=5) as line:
@@ -113,13 +111,14 @@ def test_a_published_port_is_the_guests() -> None:
                     page = b"".join(iter(partial(line.recv, 4096), b""))
             except OSError:
                 time.sleep(0.1)
-        while guest.poll() is None and time.monotonic() < end:
-            datagrams.sendto(b"datagrams", ("127.0.0.1", udp))
-            time.sleep(0.2)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            while b"a datagram" not in dump.read_bytes() and time.monotonic() < end:
+                datagrams.sendto(b"a datagram", ("127.0.0.1", udp))
+                time.sleep(0.2)
         guest.terminate()
         output, errors = guest.communicate(timeout=LONG)
     assert b"served" in page, output + errors
-    assert output == "datagrams", errors
+    assert b"a datagram" in dump.read_bytes()
     deadline = time.monotonic() + 5
     while passt_processes() - before and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -143,7 +142,9 @@ def test_rules_hold_for_a_guest(server: int) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Server) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         denied = other.server_address[1]
-        fetch = f"wget -T 3 -q -O - http://10.0.2.2:{server}/in; wget -T 3 -q -O - http://10.0.2.2:{denied}/out"
+        fetch = (
+            f"timeout 3 wget -q -O - http://10.0.2.2:{server}/in; timeout 3 wget -q -O - http://10.0.2.2:{denied}/out"
+        )
         allows = boot("--net", "--allow", f"host:{server}", "--stats", "--", f"{fetch}; true")
         denies = boot("--net", "--deny", f"host:{denied}", "--", f"{fetch}; true")
         other.shutdown()
@@ -193,21 +194,21 @@ def test_a_tap_of_this_host() -> None:
     script = f"""
 ip link set lo up; ip tuntap add dev corral0 mode tap && ip addr add 10.8.0.1/24 dev corral0 && ip link set corral0 up
 {sys.executable} -c '
-import http.server, threading
-class Server(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200); self.end_headers(); self.wfile.write(bytes({BIG}))
-    def do_POST(self):
-        size = int(self.headers["Content-Length"]); left = size
-        while left: left -= len(self.rfile.read(min(left, 1 << 20)))
-        self.send_response(200); self.end_headers(); self.wfile.write(str(size).encode())
-http.server.ThreadingHTTPServer(("10.8.0.1", 80), Server).serve_forever()
+import socket
+with socket.create_server(("10.8.0.1", 80)) as server:
+    line = server.accept()[0]
+    line.sendall(bytes({BIG}))
+    line.close()
+    line, size = server.accept()[0], 0
+    while size < {BIG}:
+        size += len(line.recv(1 << 20))
+    line.sendall(str(size).encode())
 ' 2>/dev/null &
 server=$!
 sleep 1
 {sys.executable} -m corral {" ".join(BOOT)} --stats --net tap=corral0,ip=10.8.0.2/24 -- '
-wget -q -O - http://10.8.0.1/ | wc -c
-head -c {BIG} /dev/zero >/tmp/f; wget -q -O - --post-file=/tmp/f http://10.8.0.1/'
+nc 10.8.0.1 80 | wc -c
+head -c {BIG} /dev/zero | nc 10.8.0.1 80'
 kill $server
 """
     done = subprocess.run(["unshare", "--net", "sh", "-c", script], capture_output=True, text=True, timeout=LONG)
@@ -226,7 +227,7 @@ def test_a_snapshot_is_connected_by_who_restores_it(server: int, tmp_path: Path)
     path = str(tmp_path / "net.snapshot")
     saved = run("snapshot", "--after", "# ", path, "--", "boot", "--net")
     assert saved.returncode == 0, saved.stderr
-    script = f"cat /sys/class/net/eth0/carrier; wget -T 5 -q -O - http://10.0.2.2:{server}/restored; exit\n"
+    script = f"cat /sys/class/net/eth0/carrier; timeout 5 wget -q -O - http://10.0.2.2:{server}/restored; exit\n"
     for words, expected in (["--net"], "/restored"), ([], "0"):
         done = run("boot", "--timeout", "60", "--restore", path, *words, input=script)
         assert expected in done.stdout, done.stdout + done.stderr

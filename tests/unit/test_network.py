@@ -133,7 +133,11 @@ def test_what_does_not_go_together() -> None:
 
 
 def test_a_tap_that_is_none_is_told_of_in_one_line() -> None:
-    for name, said in (("nosuchtap0", "there is no such device"), ("lo", "no tap device"), ("../lo", "no such device")):
+    for name, said in (
+        ("nosuchtap0", "there is no such device"),
+        ("lo", "it is no tap device"),
+        ("../lo", "no such device"),
+    ):
         with pytest.raises(HostError, match=said):
             Tap(NetConfig("tap", name))
 

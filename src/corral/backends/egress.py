@@ -46,16 +46,16 @@ def _numeric(rule: Rule) -> list[tuple[bytes, int]]:
     """Addresses and bits of them that count; none where it is a name."""
     if rule.host == "all":
         return [(bytes(16), 0)]
-    text, _, prefix = (GATEWAY if rule.host == HOST else rule.host).partition("/")
+    text, slash, prefix = (GATEWAY if rule.host == HOST else rule.host).partition("/")
     for family, before in ((socket.AF_INET, _MAPPED), (socket.AF_INET6, b"")):
         try:
             address = before + socket.inet_pton(family, text)
         except OSError:
             continue
         most = 128 - 8 * len(before)
-        if prefix and not (prefix.isascii() and prefix.isdigit() and int(prefix[:4]) <= most):
+        if slash and not (prefix.isascii() and prefix.isdigit() and int(prefix[:4]) <= most):
             raise ConfigError(f"{rule.option} {rule.host}: a prefix has 0 to {most} bits")
-        return [(address, 8 * len(before) + (int(prefix) if prefix else most))]
+        return [(address, 8 * len(before) + (int(prefix) if slash else most))]
     return []
 
 

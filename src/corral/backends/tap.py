@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import struct
 
 from corral.errors import HostError
@@ -28,10 +29,10 @@ class Tap:
 
         name = config.target
         made = f"make it: ip tuntap add dev {name} mode tap user $USER, and ip link set {name} up (as root)"
-        if "/" in name or not os.path.exists(f"/sys/class/net/{name}"):
-            raise HostError(f"--net tap={name}: there is no such device; {made}")
-        if not os.path.exists(f"/sys/class/net/{name}/tun_flags"):
-            raise HostError(f"--net tap={name}: this is no tap device; {made.replace(name, 'tap0')}")
+        try:
+            socket.if_nametoindex(name)
+        except OSError:
+            raise HostError(f"--net tap={name}: there is no such device; {made}") from None
         try:
             self.fd = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
@@ -56,5 +57,5 @@ def _why(error: OSError) -> str:
     if error.errno == errno.EBUSY:
         return "another program uses it; end that, or choose another"
     if error.errno == errno.EINVAL:
-        return "it is a tun device, or has many queues; make it with: ip tuntap add dev NAME mode tap"
+        return "it is no tap device, or one with many queues; make one: ip tuntap add dev tap0 mode tap user $USER"
     return error.strerror or "it cannot be used"

@@ -126,8 +126,8 @@ examples:
   mount -t 9p -o trans=virtio share /mnt
   The guest's kernel needs drivers for it, which Corral's small one has not; it may do there what you may
 
---net: 'user' is the network as you have it, by passt: TCP, UDP and pings go out as yours, and 10.0.2.2 is
-  this host; nothing comes in but by --publish. tap=NAME is a tap device of this host's, socket=PATH a Unix
+--net: 'user' is the network as you have it, by passt: TCP and UDP go out as yours, and 10.0.2.2 is this
+  host; nothing comes in but by --publish. tap=NAME is a tap device of this host's, socket=PATH a Unix
   socket with QEMU's framing, for two guests or a switch; ,listen awaits the other end there. After it may
   come ,mac=MAC ,mtu=N and, of tap and socket, ,ip=ADDRESS/PREFIX. May be repeated. Without --net there is none
 

@@ -12,7 +12,7 @@ from corral.backends import egress
 from corral.errors import ConfigError, HostError
 from corral.native import ffi
 from corral.network import NetConfig, Rule, parse_all
-from tests.support.net_driver import PLAIN, Driver
+from tests.support.net_driver import PLAIN, TX, Driver
 
 TCP, UDP, ICMP = 6, 17, 1
 US, RESOLVER = "10.0.2.15", "10.0.2.3"
@@ -51,6 +51,8 @@ class Card:
 
     def passes(self, frame: bytes, **how: Any) -> bool:
         """Whether it leaves; a frame that does is sent behind it."""
+        self.driver.at = self.driver.arena
+        assert self.driver.until(lambda: self.driver.sent() is not None and not self.driver.queues[TX].chains)
         self.driver.add(frame, **how)
         self.driver.send(MARK)
         arrived = self.driver.arrived()
