@@ -69,9 +69,7 @@ with it the guest.""",
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
         Option("share", "PATH[,...]", "a folder for the guest, read-only unless ,rw; may be repeated; see below"),
         Option("net", "[KIND][,...]", "a network card; user (default), tap=NAME, socket=PATH; see below", begins=NETS),
-        Option(
-            "publish", "[IP:]PORT:PORT", "a port of the host that leads to the guest's, /udp after it; may be repeated"
-        ),
+        Option("publish", "[IP:]PORT:PORT", "a port of the host that leads to one of the guest's; may be repeated"),
         Option("allow", "HOST[:PORT]", "the guest may connect there, and nowhere else; may be repeated; see below"),
         Option("deny", "HOST[:PORT]", "the guest may not connect there; may be repeated"),
         Option("net-dump", "FILE", "all frames of the network card, as pcapng, for tshark and Wireshark"),
@@ -129,7 +127,7 @@ examples:
 --net: 'user' is the network as you have it, by passt: TCP and UDP go out as yours, and 10.0.2.2 is this
   host; nothing comes in but by --publish. tap=NAME is a tap device of this host's, socket=PATH a Unix
   socket with QEMU's framing, for two guests or a switch; ,listen awaits the other end there. After it may
-  come ,mac=MAC ,mtu=N and, of tap and socket, ,ip=ADDRESS/PREFIX. May be repeated. Without --net there is none
+  come ,mac=MAC ,mtu=N and, of tap and socket, ,ip=ADDRESS/PREFIX. May be repeated; without it there is none
 
 --publish: 8080:80, 8053:53/udp, 0.0.0.0:8080:80; without an address at 127.0.0.1, for this host alone
 
