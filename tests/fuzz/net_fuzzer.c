@@ -42,6 +42,9 @@ static int line; /* the other end, -1: closed */
 static int doorbell;
 static uint8_t seen[1 << 21]; /* of the stream that has left */
 static size_t n_seen;
+static bool filters;
+static int dump;
+static struct corral_net_filter filter;
 
 int __wrap_corral_worker_add_thread(struct corral_queue_worker *w, const char *name, int (*prepare)(void *),
                                     void (*serve)(void *), void *argument);
@@ -122,6 +125,42 @@ static void put_bytes(struct input *in)
         ram.host[at++] = take(in, 1);
 }
 
+/* What begins a frame: a header of virtio-net, and headers of a packet, of which the input changes some bytes. */
+static void put_packet(struct input *in)
+{
+    static const uint8_t ipv4[] = {0, 0, 0, 0,  0, 0, 0,  0,  0, 0, 0, 0, 8, 0, 0x45, 0, 0, 60, 0, 0, 0, 0, 64,
+                                   6, 0, 0, 10, 0, 2, 15, 10, 9, 9, 9, 0, 7, 0, 80,   0, 0, 0,  0, 0, 0, 0, 0};
+    static const uint8_t ipv6[] = {0, 0, 0,  0, 0,    0,    0, 0, 0, 0, 0, 0, 0x86, 0xdd, 0x60, 0, 0,
+                                   0, 0, 60, 0, 64,   0xfd, 0, 0, 0, 0, 0, 0, 0,    0,    0,    0, 0,
+                                   0, 0, 0,  5, 0xfd, 0,    0, 0, 0, 0, 0, 0, 0,    0,    0,    0, 0,
+                                   0, 0, 9,  6, 0,    0,    0, 0, 0, 0, 0, 0, 7,    0,    80};
+    static const uint8_t question[] = {0, 9, 0, 53, 0, 60, 0, 0, 0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 'a', 0};
+    uint8_t which = take(in, 1);
+    uint8_t *at = ram.host + (which & 1 ? DATA : DATA + 0x1000);
+    struct virtio_net_hdr_v1 header = {.flags = which >> 1 & 1, .csum_start = 34, .csum_offset = 16};
+    if (which & 4)
+        header.gso_type = take(in, 1), header.gso_size = take(in, 2), header.csum_start = take(in, 2);
+    memcpy(at, &header, sizeof header);
+    at += sizeof header;
+    memcpy(at, which & 8 ? ipv6 : ipv4, which & 8 ? sizeof ipv6 : sizeof ipv4);
+    if (which & 16) {
+        static const uint8_t resolver[4] = {10, 0, 2, 3};
+        at[23] = 17;
+        memcpy(at + 30, resolver, sizeof resolver);
+        memcpy(at + 34, question, sizeof question);
+    }
+    for (unsigned n = which >> 5; n; n--)
+        at[12 + take(in, 1) % 60] = take(in, 1);
+}
+
+/* No packet to an address that is denied leaves, when the filter is on. */
+static void check_packet(const uint8_t *frame, uint32_t size)
+{
+    static const uint8_t denied[4] = {10, 9, 9, 9}, type[2] = {8, 0};
+    if (filters && size >= 34 && !memcmp(frame + 12, type, 2) && frame[14] == 0x45)
+        require(memcmp(frame + 30, denied, 4));
+}
+
 /* What has left is frames, one behind the other; the last may be there in part. */
 static void check_stream(void)
 {
@@ -133,6 +172,7 @@ static void check_stream(void)
         require(size >= 14 && size <= CORRAL_NET_FRAME_MAX);
         if (at + 4 + size > n_seen)
             break;
+        check_packet(seen + at + 4, size);
         at += 4 + size;
     }
     memmove(seen, seen + at, n_seen - at);
@@ -162,6 +202,21 @@ static void write_line(struct input *in)
         send(line, frame, whole, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* 10.9.9.9 is denied, 10.0.0.0/8 has a port that is allowed, and a name of one letter may be asked for. */
+static void make_filter(bool otherwise)
+{
+    filter = (struct corral_net_filter){.n_rules = 2, .n_names = 1, .otherwise = otherwise};
+    struct corral_net_rule *deny = &filter.rules[0], *allow = &filter.rules[1];
+    *deny = (struct corral_net_rule){.prefix = 128, .denies = true};
+    *allow = (struct corral_net_rule){.prefix = 104, .first = 80, .last = 80};
+    static const uint8_t address[16] = {[10] = 0xff, 0xff, 10, 9, 9, 9},
+                         resolver[16] = {[10] = 0xff, 0xff, 10, 0, 2, 3};
+    memcpy(deny->address, address, sizeof address);
+    memcpy(allow->address, address, sizeof address);
+    memcpy(filter.resolver, resolver, sizeof resolver);
+    memcpy(filter.names[0], "\1a", 3);
+}
+
 static void check_queues(void)
 {
     for (unsigned i = 0; i < CORRAL_NET_QUEUES; i++) {
@@ -173,7 +228,7 @@ static void check_queues(void)
 static void step(struct input *in)
 {
     bool fails = corral_net_failed(card);
-    switch (take(in, 1) % 12) {
+    switch (take(in, 1) % 14) {
     case 0:
     case 1:
         put_descriptor(in);
@@ -184,6 +239,10 @@ static void step(struct input *in)
         break;
     case 4:
         put_bytes(in);
+        break;
+    case 11:
+    case 12:
+        put_packet(in);
         break;
     case 5:
     case 6:
@@ -219,6 +278,8 @@ static void check_that_it_serves(void)
 {
     require(corral_net_stop(card) == 0);
     start(0, false);
+    filters = false;
+    card->config.filter = NULL;
     struct vring_desc d = {.addr = DATA, .len = CORRAL_NET_HEADER + 60};
     memset(ram.host + DATA, 0, d.len);
     memcpy(ram.host + base(CORRAL_NET_TX), &d, sizeof d);
@@ -241,14 +302,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(ram.host != MAP_FAILED && mprotect(ram.host + RAM, 4096, PROT_NONE) == 0);
         doorbell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
         corral_virtio_irq_init(&irq, -1);
+        dump = memfd_create("dump", MFD_CLOEXEC);
     }
     int pair[2];
     require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
     line = pair[0];
     n_seen = 0;
     struct input in = {data, data + size};
-    struct corral_net_config config = {
-        .worker = {.name = "fuzz", .broken_fd = -1}, .fd = pair[1], .dump_fd = -1, .trusted = size & 1};
+    uint8_t how = take(&in, 1);
+    filters = how & 1;
+    make_filter(how & 2);
+    lseek(dump, 0, SEEK_SET);
+    struct corral_net_config config = {.worker = {.name = "fuzz", .broken_fd = -1},
+                                       .fd = pair[1],
+                                       .dump_fd = how & 4 ? dump : -1,
+                                       .filter = filters ? &filter : NULL,
+                                       .trusted = size & 1};
     card = corral_net_create(&config, &ram, &irq);
     require(card);
     start(features(&in), true);
