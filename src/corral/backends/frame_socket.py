@@ -29,6 +29,8 @@ class FrameSocket:
         self._line.setblocking(False)
         self.fd = self._line.fileno()
 
+    said = ""
+
     def ready(self) -> None:
         """It is."""
 

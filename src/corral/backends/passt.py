@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import os
 import select
-import signal
-import socket
 
 from corral import network
 from corral.errors import ConfigError, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
+    import socket
+
     from corral.network import NetConfig, Published
+else:  # what these import takes longer than a guest's start
+    import _signal as signal
+    import _socket as socket
 
 PROGRAM = "passt"
 SOCKET = 3  # its descriptor
 PATIENCE = 10.0  # seconds until it serves; 0.02 is usual
+END = 0.2  # seconds until it has ended
 MOST_SAID = 1 << 16  # bytes
 BUFFER = 1 << 20  # bytes of the socket, each way
 # What it says beside what is wrong, or where there is no system log.
@@ -27,14 +32,16 @@ _NOISE = ("Failed to send", "Don't run as root", "Couldn't get any nameserver", 
 
 
 class Passt:
-    """`fd` is a socket to one that serves, or will soon: ready() waits until then. Raises ConfigError, HostError."""
+    """`fd` is a socket to one that serves, or will soon: what is sent until then waits there. Raises ConfigError,
+    HostError."""
 
     def __init__(self, config: NetConfig) -> None:
         program = find()
         for one in config.published:
             _require_free(one)
         self._line, theirs = socket.socketpair()
-        self._process = self._words = -1
+        self._process = self._end = self._words = -1  # its first process, which ends when it serves
+        self._patience = PATIENCE if config.published else 0.0
         try:
             for end in (self._line, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
@@ -67,29 +74,34 @@ class Passt:
                 setsigmask=[],
                 setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
             )
+            self._end = os.pidfd_open(self._process)
         finally:
             for fd in (null, their_words, *given):
                 os.close(fd)
 
     def ready(self) -> None:
-        """Waits until it serves. Raises HostError, with its own words, where it does not."""
-        if self._process < 0:
-            return
-        end = os.pidfd_open(self._process)
-        try:
-            waiting = select.poll()
-            waiting.register(end, select.POLLIN)
-            if not waiting.poll(PATIENCE * 1000):
-                os.kill(self._process, signal.SIGKILL)
-            status = os.waitpid(self._process, 0)[1]
-        finally:
-            os.close(end)
-        self._process = -1
-        if status:
-            raise HostError(f"passt, which --net user needs, does not run here: {self._said() or f'status {status}'}")
+        """Waits until it serves, where ports are published; else looks whether it has failed, which it does at once.
+        Raises HostError, with its own words."""
+        if status := self._ended(self._patience):
+            raise HostError(f"passt, which --net user needs, does not run here: {self.said or f'status {status}'}")
 
-    def _said(self) -> str:
+    def _ended(self, patience: float) -> int:
+        """The status of its first process; 0 also if it has not ended by then. No call of it is refused in the jail."""
+        if self._process < 0:
+            return 0
+        waiting = select.poll()
+        waiting.register(self._end, select.POLLIN)
+        if not waiting.poll(patience * 1000):
+            return 0
+        status = os.waitpid(self._process, 0)[1]
+        self._process = -1
+        return status
+
+    @property
+    def said(self) -> str:
         """The last of what it has complained of, printable."""
+        if self._words < 0:
+            return ""
         try:
             text = os.read(self._words, MOST_SAID).decode(errors="replace")
         except BlockingIOError:
@@ -101,15 +113,11 @@ class Passt:
     def close(self) -> None:
         """It ends with the socket."""
         self._line.close()
-        if self._words >= 0:
-            os.close(self._words)
-            self._words = -1
-        if self._process >= 0:  # before it was ready
-            try:
-                os.kill(self._process, signal.SIGKILL)
-                os.waitpid(self._process, 0)
-            finally:
-                self._process = -1
+        self._ended(END)
+        for fd in (self._words, self._end):
+            if fd >= 0:
+                os.close(fd)
+        self._words = self._end = -1
 
 
 def find() -> str:

@@ -44,6 +44,8 @@ class Tap:
             self.close()
             raise HostError(f"--net tap={name}: {_why(error)}") from None
 
+    said = ""
+
     def ready(self) -> None:
         """It is."""
 

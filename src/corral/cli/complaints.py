@@ -27,4 +27,8 @@ def _of_cards(machine: Machine) -> list[str]:
 
     devices: list[object] = [transport.device for transport in machine.virtio]
     cut = [device for device in devices if isinstance(device, Net) and device.is_cut]
-    return [f"{card.name}: its other end, {card.other_end}, was gone before the guest" for card in cut]
+    return [
+        f"{card.name}: its other end, {card.other_end}, was gone before the guest{card.last_words and ': '}"
+        f"{card.last_words}"
+        for card in cut
+    ]

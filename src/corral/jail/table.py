@@ -131,6 +131,7 @@ _MAIN_ONLY = (
     Rule("brk", "memory of the C library"),
     Rule("rt_sigprocmask", "the C library does, as a thread begins"),
     Rule("close", "descriptors of what ends"),
+    Rule("wait4", "what started passt has ended"),
     Rule("flock", "an image is given free", Check(1, ("LOCK_UN",))),
     Rule("fstat", "what a descriptor is"),
     Rule("newfstatat", "the same, of an older C library", Check(3, ("AT_EMPTY_PATH",), "AT_EMPTY_PATH")),

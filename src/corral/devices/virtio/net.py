@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
         fd: int
 
+        @property
+        def said(self) -> str:
+            """What it complained of last."""
+
         def ready(self) -> None:
-            """Returns when it serves. Raises HostError where it cannot."""
+            """Returns when it serves, or will. Raises HostError where it cannot."""
 
         def close(self) -> None: ...
 
@@ -70,7 +74,7 @@ def _backend(config: NetConfig) -> Backend:
 class Nothing:
     """At the other end of a card without a link."""
 
-    fd = -1
+    fd, said = -1, ""
 
     def ready(self) -> None: ...
 
@@ -147,6 +151,11 @@ class Net(ServedDevice):
     def other_end(self) -> str:
         """For people."""
         return "passt" if self._net.backend == "user" else f"{self._net.backend} {self._net.target}"
+
+    @property
+    def last_words(self) -> str:
+        """Of the other end, printable; "" for none."""
+        return self._backend.said
 
     def save(self) -> bytes:
         return b""  # nothing is between a driver and it but the queues
