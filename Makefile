@@ -63,7 +63,7 @@ lint: $(VENV)/ready  ## ruff, mypy --strict, clang-format, the shim's types
 	$(BIN)/ruff format --check src tests benchmarks csrc
 	$(BIN)/python csrc/declarations.py --check
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/p9server/*.[ch] guests/bare/*.[ch] guests/hostile/*.c tests/fuzz/*.c $(wildcard benchmarks/workloads/*.[ch])
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/p9server/*.[ch] guests/bare/*.[ch] guests/hostile/*.c tests/fuzz/*.[ch] $(wildcard benchmarks/workloads/*.[ch])
 
 declarations: $(VENV)/ready  ## the types of what the shim offers, made anew from its headers
 	$(BIN)/python csrc/declarations.py --write

@@ -142,7 +142,7 @@ def test_a_tap_that_is_none_is_told_of_in_one_line() -> None:
             Tap(NetConfig("tap", name))
 
 
-def test_a_socket_that_nobody_listens_at(tmp_path: Path) -> None:
+def test_a_socket_without_a_listener(tmp_path: Path) -> None:
     path = str(tmp_path / "line")
     with pytest.raises(HostError, match="start the other end first"):
         FrameSocket(NetConfig("socket", path))

@@ -20,7 +20,7 @@ BUFFER = 1 << 20  # bytes, each way
 
 
 class FrameSocket:
-    """`fd` is a connection, to whoever listens at the path or, where the configuration says so, from who comes first:
+    """`fd` is a connection to the listener at the path or, where the configuration says so, from the first that comes:
     that is waited for, without an end but a signal's. Raises HostError."""
 
     def __init__(self, config: NetConfig) -> None:
@@ -72,7 +72,7 @@ def _awaited(path: str) -> socket.socket:
 
 
 def _make_room(path: str) -> None:
-    """Takes a socket away that nobody listens at any more."""
+    """Takes a socket away that has no listener any more."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             return

@@ -104,7 +104,7 @@ def test_a_reader_that_is_slow_loses_nothing(driver: Driver) -> None:
     assert driver.stats["sent_dropped"] == 0
 
 
-def test_nobody_reads_and_the_device_stops_all_the_same(driver: Driver) -> None:
+def test_without_a_reader_the_device_stops_all_the_same(driver: Driver) -> None:
     for i in range(60):
         driver.add(ethernet(30_000, i))
     driver.queues[TX].show()
