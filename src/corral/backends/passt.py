@@ -146,10 +146,12 @@ def _ports(config: NetConfig, udp: bool) -> str:
 def _require_free(one: Published) -> None:
     """Raises ConfigError for a port of the host that cannot be taken: passt itself may go on without it."""
     kind = socket.SOCK_DGRAM if one.udp else socket.SOCK_STREAM
-    with socket.socket(socket.AF_INET, kind) as tried:
+    tried = socket.socket(socket.AF_INET, kind)
+    try:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(not one.udp))
-        try:
-            tried.bind((one.address, one.port))
-        except OSError as error:
-            where = f"{one.address}:{one.port}{'/udp' if one.udp else ''}"
-            raise ConfigError(f"--publish: {where} cannot be taken: {error.strerror}; choose another port") from None
+        tried.bind((one.address, one.port))
+    except OSError as error:
+        where = f"{one.address}:{one.port}{'/udp' if one.udp else ''}"
+        raise ConfigError(f"--publish: {where} cannot be taken: {error.strerror}; choose another port") from None
+    finally:
+        tried.close()
