@@ -118,7 +118,7 @@ def _find(folder: str) -> Resumed | None:
 def _state(config: MachineConfig) -> bytes:
     """What the guest was made from, and what it would be chosen and made by."""
     paths = [path for path in (config.kernel, config.initrd, config.injection, SHIM) if path]
-    paths += [cache.folder(kind) for kind in ("kernels", "linux", "initramfs")]
+    paths += [cache.folder(kind) for kind in ("kernels", "linux")]
     for name in ("linux", "init"):
         for folder, _, files in os.walk(sources.folder(name)):
             paths += [os.path.join(folder, file) for file in sorted(files)]
