@@ -7,6 +7,7 @@ from corral.startup.record import record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.config import DeviceConfig, DiskConfig, FlatEntry, Module, ShareConfig
+    from corral.network import NetConfig
     from corral.numa.request import Request as Placement
 
 HOST = "host"
@@ -33,13 +34,14 @@ class BootRequest:
     channel. `agent`: the guest's init starts the agent. `parameters` are the kernel's, after Corral's own. `early`:
     Linux says all that it can.
 
-    `memory` is in bytes. `others` are virtio devices beside disks, shares and the channel. `root` is the disk with the
-    root file system: a number, an id, or "none". `cloud_init` gets a disk after the others. `acpi`, `protocol`, `flat`,
-    `modules`, `debug_exit` and `nested` are as in MachineConfig. `bios`: it starts as a PC does. `placement` is
-    where on the host vCPUs and memory go; its numbers of them do not count. `grace` is for how many seconds the guest
+    `memory` is in bytes. `others` are virtio devices beside disks, shares, cards and the channel. `root` is the disk
+    with the root file system: a number, an id, or "none". `cloud_init` gets a disk after the others. `acpi`,
+    `protocol`, `flat`, `modules`, `debug_exit` and `nested` are as in MachineConfig. `bios`: it starts as a PC does.
+    `placement` is where on the host vCPUs and memory go; its numbers of them do not count. `grace` is for how many seconds the guest
     may shut down when it is asked to end.
 
-    `snapshot` is a file to go on from. All but the `grace` of such a guest is in there.
+    `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, and what its network cards
+    are connected to: without `nets`, to nothing.
     """
 
     kernel: str | None = None
@@ -56,6 +58,7 @@ class BootRequest:
     disks: tuple[DiskConfig, ...] = ()
     shares: tuple[ShareConfig, ...] = ()
     others: tuple[DeviceConfig, ...] = ()
+    nets: tuple[NetConfig, ...] = ()
     cloud_init: CloudInit | None = None
     root: str | None = None
     acpi: bool | None = None
