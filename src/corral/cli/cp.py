@@ -41,7 +41,7 @@ def run(words: list[str]) -> int:
         raise ConfigError(
             "corral cp copies between this host and a guest: one of both is NAME:PATH, and ./a:b is a file"
         )
-    guest = place.running(source[0] or target[0] or "")
+    guest = place.running(source[0] or target[0] or "", time.monotonic() + WAIT)
     path = guest.path(place.VSOCK)
     files = Files(lambda: Connection(path, time.monotonic() + WAIT))
     try:

@@ -62,9 +62,9 @@ def run(words: list[str]) -> int:
         raise ConfigError("corral exec needs a guest and a command: corral exec NAME -- COMMAND")
     terminal.leave_on_signals()
     wanted = _wanted(arguments)
-    guest = place.running(arguments.operands[0])
-    patience = seconds(arguments.values["wait"], "--wait") if "wait" in arguments.values else WAIT
-    with Connection(guest.path(place.VSOCK), time.monotonic() + patience) as connection:
+    until = time.monotonic() + (seconds(arguments.values["wait"], "--wait") if "wait" in arguments.values else WAIT)
+    guest = place.running(arguments.operands[0], until)
+    with Connection(guest.path(place.VSOCK), until) as connection:
         try:
             end = _work(connection, wanted, "interactive" in arguments.values)
         except Refused as refused:

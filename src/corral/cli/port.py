@@ -24,6 +24,8 @@ example:
   curl http://127.0.0.1:8080/""",
 )
 
+WAIT = 30.0  # seconds that a guest which has not begun is waited for
+
 
 def run(words: list[str]) -> int:
     arguments = parse(COMMAND, words)
@@ -35,7 +37,7 @@ def run(words: list[str]) -> int:
     name, ports = arguments.operands
     host, _, inside = ports.rpartition(":")
     numbers = _number(host or "0", 0), _number(inside, 1)
-    guest = place.running(name)
+    guest = place.running(name, time.monotonic() + WAIT)
     path = guest.path(place.VSOCK)
     terminal.leave_on_signals()
     connect = lambda: Connection(path, time.monotonic() + 5)  # noqa: E731

@@ -37,8 +37,8 @@ class BootRequest:
     `memory` is in bytes. `others` are virtio devices beside disks, shares, cards and the channel. `root` is the disk
     with the root file system: a number, an id, or "none". `cloud_init` gets a disk after the others. `acpi`,
     `protocol`, `flat`, `modules`, `debug_exit` and `nested` are as in MachineConfig. `bios`: it starts as a PC does.
-    `placement` is where on the host vCPUs and memory go; its numbers of them do not count. `grace` is for how many seconds the guest
-    may shut down when it is asked to end.
+    `placement` is where on the host vCPUs and memory go; its numbers of them do not count. `grace` is for how
+    many seconds the guest may shut down when it is asked to end.
 
     `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, and what its network cards
     are connected to: without `nets`, to nothing.

@@ -13,7 +13,7 @@ import select
 import stat
 import time
 
-from corral.errors import ConfigError, HostError
+from corral.errors import ConfigError, GuestTimeout, HostError
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # see cli/terminal.py
 
+LOOK = 0.02  # seconds between two looks at one that has not begun
 LONGEST = 40  # characters of a name: the path of its sockets has an end
 LOCK, ABOUT, STATUS, SAID = "lock", "about.json", "status", "said"
 VSOCK, CONTROL, CONSOLE = "vsock", "control", "console"
@@ -132,9 +133,15 @@ def find(name: str) -> Guest:
     return guest
 
 
-def running(name: str) -> Guest:
-    """Raises ConfigError where no guest with the name runs."""
+def running(name: str, until: float | None = None) -> Guest:
+    """One that has not yet begun, since its kernel is still fetched or built, is waited for until time.monotonic() is
+    `until`. Raises ConfigError where no guest with the name runs, GuestTimeout."""
     guest = find(name)
+    while until is not None and guest.runs and not guest.about:
+        if time.monotonic() >= until:
+            raise GuestTimeout(f"the guest {name!r} has not begun yet; corral logs --process {name} has why")
+        time.sleep(LOOK)
+        guest = find(name)
     if not guest.runs:
         how = "was killed" if guest.status is None else f"has ended with status {guest.status}"
         raise ConfigError(f"the guest {name!r} {how}; corral logs {name} has what it said")
