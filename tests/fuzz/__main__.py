@@ -1,8 +1,8 @@
 """python -m tests.fuzz [--target NAME] [--seconds N] [--jobs N] [--coverage] [INPUT...]: fuzzes virtio-blk's data plane
-(blk), virtio-net's (net) and the server of shared folders (p9), or the one that is named.
+(blk), virtio-net's (net), virtio-vsock's (vsock) and the server of shared folders (p9), or the one that is named.
 
-libFuzzer over csrc (blk_fuzzer.c, net_fuzzer.c, p9_fuzzer.c), under ASan and UBSan. Inputs that reach something new are
-kept in the user's cache and built upon by the next run. With INPUTs it runs these alone, as to look at a finding. Exit
+libFuzzer over csrc (blk_fuzzer.c and its like), under ASan and UBSan. Inputs that reach something new are kept in the
+user's cache and built upon by the next run. With INPUTs it runs these alone, as to look at a finding. Exit
 status 1: a finding, which is in a file that is named.
 """
 
@@ -70,6 +70,14 @@ TARGETS = {
         compiled=re.compile(r"^(?!main\.c|namespaces\.c|landlock\.c|capabilities\.c|filter\.c)\w+\.[ch]$"),
         concerned=re.compile(r"^(walk|names|files|folders|attributes|xattrs|locks|fids|tree|serve|wire)\.[ch]$"),
         wrapped=[],
+        uring=False,
+    ),
+    "vsock": Target(
+        harness="vsock_fuzzer.c",
+        folder=build_ffi.CSRC,
+        compiled=re.compile(r"^((vsock(?!_connector)|virtq|virtio)\w*|memory|queue_worker|thread)\.[ch]$"),
+        concerned=re.compile(r"^vsock(?!_fuzzer)\w*\.c$"),
+        wrapped=["corral_worker_add_thread"],
         uring=False,
     ),
 }
