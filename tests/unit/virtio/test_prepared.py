@@ -96,23 +96,23 @@ def net() -> Iterator[tuple[Step, Step, Step]]:
 
 @contextmanager
 def vsock() -> Iterator[tuple[Step, Step, Step]]:
-    with tempfile.TemporaryDirectory() as folder:
-        driver = VsockDriver(Path(folder) / "v")
-        clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]  # of each work one
+    """Its connector removes the path when this process has ended."""
+    driver = VsockDriver(Path(tempfile.gettempdir()) / f"corral-prepared-{os.getpid()}")
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]  # of each work one
 
-        def work() -> None:
-            one = clients.pop()
-            one.connect(str(driver.path))
-            one.sendall(b"CONNECT %d\n" % test_vsock.PORT)
-            port = driver.hears(test_vsock.REQUEST).host_port
-            driver.send(RESPONSE, test_vsock.PORT, port)
-            driver.send(RW, test_vsock.PORT, port, b"hello")
-            said = b""
-            while not said.endswith(b"hello"):
-                said += one.recv(64)
-            assert said == b"OK %d\nhello" % port
+    def work() -> None:
+        one = clients.pop()
+        one.connect(str(driver.path))
+        one.sendall(b"CONNECT %d\n" % test_vsock.PORT)
+        port = driver.hears(test_vsock.REQUEST).host_port
+        driver.send(RESPONSE, test_vsock.PORT, port)
+        driver.send(RW, test_vsock.PORT, port, b"hello")
+        said = b""
+        while not said.endswith(b"hello"):
+            said += one.recv(64)
+        assert said == b"OK %d\nhello" % port
 
-        yield driver.start, work, driver.stop
+    yield driver.start, work, driver.stop
 
 
 DEVICES = {
