@@ -119,7 +119,8 @@ class Machine:
 
             parts = config.devices, self.vm, self.memory, self.mmio_bus, undo
             cpus = self._worker_cpus
-            self.virtio = slots.create(*parts, vcpus=config.cpus, cpus=cpus, channel=self.channel)
+            layers = resumed.layers() if resumed else slots.NO_LAYERS
+            self.virtio = slots.create(*parts, vcpus=config.cpus, cpus=cpus, channel=self.channel, layers=layers)
         self.disks: list[Disk] = self._devices_of(DiskConfig)
         self.shares: list[Share] = self._devices_of(ShareConfig)
         undo.push(self._stop_devices)

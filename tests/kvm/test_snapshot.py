@@ -20,8 +20,8 @@ import corral
 from corral.boot.payload import parse_flat
 from corral.config import MachineConfig, ShareConfig
 from corral.errors import BootError, ConfigError, CorralError
-from corral.guests import sources
 from corral.snapshot import file
+from corral.startup.digest import sha256
 from tests.support.tiny_guests import flat, tiny_guest
 
 LONG = 120.0
@@ -234,7 +234,7 @@ def changed(path: Path, into: Path, change: Callable[[dict[str, Any]], None]) ->
         plain = json.loads(snapshot.text)
     change(plain)
     text = json.dumps(plain).encode()
-    head = file._HEAD.pack(file.MAGIC, file.VERSION, len(text), bytes.fromhex(sources.sha256(text)))
+    head = file._HEAD.pack(file.MAGIC, file.VERSION, len(text), sha256(text))
     into.write_bytes(head + text)
     with path.open("rb") as old, into.open("r+b") as new:
         new.truncate(file._ram_offset(len(text)) + plain["guest"]["memory"])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # What is about this end of a guest, and not about what it was made as.
-_OF_RESTORED = {"restore", "console", "gdb", "report", "screen", "stats", "grace", "timeout"}
+_OF_RESTORED = {"restore", "overlay", "console", "gdb", "report", "screen", "stats", "grace", "timeout", "jail"}
 
 
 def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
@@ -21,7 +21,9 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
     grace = seconds(values["grace"], "--grace") if "grace" in values else None
     if "restore" in values:
         _require_restorable(arguments)
-        return BootRequest(snapshot=values["restore"], grace=grace)
+        return BootRequest(snapshot=values["restore"], overlay="overlay" in values, grace=grace)
+    if "overlay" in values:
+        raise ConfigError("--overlay is about the disks of --restore FILE; with --disk write PATH,snapshot=on")
     memory = parse_size(values["memory"]) if "memory" in values else None
     disks = tuple(parse_disk(text) for text in every.get("disk", []))
     shares = tuple(parse_share(text) for text in every.get("share", []))

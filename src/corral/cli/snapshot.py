@@ -9,6 +9,10 @@ from corral.cli import boot
 from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.errors import ConfigError, GuestError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.snapshot.disks import DiskState
+
 COMMAND = Command(
     name="snapshot",
     summary="""\
@@ -29,7 +33,9 @@ examples:
   corral snapshot --after '# ' big.snapshot -- boot --memory 2G --cpus 4
   corral snapshot info shell.snapshot
 
-A guest with a disk, a shared folder, a BIOS or a NUMA plan cannot be saved yet.""",
+What a guest wrote over a --disk with snapshot=on is in FILE. An image that it writes itself stays where it is, and has
+to be there as it was when FILE is gone on from: by one guest, or with --overlay by any number.
+A guest with a shared folder, a BIOS or a NUMA plan cannot be saved yet.""",
 )
 
 
@@ -93,9 +99,15 @@ def _info(arguments: Arguments) -> int:
             f"{guest.memory >> 20} MiB, of which the file holds {held:.1f}",
         ),
         ("vCPUs", str(guest.cpus)),
+        *(("disk", _of_disk(disk)) for disk in guest.disks),
         ("saved by", f"Corral {content.corral}"),
         ("saved on", f"{host.kind} KVM, {host.cpu}" + (", kernel code natively" if native else "")),
         ("goes on", "until this host boots anew" if host.boot else "on hosts with this CPU"),
     ):
         print(f"{name:11} {printable(value)}")
     return 0
+
+
+def _of_disk(disk: DiskState) -> str:
+    use = "only read" if disk.read_only else "what its guest wrote is in the file" if disk.snapshot else ""
+    return f"{disk.path}, {disk.size / (1 << 20):g} MiB, {use or 'written by its guest'}"

@@ -8,13 +8,18 @@ from corral.script.machine import ScriptedMachine
 from corral.snapshot import resumed
 
 
-def restore(path: str | os.PathLike[str]) -> ScriptedMachine:
+def restore(path: str | os.PathLike[str], *, overlay: bool = False) -> ScriptedMachine:
     """A machine that goes on where `vm.snapshot(path)` or `corral snapshot` saved it; as corral.linux() gives one, it
     runs when it is asked to. Any number of machines may come from one file: what one writes to its memory is its own.
 
     with corral.restore("shell.snapshot") as vm:
         vm.console.send("date\n")
 
-    Raises BootError for a file that is no snapshot, or that this host cannot go on with.
+    Its disks are as they were: what it had written over an image with snapshot=on is its own. An image that it writes
+    itself must not have been written since, and one guest has it at a time; with `overlay` it writes beside the image,
+    and any number may.
+
+    Raises BootError for a file that is no snapshot, or that this host cannot go on with, and for a disk whose image is
+    not as it was.
     """
-    return ScriptedMachine(resumed.config(os.fspath(path)))
+    return ScriptedMachine(resumed.config(os.fspath(path), overlay))

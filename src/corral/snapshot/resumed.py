@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from corral import __version__
-from corral.config import MachineConfig
+from corral.config import MachineConfig, RngConfig
 from corral.errors import BootError
-from corral.snapshot import file, machine_state, values
+from corral.snapshot import disks, file, machine_state, values
+from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
 from corral.snapshot.machine_state import MachineState
 from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.devices.virtio.device import Layer
     from corral.machine import Machine
     from corral.memory import GuestMemory
 
 
 @record(frozen=True)
 class Guest:
-    """What a machine is made from, as far as a snapshot of it needs that. `linux` tells whether its kernel is one."""
+    """What a machine is made from, as far as a snapshot of it needs that. `linux` tells whether its kernel is one;
+    `rngs` are the bandwidths of its devices of random bytes."""
 
     kernel: str
     cmdline: str
@@ -29,6 +32,8 @@ class Guest:
     nested: bool
     channel: str
     linux: bool
+    disks: tuple[DiskState, ...]
+    rngs: tuple[int, ...]
 
 
 @record(frozen=True)
@@ -43,19 +48,21 @@ class Content:
 
 
 NAME = file.NAME
-RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Guest, Content)}
+RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Guest, Content, DiskState)}
 
 
 def save(machine: Machine, path: str) -> int:
     """Writes a snapshot of a machine that is paused; returns the bytes of its RAM that are in it. Raises ConfigError
     for what cannot be saved, GuestError, HostError, KvmError."""
     with machine_state.Still(machine) as state:
-        return file.write(path, _description(machine, state), machine.memory)
+        layers = [disk for disk in machine.disks if disk.has_layer]
+        return file.write(path, _description(machine, state), machine.memory, layers)
 
 
 def save_behind(machine: Machine, folder: str, others: dict[str, bytes]) -> None:
     """The same into a folder that is made for it, by a process that takes over while the machine goes on; NAME is it
-    called there, and beside it are `others`. Raises what save() does."""
+    called there, and beside it are `others`. Not of a machine with disks. Raises what save() does."""
+    assert not machine.disks
     with machine_state.Still(machine) as state:
         file.write_behind(folder, others, _description(machine, state), machine.memory)
 
@@ -66,14 +73,17 @@ def _description(machine: Machine, state: MachineState) -> str:
         *(config.kernel, config.cmdline, config.memory, config.cpus, config.acpi, config.debug_exit, config.nested),
         config.channel if machine.channel else "",
         machine.is_linux,
+        tuple(disks.save(one, disk) for one, disk in zip(config.disks, machine.disks, strict=True)),
+        tuple(one.bandwidth for one in config.others if isinstance(one, RngConfig)),
     )
     return file.dump(Content(__version__, host_of(machine.system), guest, machine.cpuid, state))
 
 
-def config(path: str) -> MachineConfig:
-    """The machine that a snapshot goes on in. Raises BootError, ConfigError."""
+def config(path: str, overlay: bool = False) -> MachineConfig:
+    """The machine that a snapshot goes on in; `overlay`: what it writes to images is kept beside them, and gone with
+    it. Raises BootError, ConfigError."""
     with Resumed(path) as resumed:
-        return resumed.config()
+        return resumed.config(overlay)
 
 
 class Resumed:
@@ -88,7 +98,15 @@ class Resumed:
         except BootError as error:
             self._file.close()
             raise self._file.error(str(error)) from None
-        self.is_linux = self.content.guest.linux
+        guest = self.content.guest
+        self.is_linux = guest.linux
+        try:
+            if min(guest.memory, *guest.rngs, *(disk.size for disk in guest.disks)) < 0:
+                raise self._file.error("its sizes make no sense")
+            self._file.require(guest.memory, [disk.size for disk in guest.disks if disk.snapshot])
+        except BaseException:
+            self._file.close()
+            raise
 
     def close(self) -> None:
         self._file.close()
@@ -99,9 +117,13 @@ class Resumed:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def config(self) -> MachineConfig:
-        """What the machine has to be. Raises ConfigError."""
+    def config(self, overlay: bool = False) -> MachineConfig:
+        """What the machine has to be; `overlay` as config() has it. Raises BootError, ConfigError."""
         guest = self.content.guest
+        try:
+            found = tuple(disks.config(disk, overlay) for disk in guest.disks)
+        except BootError as error:
+            raise self._file.error(str(error)) from None
         return MachineConfig(
             guest.kernel,
             cmdline=guest.cmdline,
@@ -111,8 +133,16 @@ class Resumed:
             debug_exit=guest.debug_exit,
             nested=guest.nested,
             channel=guest.channel,
+            disks=found,
+            others=tuple(RngConfig(bandwidth) for bandwidth in guest.rngs),
             snapshot=self._file.path,
         )
+
+    def layers(self) -> dict[int, Layer]:
+        """What its disks had written over their images, by the disks' numbers. Raises BootError."""
+        every = self.content.guest.disks
+        layered = [number for number, disk in enumerate(every) if disk.snapshot]
+        return {number: self._file.layer(index, every[number].size) for index, number in enumerate(layered)}
 
     def load(self, memory: GuestMemory, cmdline: bytes, initrd: object, rsdp: int) -> None:
         """Maps the RAM, in which all of that is. There is no entry: see restore()."""

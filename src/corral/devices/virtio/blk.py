@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 from corral.devices.virtio.served import SavedDevice
-from corral.errors import HostError
+from corral.errors import BootError, HostError
 from corral.native import Handle, check, ffi, lib
 from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.backends.disk_image import DiskImage
-    from corral.config import DiskConfig
+    from corral.config import DiskConfig, ImageIdentity
     from corral.devices.virtio.device import Place
 
 QUEUE_SIZE = 256
@@ -70,13 +71,13 @@ def create(config: DiskConfig, place: Place) -> Disk:
 
 
 class Disk(SavedDevice):
-    """A VirtioDevice over an open image, which it closes. Raises HostError."""
+    """A VirtioDevice over an open image, which it closes. Raises HostError, BootError."""
 
     kind = "blk"
     device_id = 2
 
     def __init__(self, config: DiskConfig, image: DiskImage, place: Place) -> None:
-        self._image = image
+        self._image, self.size = image, image.size
         self.queue_sizes = (QUEUE_SIZE,) * min(place.vcpus, MOST_QUEUES)
         writable = not config.read_only
         durable_on_flush = config.cache != "writethrough"
@@ -110,6 +111,12 @@ class Disk(SavedDevice):
                 "bytes_per_second": config.bandwidth,
             },
         )
+        if layer := place.layer:
+            if len(layer.map) != lib.corral_blk_map_size(image.size):
+                raise BootError(f"disk {config.path!r}: its layer is of a disk of another size; save the guest again")
+            self._map = ffi.from_buffer("uint64_t[]", layer.map)
+            self._native_config.layer_map, self._native_config.layer_fd = self._map, layer.fd
+            self._native_config.layer_offset = layer.offset
         super().__init__(config.id or f"disk {place.number}", place)
 
     def close(self) -> None:
@@ -130,6 +137,32 @@ class Disk(SavedDevice):
 
     def pause(self) -> bool:
         return int(self._call("hold")) == 0 and super().pause()
+
+    @property
+    def has_layer(self) -> bool:
+        """Whether what it writes is kept beside the image."""
+        return self._image.overlay >= 0
+
+    @property
+    def is_device(self) -> bool:
+        """Whether its image is a block device."""
+        return self._image.is_device
+
+    def settle(self) -> None:
+        """Of its image (DiskImage), after pause()."""
+        self._image.settle()
+
+    def identity(self) -> ImageIdentity:
+        """Of its image (DiskImage), after pause()."""
+        return self._image.identity()
+
+    def save_layer(self, fd: int, map_at: int, data_at: int) -> int:
+        """Writes what it has over its image to a file that is long enough, after pause(); returns how many bytes of
+        data that were. Raises OSError."""
+        result = int(self._call("save_layer", fd, map_at, data_at))
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+        return result
 
     def stats(self) -> list[QueueStats]:
         """Of each queue the counters as they are now; also while it runs. Raises ClosedError."""
