@@ -187,11 +187,13 @@ def test_commands(tmp_path: Path) -> None:
     assert (done.returncode, "42" in done.stdout) == (3, True), done.stderr
     for words, text in (
         (("boot", "--restore", path, "--memory", "1G"), "leave --memory out"),
-        (("boot", "--restore", path, "--", "true"), "leave others out"),
+        (("boot", "--restore", path, "--", "true"), "takes no command"),
         (("boot", "--restore", "/dev/null"), "is no file"),
         (("boot", "--restore", __file__), "is no snapshot"),
         (("snapshot", "--after", "# ", path, "--", "boot", "--share", str(tmp_path)), "a shared folder"),
-        (("snapshot", path), "--after"),
+        (("snapshot",), "wants a FILE"),
+        (("snapshot", path, "--", "boot", "--", "true"), "leave the command out"),
+        (("snapshot", path, "--", "boot", str(tiny_guest("echo"))), "say --after which TEXT"),
         (("snapshot", "--after", "# ", str(tmp_path / "none" / "x")), "name another place"),
     ):
         done = run(*words)
@@ -228,6 +230,10 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def _ram_offset(length: int) -> int:
+    return file._aligned(file._HEAD.size + length)
+
+
 def changed(path: Path, into: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """A file whose description is another one, as its author would make it."""
     with file.SnapshotFile(str(path)) as snapshot:
@@ -237,9 +243,9 @@ def changed(path: Path, into: Path, change: Callable[[dict[str, Any]], None]) ->
     head = file._HEAD.pack(file.MAGIC, file.VERSION, len(text), sha256(text))
     into.write_bytes(head + text)
     with path.open("rb") as old, into.open("r+b") as new:
-        new.truncate(file._ram_offset(len(text)) + plain["guest"]["memory"])
-        old.seek(file._ram_offset(len(snapshot.text)))
-        new.seek(file._ram_offset(len(text)))
+        new.truncate(_ram_offset(len(text)) + plain["guest"]["memory"])
+        old.seek(_ram_offset(len(snapshot.text)))
+        new.seek(_ram_offset(len(text)))
         for block in iter(lambda: old.read(1 << 20), b""):
             if block.strip(b"\0"):
                 new.write(block)
@@ -276,7 +282,7 @@ def test_a_file_that_was_cut_off_or_changed(shell: Path, tmp_path: Path) -> None
         (content[:8] + bytes([file.VERSION + 1]) + content[9:], "a newer version"),
         (content[:60] + b"x" + content[61:], "has been changed or damaged"),
         (content[:12] + b"\xff\xff\xff\xff" + content[16:], "at most"),
-        (content, "MiB of RAM, and the machine"),
+        (content, "is cut off"),
     ):
         path = tmp_path / "x"
         path.write_bytes(damaged[: len(damaged) // 4096 * 4096 if len(damaged) > 4096 else None])

@@ -37,8 +37,8 @@ class BootRequest:
     `bios`: it starts as a PC does. `placement` is where on the host vCPUs and memory go; its numbers of them do not
     count. `grace` is for how many seconds the guest may shut down when it is asked to end.
 
-    `snapshot` is a file to go on from. All but the `grace` of such a guest is in there; `overlay`: what it writes to
-    images is kept beside them, and gone with it.
+    `snapshot` is a file to go on from. All but the `grace` of such a guest is in there, and the `command` if it waits
+    for one; `overlay`: what it writes to images is kept beside them, and gone with it.
     """
 
     kernel: str | None = None

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         def save_layer(self, fd: int, map_at: int, data_at: int) -> int:
             """Returns how many bytes of data are in it. Raises OSError."""
 
+
 MAGIC = b"CORRALSN"
 VERSION = 3
 _HEAD = struct.Struct("<8sII32s")
@@ -129,18 +130,11 @@ def _begin(fd: int, content: str, memory: GuestMemory) -> int:
 
 
 class SnapshotFile:
-    """An open snapshot. Raises BootError for what is none, or none of this version."""
+    """An open snapshot; `fd` as Resumed has it. Raises BootError for what is none, or none of this version."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, fd: int | None = None) -> None:
         self.path = path
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        except OSError as error:
-            if error.errno in SCARCE:
-                raise
-            raise self.error(f"{error.strerror}; check the path") from None
-        except ValueError:
-            raise self.error("a path cannot hold a null character; check the path") from None
+        self._fd = self._open(path) if fd is None else _again(fd)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # it is in use
         except OSError:  # by somebody who is about to remove it, which harms no guest, or on a file system without
@@ -150,6 +144,23 @@ class SnapshotFile:
         except BaseException:
             self.close()
             raise
+
+    def _open(self, path: str) -> int:
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as error:
+            if error.errno in SCARCE:
+                raise
+            raise self.error(f"{error.strerror}; check the path") from None
+        except ValueError:
+            raise self.error("a path cannot hold a null character; check the path") from None
+
+    def another(self) -> SnapshotFile:
+        """The same once more, to be closed by itself."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._fd = _again(self._fd)
+        return other
 
     def close(self) -> None:
         os.close(self._fd)
@@ -211,6 +222,10 @@ class SnapshotFile:
             raise self.error("has been changed or damaged; save it again")
         self._ram_at, self._size = _aligned(_HEAD.size + length), status.st_size
         return text
+
+
+def _again(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def is_one(path: str) -> bool:

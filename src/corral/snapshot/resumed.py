@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 from corral import __version__
 from corral.config import MachineConfig, RngConfig
-from corral.errors import BootError
+from corral.errors import BootError, ConfigError
+from corral.kvm import vcpu_state
 from corral.snapshot import disks, file, machine_state, values
 from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
@@ -13,6 +16,7 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.device import Layer
     from corral.machine import Machine
     from corral.memory import GuestMemory
@@ -48,6 +52,7 @@ class Content:
 
 
 NAME = file.NAME
+LOOKS, GLANCE = 20, 0.001  # for how often, and seconds between
 RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Guest, Content, DiskState)}
 
 
@@ -55,8 +60,13 @@ def save(machine: Machine, path: str) -> int:
     """Writes a snapshot of a machine that is paused; returns the bytes of its RAM that are in it. Raises ConfigError
     for what cannot be saved, GuestError, HostError, KvmError."""
     with machine_state.Still(machine) as state:
-        layers = [disk for disk in machine.disks if disk.has_layer]
-        return file.write(path, _description(machine, state), machine.memory, layers)
+        return file.write(path, _description(machine, state), machine.memory, _layers(machine))
+
+
+def save_into(machine: Machine, fd: int) -> int:
+    """The same into an empty file that is open. Raises OSError too."""
+    with machine_state.Still(machine) as state:
+        return file.save(fd, _description(machine, state), machine.memory, _layers(machine))
 
 
 def save_behind(machine: Machine, folder: str, others: dict[str, bytes]) -> None:
@@ -65,6 +75,22 @@ def save_behind(machine: Machine, folder: str, others: dict[str, bytes]) -> None
     assert not machine.disks
     with machine_state.Still(machine) as state:
         file.write_behind(folder, others, _description(machine, state), machine.memory)
+
+
+def pause_idle(machine: Machine) -> None:
+    """Pauses it when all its vCPUs wait for an interrupt: what its kernel is still busy with would be done by each
+    guest that goes on. One that does not become idle is paused all the same."""
+    machine.pause()
+    for _ in range(LOOKS):
+        if all(vcpu_state.is_halted(vcpu) for vcpu in machine.vcpus):
+            return
+        machine.resume()
+        time.sleep(GLANCE)
+        machine.pause()
+
+
+def _layers(machine: Machine) -> list[Disk]:
+    return [disk for disk in machine.disks if disk.has_layer]
 
 
 def _description(machine: Machine, state: MachineState) -> str:
@@ -79,20 +105,21 @@ def _description(machine: Machine, state: MachineState) -> str:
     return file.dump(Content(__version__, host_of(machine.system), guest, machine.cpuid, state))
 
 
-def config(path: str, overlay: bool = False) -> MachineConfig:
+def config(path: str, overlay: bool = False, command: str | None = None) -> MachineConfig:
     """The machine that a snapshot goes on in; `overlay`: what it writes to images is kept beside them, and gone with
-    it. Raises BootError, ConfigError."""
+    it; `command`: a line for its shell, if it waits for its session. Raises BootError, ConfigError."""
     with Resumed(path) as resumed:
-        return resumed.config(overlay)
+        return resumed.config(overlay, command)
 
 
 class Resumed:
-    """An open snapshot, as a machine takes its kernel. Raises BootError."""
+    """An open snapshot, as a machine takes its kernel. `fd`: it is open already, and `path` what it is called; it stays
+    the caller's. Raises BootError."""
 
     kind, expects_bios, code, files = "snapshot", False, (), ()
 
-    def __init__(self, path: str) -> None:
-        self._file = file.SnapshotFile(path)
+    def __init__(self, path: str, fd: int | None = None) -> None:
+        self._file = file.SnapshotFile(path, fd)
         try:
             self.content: Content = values.from_plain("Content", self._file.plain(), RECORDS)
         except BootError as error:
@@ -108,6 +135,13 @@ class Resumed:
             self._file.close()
             raise
 
+    def another(self) -> Resumed:
+        """The same once more, for another machine; it is not read again."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._file = self._file.another()
+        return other
+
     def close(self) -> None:
         self._file.close()
 
@@ -117,9 +151,20 @@ class Resumed:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def config(self, overlay: bool = False) -> MachineConfig:
-        """What the machine has to be; `overlay` as config() has it. Raises BootError, ConfigError."""
+    @property
+    def is_ready(self) -> bool:
+        """Whether the guest waits for its session, and can be given any command."""
+        channel = self.content.state.channel
+        return channel is not None and channel.is_ready
+
+    def config(self, overlay: bool = False, command: str | None = None) -> MachineConfig:
+        """What the machine has to be, as config() has it. Raises BootError, ConfigError."""
         guest = self.content.guest
+        if command is not None and not self.is_ready:
+            raise ConfigError(
+                f"the guest of {self._file.path!r} is in the middle of a session, and takes no command; leave that "
+                "out, or save one that waits: corral snapshot FILE, without --after"
+            )
         try:
             found = tuple(disks.config(disk, overlay) for disk in guest.disks)
         except BootError as error:
@@ -133,6 +178,7 @@ class Resumed:
             debug_exit=guest.debug_exit,
             nested=guest.nested,
             channel=guest.channel,
+            command=command,
             disks=found,
             others=tuple(RngConfig(bandwidth) for bandwidth in guest.rngs),
             snapshot=self._file.path,
