@@ -32,7 +32,7 @@ void corral_name_thread(const char *name)
     pthread_setname_np(pthread_self(), cut);
 }
 
-void corral_end_with_parent(pid_t parent)
+void corral_end_with_parent(int parent)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)

@@ -14,6 +14,6 @@ int corral_thread_start(pthread_t *thread, const cpu_set_t *cpus, void *(*body)(
 void corral_name_thread(const char *name);
 
 /* Has the kernel kill this process when its parent, the process `parent`, ends, or has ended already. */
-void corral_end_with_parent(pid_t parent);
+void corral_end_with_parent(int parent);
 
 #endif

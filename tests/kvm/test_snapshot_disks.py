@@ -24,10 +24,10 @@ LONG = 180.0
 FILES = 24
 # Each file is written, made stable and noted down; at the end all are read back from the disk.
 WRITES = (
-    "mkdir -p /mnt; mount -t ext4 /dev/vda /mnt || exit 9; i=0; while [ $i -lt %d ]; do i=$((i+1));"
+    f"mkdir -p /mnt; mount -t ext4 /dev/vda /mnt || exit 9; i=0; while [ $i -lt {FILES} ]; do i=$((i+1));"
     " dd if=/dev/urandom of=/mnt/f$i bs=32k count=3 conv=fsync 2>/dev/null; md5sum /mnt/f$i >>/mnt/sums; echo $i; done;"
     " sync; echo 3 >/proc/sys/vm/drop_caches; md5sum -c /mnt/sums >/tmp/sums; grep -c OK /tmp/sums; umount /mnt"
-) % FILES
+)
 ALL = b"".join(b"%d\n" % (number + 1) for number in range(FILES)) + b"%d\n" % FILES
 
 

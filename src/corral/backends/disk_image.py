@@ -24,6 +24,7 @@ _ELSEWHERE = "set TMPDIR to a folder where you may write, and where there is roo
 DEAD_GUESTS_LOCK = 1.0  # seconds that it may be there after its end; 0.03 to 0.04 as measured
 _HEAD = 8192  # bytes: as far as a GPT's header in sectors of 4096
 _KNOWN_BY = 128 << 10  # bytes: a partition table, or the superblocks of ext4, XFS and btrfs with their UUIDs
+_COARSE = 5  # CLOCK_REALTIME_COARSE
 _BLKGETSIZE64 = 0x80081272  # linux/fs.h
 _BLKSSZGET = 0x1268
 _BLKPBSZGET = 0x127B
@@ -82,7 +83,7 @@ class DiskImage:
         except OSError as error:
             raise self._failed(error, "cannot be made stable", "check the disk below it") from None
         written = os.fstat(self.fd).st_mtime_ns
-        while time.clock_gettime_ns(time.CLOCK_REALTIME_COARSE) == written:  # what Linux dates files by
+        while time.clock_gettime_ns(_COARSE) == written:  # what Linux dates files by
             time.sleep(0.001)
 
     def identity(self) -> ImageIdentity:

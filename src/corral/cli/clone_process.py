@@ -148,7 +148,7 @@ class Clones:
             for one in output:
                 one.close()
             os.dup2(ends[1], 2)
-            sys.stdout = sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+            sys.stdout = sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
             lib.corral_name_thread(b"corral-clone")
             status = _run(self._saved.another(), self._terms, number, *ends)
         except CorralError as error:

@@ -409,6 +409,7 @@ class Lib:
 
     # thread.h
     def corral_name_thread(self, name: bytes | CData, /) -> None: ...
+    def corral_end_with_parent(self, parent: int, /) -> None: ...
 
     # trampoline.h
     CORRAL_WINDOW_SPAN: int

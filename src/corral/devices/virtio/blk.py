@@ -114,8 +114,9 @@ class Disk(SavedDevice):
         if layer := place.layer:
             if len(layer.map) != lib.corral_blk_map_size(image.size):
                 raise BootError(f"disk {config.path!r}: its layer is of a disk of another size; save the guest again")
-            self._map = ffi.from_buffer("uint64_t[]", layer.map)
-            self._native_config.layer_map, self._native_config.layer_fd = self._map, layer.fd
+            self._layer_map = ffi.from_buffer(layer.map)
+            self._native_config.layer_map = ffi.cast("uint64_t *", self._layer_map)
+            self._native_config.layer_fd = layer.fd
             self._native_config.layer_offset = layer.offset
         super().__init__(config.id or f"disk {place.number}", place)
 
