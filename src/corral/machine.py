@@ -84,9 +84,10 @@ class Machine:
         undo.push(self._ended.close)
         self.waiters.append(self._ended)
         self.system, self.vm, self.memory = self.chassis.system, self.chassis.vm, self.chassis.memory
-        resumed = self._saved or _open_snapshot(config)
+        given, self._saved = self._saved, self._saved or _open_snapshot(config)
+        resumed = self._saved
         kernel = resumed or boot.open_payload(config)
-        if kernel is not self._saved:
+        if kernel is not given:
             undo.push(kernel.close)
         self.is_linux = kernel.is_linux
 
@@ -369,6 +370,8 @@ class Machine:
 
     def raise_failure(self) -> None:
         """Raises what a device, the VMM or a hook failed with. After a hook the guest is paused, and can go on."""
+        if self._saved and not self.closed:
+            self._saved.require_whole()
         for thread in self.threads:
             if thread.failure:
                 raise thread.failure

@@ -372,6 +372,7 @@ class Lib:
     def corral_ports_state(self, p: CData, port: int, state: CData, /) -> None: ...
 
     # ram_file.h
+    CORRAL_RAM_CUT_STATUS: int
     def corral_ram_save(self, fd: int, offset: int, at: CData, length: int, all: bool, /) -> int: ...
     def corral_ram_save_behind(
         self,

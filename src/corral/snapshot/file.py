@@ -188,6 +188,11 @@ class SnapshotFile:
         if self._size != end:
             raise self.error(f"has {self._size} bytes, and should have {end}: it is cut off; save it again")
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is as long as when it was opened."""
+        return os.fstat(self._fd).st_size >= self._size
+
     def layer(self, index: int, size: int) -> Layer:
         """Of a disk of `size` bytes. Raises BootError."""
         map_at, data_at = self._places[index]

@@ -6,7 +6,7 @@ import time
 
 from corral import __version__
 from corral.config import MachineConfig, RngConfig
-from corral.errors import BootError, ConfigError
+from corral.errors import BootError, ConfigError, HostError
 from corral.kvm import vcpu_state
 from corral.snapshot import disks, file, machine_state, values
 from corral.snapshot.disks import DiskState
@@ -184,6 +184,14 @@ class Resumed:
             snapshot=self._file.path,
         )
 
+    def require_whole(self) -> None:
+        """Raises HostError for a file that was cut off since; its guest cannot go on."""
+        if not self._file.is_whole:
+            raise HostError(
+                f"the snapshot {self._file.path!r} was cut off while a guest ran from it; remove one, or replace it, "
+                "but do not write to it"
+            )
+
     def layers(self) -> dict[int, Layer]:
         """What its disks had written over their images, by the disks' numbers. Raises BootError."""
         every = self.content.guest.disks
@@ -201,11 +209,10 @@ class Resumed:
         if host.kind != saved.kind:
             raise self._file.error(f"was saved on {saved.kind} KVM, and this host has {host.kind}; boot it here anew")
         if machine.cpuid != self.content.cpuid:
-            leaves = sorted({one[0] for one in {*machine.cpuid} ^ {*self.content.cpuid}})
-            where = ", ".join(f"{leaf:#x}" for leaf in leaves[:8])
-            raise self._file.error(
-                f"was saved on {saved.cpu}, and here CPUID differs in leaf {where} ({host.cpu}); boot it here anew"
-            )
+            from corral.arch.x86_64 import cpuid_names
+
+            how = cpuid_names.difference(self.content.cpuid, machine.cpuid)
+            raise self._file.error(f"was saved on {saved.cpu}; this host ({host.cpu}) {how}; boot it here anew")
         if host.boot != saved.boot:
             raise self._file.error("was saved before this host was booted, and its clock cannot be set; boot it anew")
         try:
