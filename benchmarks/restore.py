@@ -1,9 +1,10 @@
 """restore: a guest that goes on from a snapshot, against booting it, and against a container.
 
 Whole processes: `corral boot -- true` from the boot cache and without it, `corral boot --restore` of a shell whose
-standard input is at its end, and `runc run` of a program that says a line, where there is runc. `corral clone`: what one of
-many takes. And in a process that has Corral loaded: `corral.restore()` alone, until a program in the guest has run an
-instruction, and until the restored shell has answered a line; a hundred at once, and the memory that is theirs alone.
+standard input is at its end, and `runc run` of a program that says a line, where there is runc. `corral clone`: what
+one of many takes. And in a process that has Corral loaded: `corral.restore()` alone, until a program in the guest has
+run an instruction, and until the restored shell has answered a line; a hundred at once, and the memory that is theirs
+alone.
 """
 
 from __future__ import annotations

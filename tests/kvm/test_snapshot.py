@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -310,6 +311,25 @@ def test_a_file_that_is_cut_off_while_its_guest_runs(shell: Path, tmp_path: Path
     )
     assert done.returncode == 3
     assert (done.stderr.count("\n"), "was cut off while a guest ran from it" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("jail", ["on", "off"])
+def test_a_file_that_is_cut_off_ends_the_command_with_a_line(jail: str, shell: Path, tmp_path: Path) -> None:
+    path = tmp_path / "saved"
+    shutil.copy(shell, path)
+    command = [sys.executable, "-m", "corral", "boot", "--jail", jail, "--restore", str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"echo up $((6*7)); while :; do ls -lR /proc /sys >/dev/null 2>&1; done\n")
+        process.stdin.flush()
+        said = b""
+        while b"up 42" not in said:
+            said += process.stdout.read1(4096)
+        os.truncate(path, 4096)
+        _, errors = process.communicate(timeout=LONG)
+    assert (process.returncode, errors.count(b"\n")) == (3, 1), errors
+    assert b"was cut off while a guest ran from it" in errors
 
 
 @pytest.mark.parametrize("seed", range(20))
