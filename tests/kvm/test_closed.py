@@ -69,6 +69,7 @@ RUNNING: Arguments = {
     "disassemble": (AT, 1),
     "run_until": ("never", 0.1),
     "snapshot": ("/nowhere/x",),
+    "fork": (1,),
     "step": (0, 0.1),
     "wait": (0.1,),
     "mmio": (0xD1000000,),

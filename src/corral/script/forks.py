@@ -46,6 +46,7 @@ def made(
 ) -> list[Made]:
     """What fork() of a scripted machine gives. The guest is saved to memory, which is the same for all that go on from
     it as long as they do not write to it."""
+    vm.require_open()
     if not 1 <= count <= MOST:
         raise ConfigError(f"fork({count}): 1 to {MOST}")
     for disk in vm.config.disks:

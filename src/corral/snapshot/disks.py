@@ -31,7 +31,7 @@ class DiskState:
 
 def refuse(config: DiskConfig, disk: Disk) -> None:
     """Raises ConfigError for one that cannot be saved."""
-    if disk.is_device and not (config.read_only or config.snapshot):
+    if disk.image.is_device and not (config.read_only or config.snapshot):
         raise ConfigError(
             f"a guest that writes a block device cannot be saved, since nothing would tell that {config.path!r} was "
             "written later; add ,ro or ,snapshot=on to it"
@@ -43,8 +43,8 @@ def save(config: DiskConfig, disk: Disk) -> DiskState:
     import os
 
     if not (config.read_only or config.snapshot):
-        disk.settle()
-    known = disk.identity()
+        disk.image.settle()
+    known = disk.image.identity()
     about = config.read_only, config.snapshot, config.cache, config.serial, config.id
     limits = config.operations, config.bandwidth
     return DiskState(os.path.abspath(config.path), *about, *limits, known.size, known.written, known.head)

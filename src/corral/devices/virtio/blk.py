@@ -6,14 +6,14 @@ import os
 import struct
 
 from corral.devices.virtio.served import SavedDevice
-from corral.errors import BootError, HostError
+from corral.errors import BootError, ClosedError, HostError
 from corral.native import Handle, check, ffi, lib
 from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.backends.disk_image import DiskImage
-    from corral.config import DiskConfig, ImageIdentity
+    from corral.config import DiskConfig
     from corral.devices.virtio.device import Place
 
 QUEUE_SIZE = 256
@@ -145,17 +145,11 @@ class Disk(SavedDevice):
         return self._image.overlay >= 0
 
     @property
-    def is_device(self) -> bool:
-        """Whether its image is a block device."""
-        return self._image.is_device
-
-    def settle(self) -> None:
-        """Of its image (DiskImage), after pause()."""
-        self._image.settle()
-
-    def identity(self) -> ImageIdentity:
-        """Of its image (DiskImage), after pause()."""
-        return self._image.identity()
+    def image(self) -> DiskImage:
+        """Raises ClosedError."""
+        if self._native.closed:
+            raise ClosedError("this machine is closed")
+        return self._image
 
     def save_layer(self, fd: int, map_at: int, data_at: int) -> int:
         """Writes what it has over its image to a file that is long enough, after pause(); returns how many bytes of
