@@ -259,7 +259,7 @@ def test_devices(vm: Machine) -> None:
     vm.close()
     serial = {"attach": (vm.vcpus[0], (1, 2)), "offer": (b"x",), "restore": (state,)}
     assert answers(vm.serial, serial) == {"close", "__repr__"}
-    of_disk = {"start": (0, [], []), "resume": (0, [], [], saved), "write_config": (0, b"")}
+    of_disk = {"start": (0, [], []), "resume": (0, [], [], saved), "write_config": (0, b""), "save_layer": (0, 0, 0)}
     assert answers(vm.disks[0], of_disk) == {"close", "device_id", "one_doorbell", "write_config", "kind", "__repr__"}
     transport = vm.virtio[0]
     registers = {"read": (0, 4), "write": (0x50, 4, 0), "connect": (vm.vm, 0), "attach": (vm.vcpus[0], 0)}

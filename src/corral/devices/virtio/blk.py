@@ -78,6 +78,7 @@ class Disk(SavedDevice):
 
     def __init__(self, config: DiskConfig, image: DiskImage, place: Place) -> None:
         self._image, self.size = image, image.size
+        self.has_layer = image.overlay >= 0  # what it writes is kept beside the image
         self.queue_sizes = (QUEUE_SIZE,) * min(place.vcpus, MOST_QUEUES)
         writable = not config.read_only
         durable_on_flush = config.cache != "writethrough"
@@ -138,11 +139,6 @@ class Disk(SavedDevice):
 
     def pause(self) -> bool:
         return int(self._call("hold")) == 0 and super().pause()
-
-    @property
-    def has_layer(self) -> bool:
-        """Whether what it writes is kept beside the image."""
-        return self._image.overlay >= 0
 
     @property
     def image(self) -> DiskImage:
