@@ -48,7 +48,6 @@ struct corral_blk *corral_blk_create(const struct corral_blk_config *config, con
     b->files[CORRAL_BLK_IMAGE] = config->fd;
     b->files[CORRAL_BLK_OVERLAY] = config->overlay_fd;
     b->files[CORRAL_BLK_LAYER] = config->layer_map ? config->layer_fd : -1;
-    b->config.layer_map = NULL; /* it is the caller's again */
     b->writeback = true;
     b->ops.rate = config->ops_per_second;
     b->bytes.rate = config->bytes_per_second;
@@ -59,6 +58,7 @@ struct corral_blk *corral_blk_create(const struct corral_blk_config *config, con
     int error = corral_worker_init(&b->worker, CORRAL_JAIL_DISK, &config->worker, ram, irq);
     if (!error)
         error = open_backend(b);
+    b->config.layer_map = NULL; /* it is the caller's again */
     if (error < 0) {
         corral_blk_destroy(b);
         errno = -error;
