@@ -52,6 +52,10 @@ def save_at(vm: Any, lines: int, path: Path, rest: float = 0.0) -> bytes:
     vm.run_until(condition=lambda vm: vm.streams.output.count(b"\n") >= lines, timeout=LONG)
     vm.resume()
     time.sleep(rest)
+    vm.pause()
+    vm.streams.device.flush()
+    while not vm.streams.device.flushed:  # what it has said by now is not said again by those that go on
+        vm.streams.drain()
     vm.snapshot(str(path))
     said: bytes = vm.streams.output
     return said
@@ -120,7 +124,7 @@ def test_a_guest_that_writes_on_leaves_no_image_to_go_on_with(image: Path, tmp_p
     with writer(str(image)) as vm:
         save_at(vm, 2, tmp_path / "saved")
         vm.run_until(condition=lambda vm: vm.streams.output.count(b"\n") >= 4, timeout=LONG)
-    with pytest.raises(BootError, match=r"was written after|is another image"):
+    with pytest.raises(BootError, match="was written after"):
         corral.restore(tmp_path / "saved")
 
 
@@ -152,7 +156,7 @@ def test_another_image_is_refused(reader: Path, image: Path) -> None:
     content, then = image.read_bytes(), image.stat().st_mtime_ns
     for change, text in (
         (lambda: image.write_bytes(content), "was written after"),
-        (lambda: image.write_bytes(b"x" + content[1:]), "is another image"),
+        (lambda: (image.write_bytes(b"x" + content[1:]), os.utime(image, ns=(then, then))), "is another image"),
         (lambda: image.write_bytes(content + bytes(512)), f"has {len(content) + 512} bytes, and had {len(content)}"),
         (image.unlink, "No such file"),
     ):

@@ -101,10 +101,10 @@ class DiskImage:
             return
         if found.size != wanted.size:
             what = f"has {found.size} bytes, and had {wanted.size} when its guest was saved"
-        elif found.head != wanted.head:
-            what = "is another image than its guest was saved with"
+        elif found.written != wanted.written:
+            what = "was written after its guest was saved, or is another"
         else:
-            what = "was written after its guest was saved"
+            what = "is another image than its guest was saved with"
         raise self._error(f"{what}; bring that image back, with its time of change (cp -p), or boot it anew")
 
     def _open(self, flags: int, direct: bool) -> int:
