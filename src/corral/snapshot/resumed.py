@@ -128,7 +128,7 @@ class Resumed:
         guest = self.content.guest
         self.is_linux = guest.linux
         try:
-            if min(guest.memory, *guest.rngs, *(disk.size for disk in guest.disks)) < 0:
+            if any(size < 0 for size in (guest.memory, *guest.rngs, *(disk.size for disk in guest.disks))):
                 raise self._file.error("its sizes make no sense")
             self._file.require(guest.memory, [disk.size for disk in guest.disks if disk.snapshot])
         except BaseException:
