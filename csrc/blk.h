@@ -34,10 +34,11 @@
 /* Descriptors in here stay the caller's and must be open until corral_blk_destroy. */
 struct corral_blk_config {
     struct corral_worker_config worker;
-    int fd;              /* the image: a regular file or a block device */
-    int overlay_fd;      /* -1: none. Else an empty private file that takes every write; fd is only read then */
-    /* Not NULL: what the overlay of an earlier disk had, which is only read: at `layer_offset` of the file, a multiple
-     * of CORRAL_BLK_GRANULE, and on, where the map has the bit of a granule. Needed until create returns. */
+    int fd;         /* the image: a regular file or a block device */
+    int overlay_fd; /* -1: none. Else an empty private file that takes every write; fd is only read then */
+    /* Not NULL: what the overlay of an earlier disk had, which is only read: at `layer_offset` of the file, a
+     * multiple of CORRAL_BLK_GRANULE, and on, where the map has the bit of a granule. Needed until create returns.
+     */
     const uint64_t *layer_map;
     uint64_t layer_offset;
     int layer_fd;
@@ -120,9 +121,9 @@ void corral_blk_save(const struct corral_blk *b, struct corral_blk_saved *saved)
 /* Bytes of a map with a bit for each granule of a disk of `size` bytes. */
 uint64_t corral_blk_map_size(uint64_t size);
 
-/* Writes what a disk with an overlay has that its image has not into a file: the map at `map_at`, and each granule at
- * its own offset from `data_at` on; zeros stay holes. The file is long enough. As corral_blk_save. Returns how many
- * bytes of granules were written, or -errno. */
+/* Writes what a disk with an overlay has that its image has not into a file: the map at `map_at`, and each granule
+ * at its own offset from `data_at` on; zeros stay holes. The file is long enough. As corral_blk_save. Returns how
+ * many bytes of granules were written, or -errno. */
 int64_t corral_blk_save_layer(const struct corral_blk *b, int fd, uint64_t map_at, uint64_t data_at);
 
 /* Begins to stop: takes no more requests, and makes no more calls for those it has. Many disks are asked first and

@@ -24,8 +24,8 @@ static int read_all(int fd, uint8_t *to, uint64_t length, uint64_t offset)
 }
 
 /* Of the disk, from `at` on. */
-static int64_t copy(const struct corral_blk *b, unsigned file, uint8_t *buffer, uint64_t at, uint64_t length, int fd,
-                    uint64_t data_at)
+static int64_t copy(const struct corral_blk *b, unsigned file, uint8_t *buffer, uint64_t at, uint64_t length,
+                    int fd, uint64_t data_at)
 {
     uint64_t whole = (length + CORRAL_BLK_GRANULE - 1) / CORRAL_BLK_GRANULE * CORRAL_BLK_GRANULE;
     uint64_t from = file == CORRAL_BLK_LAYER ? b->config.layer_offset + at : at;

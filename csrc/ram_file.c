@@ -103,8 +103,9 @@ static bool has_terminal;
 /* A page of a mapped file that is not there any more: nothing can go on. */
 static void end_for_a_cut_file(int signal)
 {
-    static const char said[] = "corral: a snapshot was cut off while a guest ran from it; remove one, or replace it, but "
-                               "do not write to it\n";
+    static const char said[] =
+        "corral: a snapshot was cut off while a guest ran from it; remove one, or replace it, but "
+        "do not write to it\n";
     (void)signal;
     if (has_terminal)
         ioctl(STDIN_FILENO, TCSETS2, &terminal);

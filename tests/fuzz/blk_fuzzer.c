@@ -6,6 +6,8 @@
  * left open or running. An input that takes longer than libFuzzer's -timeout is a hang. */
 #define _GNU_SOURCE
 #include "blk.h"
+#include "input.h"
+#include "jail.h"
 #include "virtq.h"
 
 #include <errno.h>
@@ -35,28 +37,6 @@
 #define MOST_STEPS 48
 #define PATIENCE 40000 /* times 50 us, for requests that must come back */
 
-#define require(condition)                                                                                        \
-    do {                                                                                                          \
-        if (!(condition)) {                                                                                       \
-            fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition);                         \
-            abort();                                                                                              \
-        }                                                                                                         \
-    } while (0)
-
-/* --- the input --- */
-
-struct input {
-    const uint8_t *at, *end;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < bytes && in->at < in->end; i++)
-        value |= (uint64_t)*in->at++ << 8 * i;
-    return value;
-}
-
 static uint32_t below(struct input *in, uint32_t limit)
 {
     return take(in, limit > 256 ? 2 : 1) % limit;
@@ -83,6 +63,12 @@ void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size)
 {
     return fails() ? NULL : __real_aligned_alloc(alignment, size);
+}
+
+/* A fuzzer has no jail. */
+void corral_jail_enter_or_end(enum corral_jail_kind kind)
+{
+    (void)kind;
 }
 
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *how, void *(*body)(void *), void *argument);

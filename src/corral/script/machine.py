@@ -23,7 +23,7 @@ from corral.script import interrupts, live_devices
 from corral.script.conversation import Conversation
 from corral.script.goal import Goal, Reached
 from corral.script.memory_access import Linear, Physical
-from corral.script.register_access import Registers
+from corral.script.register_access import Registers, require_vcpu
 from corral.script.streams import Streams, session_of
 
 TYPE_CHECKING = False
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from corral.backends.channel import Channel, Identity
     from corral.config import MachineConfig
-    from corral.core.shell import Chassis
+    from corral.core.shell import Shell
     from corral.core.vcpu_thread import VcpuThread
     from corral.debug.breakpoints import Point, Stop
     from corral.debug.debugger import Debugger
@@ -61,7 +61,7 @@ class ScriptedMachine(Machine):
     def __init__(
         self,
         config: MachineConfig,
-        chassis: Chassis | None = None,
+        shell: Shell | None = None,
         channel: Channel | None = None,
         saved: Resumed | None = None,
         *,
@@ -69,7 +69,7 @@ class ScriptedMachine(Machine):
     ) -> None:
         self._session = None if channel else session_of(config, identity)
         self.streams = self._session if isinstance(self._session, Streams) else None  # where it has pipes
-        super().__init__(config, chassis, channel or self._session, saved)
+        super().__init__(config, shell, channel or self._session, saved)
 
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         super()._build(config, undo)
@@ -81,7 +81,7 @@ class ScriptedMachine(Machine):
         self._hit = Event()
         undo.push(self._hit.close)
         undo.push(self._keep)
-        self.console = Conversation(self)
+        self.console = Conversation(self, self._run_until_said)
         self.phys = Physical(self.memory)
         self.mem = self.mem_of(0)
         self.regs = self.regs_of(0)
@@ -108,7 +108,7 @@ class ScriptedMachine(Machine):
         super().start()
 
     def resume(self) -> None:
-        """Lets the guest run and returns; starts it if need be. Nobody reads its console meanwhile: it waits. At a
+        """Lets the guest run and returns; starts it if need be. Its console is not read meanwhile: it waits. At a
         breakpoint it stops; the next run_until() tells of it."""
         self.require_open()
         if self._debugger and not self._debugger.ready():
@@ -133,8 +133,7 @@ class ScriptedMachine(Machine):
         return self._while_paused(lambda: resumed.save(self, path))
 
     def fork(self, count: int = 1, name: str = "") -> list[ScriptedMachine]:
-        """So many machines that go on from where this one is, which runs on if it ran. With a `name` theirs are
-        `name-1`, `name-2` and so on. Raises what snapshot() and corral.restore() do."""
+        """Machines that go on from where this one is, called `name-1` and so on. Raises as snapshot() and restore()."""
         from corral.script import forks
 
         return forks.made(self, self._while_paused, ScriptedMachine, count, name)
@@ -179,7 +178,8 @@ class ScriptedMachine(Machine):
         Raises GuestTimeout; GuestError when the guest ends before; what a device, `exit`, `condition` or a callback
         raised. The guest is paused, or over, in any case.
         """
-        goal = Goal(self, what, at, exit, condition, points=bool(self._debugger and self._debugger.points))
+        asked = None if condition is None else lambda: condition(self)
+        goal = Goal(self, what, at, exit, asked, points=bool(self._debugger and self._debugger.points))
         deadline = None if timeout is None else time.monotonic() + timeout
         self.pause()
         try:
@@ -202,12 +202,17 @@ class ScriptedMachine(Machine):
             self.console.drain()
             goal.clear()
 
+    def _run_until_said(self, text: str | bytes | re.Pattern[bytes], timeout: float | None) -> re.Match[bytes]:
+        match = self.run_until(text, timeout).match
+        assert match
+        return match
+
     def step(self, vcpu: int = 0, timeout: float | None = None) -> Stop:
         """One instruction of one vCPU, the others being stopped. A vCPU that halts may wait: raises GuestTimeout after
         `timeout` seconds."""
         from corral.debug.breakpoints import Why
 
-        self._require_vcpu(vcpu)
+        require_vcpu(vcpu, len(self.vcpus))
         self.pause()
         self.debugger.begin_step(vcpu)
         self.debugger.poll(timeout)
@@ -287,13 +292,8 @@ class ScriptedMachine(Machine):
 
     def regs_of(self, vcpu: int) -> Registers:
         """`regs` is that of vCPU 0. Raises ConfigError for a vCPU that there is not."""
-        self._require_vcpu(vcpu)
+        require_vcpu(vcpu, len(self.vcpus))
         return Registers(self, vcpu)
-
-    def _require_vcpu(self, vcpu: int) -> None:
-        if not 0 <= vcpu < len(self.vcpus):
-            most = f"0 to {len(self.vcpus) - 1}" if len(self.vcpus) > 1 else "0 alone"
-            raise ConfigError(f"there is no vCPU {vcpu}: this machine has {most}")
 
     def mem_of(self, vcpu: int) -> Linear:
         """Memory as this vCPU's page tables have it; `mem` is that of vCPU 0."""
@@ -321,7 +321,7 @@ class ScriptedMachine(Machine):
         """All that can be said of the guest as it is, for people (docs/research/report.md)."""
         from corral.debug.report import full
 
-        self._require_vcpu(vcpu)
+        require_vcpu(vcpu, len(self.vcpus))
         self.pause()
         return full.of_paused(self, vcpu, self.console.output)
 
@@ -392,9 +392,9 @@ class ScriptedMachine(Machine):
     def mmio(self, where: range | int) -> Callable[[Device], Device]:
         """A decorator: this class, object or function answers these guest physical addresses (live_devices.py)."""
         self.require_open()
-        return live_devices.decorator(self.mmio_bus, where, live_devices.mmio_taken(self))
+        return live_devices.decorator(self.mmio_bus, where)
 
     def pio(self, where: range | int) -> Callable[[Device], Device]:
         """The same for I/O ports."""
         self.require_open()
-        return live_devices.decorator(self.ports, where, live_devices.pio_taken())
+        return live_devices.decorator(self.ports, where)

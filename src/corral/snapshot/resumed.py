@@ -18,8 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.device import Layer
-    from corral.machine import Machine
     from corral.memory import GuestMemory
+    from corral.snapshot.parts import Parts
 
 
 @record(frozen=True)
@@ -56,20 +56,20 @@ LOOKS, GLANCE = 20, 0.001  # for how often, and seconds between
 RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Guest, Content, DiskState)}
 
 
-def save(machine: Machine, path: str) -> int:
+def save(machine: Parts, path: str) -> int:
     """Writes a snapshot of a machine that is paused; returns the bytes of its RAM that are in it. Raises ConfigError
     for what cannot be saved, GuestError, HostError, KvmError."""
     with machine_state.Still(machine) as state:
         return file.write(path, _description(machine, state), machine.memory, _layers(machine))
 
 
-def save_into(machine: Machine, fd: int) -> int:
+def save_into(machine: Parts, fd: int) -> int:
     """The same into an empty file that is open. Raises OSError too."""
     with machine_state.Still(machine) as state:
         return file.save(fd, _description(machine, state), machine.memory, _layers(machine))
 
 
-def save_behind(machine: Machine, folder: str, others: dict[str, bytes]) -> None:
+def save_behind(machine: Parts, folder: str, others: dict[str, bytes]) -> None:
     """The same into a folder that is made for it, by a process that takes over while the machine goes on; NAME is it
     called there, and beside it are `others`. Not of a machine with disks. Raises what save() does."""
     assert not machine.disks
@@ -77,7 +77,7 @@ def save_behind(machine: Machine, folder: str, others: dict[str, bytes]) -> None
         file.write_behind(folder, others, _description(machine, state), machine.memory)
 
 
-def pause_idle(machine: Machine) -> None:
+def pause_idle(machine: Parts) -> None:
     """Pauses it when all its vCPUs wait for an interrupt: what its kernel is still busy with would be done by each
     guest that goes on. One that does not become idle is paused all the same."""
     machine.pause()
@@ -89,11 +89,11 @@ def pause_idle(machine: Machine) -> None:
         machine.pause()
 
 
-def _layers(machine: Machine) -> list[Disk]:
+def _layers(machine: Parts) -> list[Disk]:
     return [disk for disk in machine.disks if disk.has_layer]
 
 
-def _description(machine: Machine, state: MachineState) -> str:
+def _description(machine: Parts, state: MachineState) -> str:
     config = machine.config
     guest = Guest(
         *(config.kernel, config.cmdline, config.memory, config.cpus, config.acpi, config.debug_exit, config.nested),
@@ -199,10 +199,10 @@ class Resumed:
         return {number: self._file.layer(index, every[number].size) for index, number in enumerate(layered)}
 
     def load(self, memory: GuestMemory, cmdline: bytes, initrd: object, rsdp: int) -> None:
-        """Maps the RAM, in which all of that is. There is no entry: see restore()."""
+        """Maps the RAM, which has all of these in it. There is no entry: see restore()."""
         self._file.map(memory)
 
-    def restore(self, machine: Machine) -> None:
+    def restore(self, machine: Parts) -> None:
         """Before the machine runs. Raises BootError for what this host or this machine cannot go on with."""
         host = host_of(machine.system)
         saved = self.content.host

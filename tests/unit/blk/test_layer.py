@@ -59,8 +59,8 @@ def layers() -> Any:
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(sorted(ENGINES)), OPERATIONS)
 def test_generations_are_one_disk(engine: str, operations: list[tuple[str, int, int, int]]) -> None:
-    """Each move is to a disk whose layer holds what all before it have written. A discard over an image may keep what is
-    no whole granule, so they are zeroes here."""
+    """Each move is to a disk whose layer holds what all before it have written. A discard over an image may keep what
+    is no whole granule, so they are zeroes here."""
     operations = [("zero" if kind == "discard" else kind, *rest) for kind, *rest in operations]
     base = os.urandom(512 * SECTORS)
     content = bytearray(base)
