@@ -214,7 +214,6 @@ def test_what_belongs_to_kvm(vm: Machine) -> None:
         "enable_capability": (1,),
         "set_irq_line": (1, True),
         "irqfd": (1, 1),
-        "ioeventfd": (1, 4, 1, 1),
         "create_vcpu": (7, ffi.NULL),
     }
     vm.close()
@@ -398,7 +397,6 @@ def test_who_uses_a_machine_that_another_thread_closes(disk: Path, round: int) -
         "set_identity_map",
         "set_memory_slot",
         "enable_capability",
-        "ioeventfd",
         "watch",
         "watch_room",
         "beyond",

@@ -71,9 +71,6 @@ class Lib:
     KVM_SET_PIT2: int
     KVM_IRQ_LINE: int
     KVM_IRQFD: int
-    KVM_IOEVENTFD: int
-    KVM_IOEVENTFD_FLAG_DATAMATCH: int
-    KVM_IOEVENTFD_FLAG_DEASSIGN: int
     KVM_ENABLE_CAP: int
     KVM_RUN: int
     KVM_GET_REGS: int
@@ -456,6 +453,11 @@ class Lib:
     def corral_uart_save(self, u: CData, state: CData, /) -> None: ...
     def corral_uart_restore(self, u: CData, state: CData, /) -> int: ...
     def corral_uart_pio(self, device: CData, write: bool, offset: int, size: int, value: CData, /) -> bool: ...
+
+    # virtio_doorbells.h
+    CORRAL_DOORBELLS_LATE: int
+    def corral_doorbells_ring(self, device: CData, write: bool, offset: int, size: int, value: CData, /) -> bool: ...
+    def corral_doorbells_take(self, d: CData, /) -> int: ...
 
     # watch.h
     CORRAL_WATCHES: int
