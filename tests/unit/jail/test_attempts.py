@@ -14,6 +14,7 @@ KINDS = {
     "vcpu": lib.CORRAL_JAIL_VCPU,
     "disk": lib.CORRAL_JAIL_DISK,
     "stream": lib.CORRAL_JAIL_STREAM,
+    "socket": lib.CORRAL_JAIL_SOCKET,
 }
 
 
