@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from corral.arch.x86_64.supervisor import supervisor_mode
 from corral.errors import HostError
 from corral.guests import default, kernel
+from corral.jail.host import HostJail
+from corral.jail.host import look as look_for_jail
 from corral.kvm.system import Kind, System, host_kind
 from corral.native import lib
 from corral.numa import cpu_list, host
@@ -50,8 +52,8 @@ class Diagnosis:
 
     `supervisor` is how a guest's kernel code can run, by a word of supervisor.Supervisor, and `supervisor_reason` why.
     `boots` is what `corral boot` takes without a kernel, `disks` how it reads and writes images, `shares` what keeps
-    the server of a shared folder to it; `advice` is what could be better, or will be missed when a kernel is fetched or
-    built.
+    the server of a shared folder to it, `jail` what a VMM gives up; `advice` is what could be better, or will be missed
+    when a kernel is fetched or built.
     """
 
     kvm: str
@@ -71,6 +73,7 @@ class Diagnosis:
     boots: str
     disks: str
     shares: str
+    jail: HostJail
     problems: list[str]
     advice: list[str]
 
@@ -113,8 +116,9 @@ def diagnose(device: str = "/dev/kvm") -> Diagnosis:
         boots=f"{choice.why}; {'ready' if is_ready else 'made on first use'}",
         disks=_disks(),
         shares=_shares(),
+        jail=(jail := look_for_jail()),
         problems=problems,
-        advice=([] if is_ready else _missing_tools(choice.stock)) + _missing_uring(),
+        advice=([] if is_ready else _missing_tools(choice.stock)) + _missing_uring() + jail.missing,
     )
 
 
