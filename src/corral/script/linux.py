@@ -24,6 +24,8 @@ def linux(
     numa: str | None = None,
     pin: str | None = None,
     pipes: bool = False,
+    jail: bool | str = False,
+    allow: Sequence[str] = (),
 ) -> ScriptedMachine:
     """A machine, not started, with what these options of `corral boot` say, and Corral's init to run `command`, or a
     shell: `memory="2G"` (a number is MiB), `disks=["a.img,ro", "b.img"]` or `disks="a.img"`, `shares="src,tag=src,rw"`,
@@ -36,6 +38,8 @@ def linux(
 
     with corral.linux("ls /nowhere", pipes=True) as vm:
         print(vm.wait(60).status, vm.streams.output, vm.streams.errors)
+
+    `jail` and `allow` are Machine's.
 
     Raises what `corral boot` reports. The first time it fetches or builds a kernel, which takes a while.
     """
@@ -63,7 +67,7 @@ def linux(
     )
     if pipes and not config.channel:
         raise ConfigError("pipes=True takes a kernel and an initramfs of Corral's; leave kernel and initrd out")
-    return ScriptedMachine(config)
+    return ScriptedMachine(config, jail=jail, allow=allow)
 
 
 def _each(given: str | Sequence[str]) -> Sequence[str]:

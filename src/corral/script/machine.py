@@ -19,7 +19,7 @@ from corral.debug.guest_registers import get_regs, get_sregs
 from corral.errors import ConfigError, GuestError, GuestTimeout
 from corral.machine import Machine
 from corral.native import Event
-from corral.script import interrupts, live_devices
+from corral.script import interrupts, jailed, live_devices
 from corral.script.conversation import Conversation
 from corral.script.goal import Goal, Reached
 from corral.script.memory_access import Linear, Physical
@@ -29,7 +29,7 @@ from corral.script.streams import Streams
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
     from corral.backends.channel import Channel
@@ -55,9 +55,24 @@ class ScriptedMachine(Machine):
 
     A guest that ends stops all its vCPUs, and everything can be looked at until close(). After that there are still
     `console.output`, `streams`, `outcome`, `symbols` and the last registers.
+
+    `jail`: when it starts this process gives up what it does not need for it, for good; `allow` names files that it may
+    open all the same (jailed.py). "report" tells what that would refuse.
     """
 
-    def __init__(self, config: MachineConfig, chassis: Chassis | None = None, channel: Channel | None = None) -> None:
+    def __init__(
+        self,
+        config: MachineConfig,
+        chassis: Chassis | None = None,
+        channel: Channel | None = None,
+        *,
+        jail: bool | str = False,
+        allow: Sequence[str] = (),
+    ) -> None:
+        jailed.require_outside()
+        if allow and not jail:
+            raise ConfigError("allow= is of a jail; add jail=True")
+        self._jail = jailed.ScriptJail(jail, allow) if jail else None
         self.streams: Streams | None = None  # of a command that has pipes
         if config.channel and channel is None:
             channel = self.streams = Streams(config.command)
@@ -96,6 +111,9 @@ class ScriptedMachine(Machine):
 
     def start(self) -> None:
         self.require_open()
+        if self._jail and not self._begun:
+            self.known_symbols()
+            self._jail.enter()
         self._begun = self._free = True
         super().start()
 
