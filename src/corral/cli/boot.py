@@ -15,13 +15,13 @@ from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.session import Ends
 from corral.core.shell import Chassis
 from corral.errors import GuestError, GuestTimeout
+from corral.launch import events
 from corral.launch.draft import Draft, draft
-from corral.launch.events import Notice
 from corral.launch.request import NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from corral.backends.channel import Channel
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
     from corral.core.exits import Outcome
-    from corral.launch.events import Progress
     from corral.machine import Machine
     from corral.numa.plan import Plan
 
@@ -83,7 +82,14 @@ with it the guest.""",
         Option("screen", "", "at the end, what the guest wrote to a PC's text screen, on standard error"),
         Option("stats", "", "at the end, what disks, shares and console did, on standard error"),
         Option("kernel", "NAME", "small, Corral's own; of a distribution cloud, generic; of a --disk image: its own"),
-        Option("jail", "on|off", "give up all rights before the guest runs (default: on; not with --share, --gdb)"),
+        Option(
+            "jail",
+            "on|off|report",
+            "give up all rights before the guest runs, or tell what would be missed (default: on)",
+        ),
+        Option("limit-cpu", "N", "CPUs' worth of time, like 1.5, for the guest and all that serves it; see below"),
+        Option("limit-memory", "SIZE", "memory, the guest's and Corral's together"),
+        Option("limit-io", "PATH,...", "of the device that has PATH: rbps=, wbps= (bytes), riops=, wiops= a second"),
         Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
@@ -130,6 +136,9 @@ examples:
   'spread' on all; a map like 0-3@0:2G/4-7@1 has vCPUs 0 to 3 on the host's node 0 with 2 GiB, the others
   on node 1 with the rest. On a host with one node nothing is placed unless it is asked for.
 
+--limit-cpu, --limit-memory and --limit-io need a control group (v2) that is yours, as one of
+  systemd-run --user --scope -p Delegate=yes; without one a notice says so, and there is no limit
+
 exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down or reset without a word;
   2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout""",
 )
@@ -138,47 +147,38 @@ NO_READER = 141  # as a shell tells of SIGPIPE
 QUIT = 130  # as a shell tells of Ctrl-C
 
 
-class Told:
-    """Shows progress at once, and keeps notices until the guest starts. `quiet`: nothing is said of what is as it
-    should be."""
-
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-        self.quiet = False
-        self.progress = terminal.Progress()
-
-    def __call__(self, event: Notice | Progress) -> None:
-        if not isinstance(event, Notice):
-            self.progress(event.text)
-        elif not (event.routine and self.quiet):
-            self.notices.append(event.text)
-
-
-def run(words: list[str], watch: Watch | None = None) -> int:
-    """`watch` is given the machine before it starts, and its end after it has stopped."""
+def run(words: list[str], watch: Watch | None = None, modules: Sequence[str] = (), unjailed: str = "") -> int:
+    """`watch` is given the machine before it starts, and its end after it has stopped; it needs `modules` by then.
+    `unjailed`: what of it opens files while the guest runs."""
     arguments = parse(COMMAND, words)
     if arguments is None:
         print(COMMAND.help())
         return 0
     terminal.leave_on_signals()
     values = arguments.values
-    jail = jails.wanted(values.get("jail"))
     if "timeout" in values:
         voice.wait_until(time.monotonic() + seconds(values["timeout"]) + voice.HURRY)
     # What is wrong with the command line is told before anything is fetched, built or written.
-    told, watched = Told(), "this command" if watch else ""
+    jail = jails.allowed(jails.wanted(values.get("jail")), unjailed)
+    told = terminal.Told()
     wanted = draft(from_arguments(arguments, sessions.wanted(arguments)), told)
     if "gdb" in values:
         from corral.cli import gdb
 
-        watch, watched = gdb.watch(values["gdb"], watch, told.notices), "--gdb"
+        watch = gdb.watch(values["gdb"], watch, told.notices, jail)
+        if jail:
+            jail.admits_debugger()
+    limited = None
+    if any(name.startswith("limit-") for name in values):
+        from corral.cli import limits
+
+        limited = limits.wanted(arguments)
     report = None
     if "report" in values:
         from corral.cli.report import DeathReport
 
         report = DeathReport(values["report"])
         watch = report.watch(watch)
-    jail = jails.allowed(jail, watched)
     if wanted.machine.disks or wanted.machine.shares or wanted.is_named:
         from corral.launch.judge import judge
 
@@ -188,20 +188,28 @@ def run(words: list[str], watch: Watch | None = None) -> int:
 
         with told.progress:
             wanted = resolved(wanted, told)
-    if jail := jails.allowed(jail, "--share" if wanted.machine.shares else ""):
-        jail.prepare(report.path if report else "", arguments)
+    if jail:
+        jail.needs(*modules)
+        jail.prepare(report.path if report else "", arguments, limited, bool(watch))
+
+    def start(plan: Plan | None) -> int:
+        if limited is None:
+            return _boot(arguments, wanted, plan, told, watch, report, jail)
+        with limited.enter(told.notices):
+            return _boot(arguments, wanted, plan, told, watch, report, jail)
+
     # A script's standard error is its command's.
     told.quiet = wanted.machine.channel == "pipes" and not os.isatty(2)
     placement = wanted.placement()
     if placement is None:
-        return _boot(arguments, wanted, None, told, watch, report, jail)
+        return start(None)
     from corral.numa.claims import Claims
     from corral.numa.host import read
 
     with Claims() as claims:
         plan = claims.place(read(), placement)
         if "plan" not in values and "plan-json" not in values:
-            return _boot(arguments, wanted, plan, told, watch, report, jail)
+            return start(plan)
         from corral.numa.as_json import to_json
         from corral.numa.plan import table
 
@@ -213,7 +221,7 @@ def _boot(
     arguments: Arguments,
     wanted: Draft,
     plan: Plan | None,
-    told: Told,
+    told: terminal.Told,
     watch: Watch | None,
     report: DeathReport | None,
     jail: Jail | None,
@@ -229,7 +237,7 @@ def _boot(
             chassis.close()
             raise
         anew = "fresh" in arguments.values or watch is not None or plan is not None
-        with _Closing(_machine(wanted, plan, chassis, ends, told, anew)) as machine:
+        with _Closing(_machine(wanted, plan, chassis, ends, told, anew, jail)) as machine:
             if ends.person:
                 told.notices.append("Ctrl-A X ends the guest, Ctrl-A H helps")
             for notice in told.notices:
@@ -267,7 +275,9 @@ def _boot(
             return _conclude(outcome, arguments, timeout, b"" if ends.shows_console else console.tail)
 
 
-def _machine(wanted: Draft, plan: Plan | None, chassis: Chassis, ends: Ends, told: Told, anew: bool) -> Machine:
+def _machine(
+    wanted: Draft, plan: Plan | None, chassis: Chassis, ends: Ends, told: terminal.Told, anew: bool, jail: Jail | None
+) -> Machine:
     """`anew`: it is to boot in any case."""
 
     def configured() -> MachineConfig:
@@ -277,6 +287,8 @@ def _machine(wanted: Draft, plan: Plan | None, chassis: Chassis, ends: Ends, tol
             return with_kernel(wanted, plan, told)
 
     def channel(config: MachineConfig) -> Channel | None:
+        if jail:
+            jail.begin()
         return ends.open_channel(config.channel, config.command)
 
     if not anew and ends.is_plain and wanted.request.kernel is None:
@@ -285,7 +297,7 @@ def _machine(wanted: Draft, plan: Plan | None, chassis: Chassis, ends: Ends, tol
         if boot_cache.serves(wanted):
             machine, goes_on = boot_cache.machine(wanted, chassis, configured, channel)
             if goes_on:
-                told(Notice("goes on from an earlier start; --fresh boots", routine=True))
+                told(events.Notice("goes on from an earlier start; --fresh boots", routine=True))
             return machine
     from corral.machine import Machine
 
@@ -319,8 +331,8 @@ def _of_folders(machine: Machine) -> list[str]:
     for share in machine.shares:
         share.request_stop()
     for share in machine.shares:
-        share.stop()
-    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.complaints]
+        share.request_end()
+    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.end()]
 
 
 def _run(
@@ -337,6 +349,8 @@ def _run(
             return _run(machine, console, timeout, watch, 0.0)
     if watch:
         with watch(machine):
+            if machine.started:  # and paused, for what counts its threads
+                machine.resume()
             return machine.run(console, timeout)
     return machine.run(console, timeout)
 

@@ -57,8 +57,8 @@ TOPICS = {
     ),
     "console": Topic("the terminal, files and pipes that the guest talks to", ("console", "tty", "early", "screen")),
     "jail": Topic(
-        "what Corral gives up before the guest runs",
-        ("jail",),
+        "what Corral gives up before the guest runs, and what it may take",
+        ("jail", "limit-cpu", "limit-memory", "limit-io"),
         "docs/security.md has the layers, and the system calls that are left.",
     ),
     "ending": Topic("how a guest ends, and with which exit status", ("timeout", "grace", "debug-exit")),

@@ -112,6 +112,11 @@ class Disk(SavedDevice):
         )
         super().__init__(config.id or f"disk {place.number}", place)
 
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._image.size
+
     def close(self) -> None:
         if not self._native.closed:
             super().close()
