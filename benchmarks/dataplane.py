@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 from benchmarks.measure import interleaved, report, verdict
+from corral.errors import HostError
 from corral.guests import cache
+from csrc import build_ffi
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 9
@@ -38,8 +40,11 @@ def program() -> str:
         )
     ]
     sources = [str(path) for path in (Path(__file__).with_name("dataplane.c"), *parts)]
+    uring = build_ffi.find_uring(["gcc"])
+    if uring is None:
+        raise HostError("no liburing; install it: apt-get install liburing-dev")
     flags = ["-O2", "-std=gnu11", "-pthread", "-DCORRAL_HAVE_URING", f"-I{ROOT / 'csrc'}"]
-    subprocess.run(["gcc", *flags, *sources, "-o", target, "-luring"], check=True)
+    subprocess.run(["gcc", *flags, *sources, "-o", target, *uring], check=True)
     return target
 
 

@@ -48,6 +48,8 @@ int corral_probe(struct io_uring *ring)
     io_uring_prep_poll_multishot(io_uring_get_sqe(ring), 0, 0);
     io_uring_prep_cancel(io_uring_get_sqe(ring), 0, IORING_ASYNC_CANCEL_ANY);
     io_uring_submit_and_wait_timeout(ring, 0, 1, 0, 0);
+    io_uring_register_restrictions(ring, 0, 0);
+    io_uring_enable_rings(ring);
     return io_uring_queue_init_params(8, ring, &p);
 }
 """
@@ -75,7 +77,8 @@ def find_uring(compiler: list[str]) -> list[str] | None:
         source = Path(folder) / "probe.c"
         source.write_text(URING_PROBE)
         for library in ([static, "-Wl,--exclude-libs,ALL"], ["-luring"]):
-            command = [*compiler, "-w", "-fPIC", "-shared", str(source), *library, "-o", str(source.with_suffix(".so"))]
+            command = [*compiler, "-w", "-fPIC", "-shared", "-Wl,-z,defs", str(source), *library, "-o"]
+            command.append(str(source.with_suffix(".so")))
             if subprocess.run(command, capture_output=True).returncode == 0:
                 return library
     return None

@@ -6,6 +6,7 @@
  * left open or running. An input that takes longer than libFuzzer's -timeout is a hang. */
 #define _GNU_SOURCE
 #include "blk.h"
+#include "jail.h"
 #include "virtq.h"
 
 #include <errno.h>
@@ -83,6 +84,12 @@ void *__real_aligned_alloc(size_t alignment, size_t size);
 void *__wrap_aligned_alloc(size_t alignment, size_t size)
 {
     return fails() ? NULL : __real_aligned_alloc(alignment, size);
+}
+
+/* A fuzzer has no jail. */
+void corral_jail_enter_or_end(enum corral_jail_kind kind)
+{
+    (void)kind;
 }
 
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *how, void *(*body)(void *), void *argument);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from corral import voice
 from corral.launch import events
@@ -11,10 +12,12 @@ from corral.launch import events
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Callable
     from types import FrameType
 else:
     import _signal as signal  # what the module of that name wraps; it imports enum, and starting is a feature
 
+_BETWEEN_PERCENTAGES = 30.0  # seconds, where nothing can be written over
 _LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -83,11 +86,14 @@ def leave_on_signals() -> None:
 
 
 class Progress:
-    """One line on stderr that is written over on a terminal; elsewhere a line for each new text."""
+    """One line on stderr that is written over on a terminal; elsewhere a line for each new text, and of percentages
+    one each half a minute."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._last = ""
         self._terminal = os.isatty(2)
+        self._clock = clock
+        self._told = 0.0  # when the last line was written
 
     def __call__(self, text: str) -> None:
         if text == self._last:
@@ -96,7 +102,8 @@ class Progress:
         if self._terminal:
             voice.control("\r\x1b[K")
             sys.stderr.write(f"corral: {text}")
-        elif not text.endswith("%") or text.endswith(" 0 %"):
+        elif not text.endswith("%") or text.endswith(" 0 %") or self._clock() - self._told > _BETWEEN_PERCENTAGES:
+            self._told = self._clock()
             sys.stderr.write(f"corral: {text}\n")
         sys.stderr.flush()
 

@@ -178,3 +178,11 @@ def test_progress_without_a_terminal_is_a_line_for_each_step(capfd: pytest.Captu
         for text in ("fetching", "fetching", "building, 0 %", "building, 50 %", "done"):
             progress(text)
     assert capfd.readouterr().err.splitlines() == ["corral: fetching", "corral: building, 0 %", "corral: done"]
+
+
+def test_progress_without_a_terminal_tells_a_percentage_each_half_a_minute(capfd: pytest.CaptureFixture[str]) -> None:
+    moments = iter([0.0, 10.0, 31.0, 31.0, 45.0])
+    with Progress(clock=lambda: next(moments)) as progress:
+        for text in ("building, 0 %", "building, 10 %", "building, 31 %", "building, 45 %"):
+            progress(text)
+    assert capfd.readouterr().err.splitlines() == ["corral: building, 0 %", "corral: building, 31 %"]
