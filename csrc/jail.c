@@ -77,7 +77,10 @@ static int give_up(int ruleset)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+    const int network = corral_jail_take_network();
 
+    if (network >= 0 && setns(network, CLONE_NEWNET) < 0)
+        return -errno;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -errno;
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
@@ -91,27 +94,45 @@ static int give_up(int ruleset)
     return 0;
 }
 
-/* Threads that are there already are asked by a signal, which none of them blocks. */
+/* Threads that are there already are asked by a signal, which none of them blocks before it ends. */
+#define MOST_ASKED 1024
 static struct {
-    int ruleset, answers, error; /* atomic, but for the first */
+    int ruleset;
+    unsigned n;
+    pid_t tids[MOST_ASKED];
+    bool answered[MOST_ASKED]; /* atomic */
+    int error;                 /* atomic */
 } asked;
 
 void corral_jail_answer(void)
 {
     const int before = errno, error = give_up(asked.ruleset);
+    const pid_t self = gettid();
     if (error)
         __atomic_store_n(&asked.error, error, __ATOMIC_SEQ_CST);
-    __atomic_add_fetch(&asked.answers, 1, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < asked.n; i++)
+        if (asked.tids[i] == self)
+            __atomic_store_n(&asked.answered[i], true, __ATOMIC_SEQ_CST);
     errno = before;
 }
 
+/* Or has ended meanwhile. */
+static bool all_have_answered(void)
+{
+    for (unsigned i = 0; i < asked.n; i++)
+        if (!__atomic_load_n(&asked.answered[i], __ATOMIC_SEQ_CST) && tgkill(getpid(), asked.tids[i], 0) == 0)
+            return false;
+    return true;
+}
+
 /* proc_pid_stat(5): workers of the host's kernel are among a process's threads, as those of io_uring and KVM are.
- * They run no code of ours, and answer no signal (include/linux/sched.h). */
+ * They run no code of ours, and answer no signal; nor does a thread that ends (include/linux/sched.h). */
 #define PF_IO_WORKER 0x10
 #define PF_USER_WORKER 0x4000
 #define PF_KTHREAD 0x200000
+#define PF_EXITING 0x4
 
-static bool is_the_kernels(pid_t tid)
+static bool answers_nothing(pid_t tid)
 {
     char path[64], text[512], *rest;
     snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
@@ -122,46 +143,50 @@ static bool is_the_kernels(pid_t tid)
     unsigned flags = 0;
     if (!got || !(rest = strrchr(text, ')')) || sscanf(rest, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1)
         return false;
-    return flags & (PF_IO_WORKER | PF_USER_WORKER | PF_KTHREAD);
+    return flags & (PF_IO_WORKER | PF_USER_WORKER | PF_KTHREAD | PF_EXITING);
 }
 
-/* Asks every other thread; returns how many, or -errno. None is started meanwhile. */
+/* Asks every other thread; none is started meanwhile. -errno. */
 static int ask_others(void)
 {
     DIR *tasks = opendir("/proc/self/task");
     if (!tasks)
         return -errno;
-    int n = 0;
-    for (const struct dirent *task; (task = readdir(tasks));) {
+    asked.n = 0;
+    for (const struct dirent *task; asked.n < MOST_ASKED && (task = readdir(tasks));) {
         const pid_t tid = atoi(task->d_name);
-        if (tid && tid != gettid() && !is_the_kernels(tid) && tgkill(getpid(), tid, SIGSYS) == 0)
-            n++;
+        if (!tid || tid == gettid() || answers_nothing(tid))
+            continue;
+        asked.answered[asked.n] = false;
+        asked.tids[asked.n++] = tid;
     }
     closedir(tasks);
-    return n;
+    for (unsigned i = 0; i < asked.n; i++)
+        tgkill(getpid(), asked.tids[i], SIGSYS);
+    return asked.n < MOST_ASKED ? 0 : -E2BIG;
 }
 
 int corral_jail_give_up(int *landlock, const struct corral_jail_path *paths, unsigned n)
 {
     asked.ruleset = make_ruleset(paths, n);
-    asked.answers = asked.error = 0;
+    asked.error = 0;
     *landlock = asked.ruleset < 0 ? asked.ruleset : 0;
-    const int others = ask_others();
-    int result = others < 0 ? others : give_up(asked.ruleset);
-    for (int ms = 0; result == 0 && __atomic_load_n(&asked.answers, __ATOMIC_SEQ_CST) < others; ms++) {
-        if (ms == 1000)
+    int result = ask_others();
+    if (result == 0)
+        result = give_up(asked.ruleset);
+    for (unsigned us = 0; result == 0 && !all_have_answered(); us += us < 1000 ? 20 : 1000) {
+        if (us > 1000000)
             result = -ETIMEDOUT;
-        else if (ms)
-            usleep(1000);
-        else
-            sched_yield();
+        usleep(us < 1000 ? 20 : 1000);
     }
     if (asked.ruleset >= 0)
         close(asked.ruleset);
+    if (corral_jail_take_network() >= 0)
+        close(corral_jail_take_network());
     return result ? result : asked.error;
 }
 
-#define NAMESPACES (CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWNS)
+#define NAMESPACES (CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWNS)
 
 int corral_jail_unshare(void)
 {
@@ -170,7 +195,7 @@ int corral_jail_unshare(void)
 
 int corral_jail_unshare_user(void)
 {
-    return unshare(NAMESPACES | CLONE_NEWUSER) < 0 ? -errno : 0;
+    return unshare(NAMESPACES | CLONE_NEWNET | CLONE_NEWUSER) < 0 ? -errno : 0;
 }
 
 int corral_jail_limit_files(uint64_t bytes)

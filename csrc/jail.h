@@ -37,11 +37,26 @@ struct corral_jail_path {
  * -errno; ETIMEDOUT: a thread has not answered for a second. */
 int corral_jail_give_up(int *landlock, const struct corral_jail_path *paths, unsigned n);
 
-/* Namespaces of this thread's own and of those that it will start: network, IPC, names, mounts, cgroups. -errno:
- * EPERM of a user who is not root. */
+/* Namespaces of this thread's own and of those that it will start: IPC, names, mounts, cgroups. -errno: EPERM of a
+ * user who is not root. */
 int corral_jail_unshare(void);
 
-/* The same of a user who is not root, in a user namespace of its own: to see whether it can be had. -errno. */
+#define CORRAL_JAIL_GIVEN_MAX 4
+
+struct corral_jail_prepared {
+    int pid;     /* of the process; -errno */
+    int network; /* a descriptor of a network namespace; -errno: there is none */
+};
+
+/* Begins on a thread of its own to start a process, of `words` that end with NULL, with `given` as its descriptors
+ * 3 and on; NULL: none; and to make a network namespace, which corral_jail_give_up has all threads enter. Words
+ * and descriptors stay until corral_jail_await. -errno. */
+int corral_jail_prepare(char *const *words, const int *given, unsigned n);
+
+/* Waits for that; the process is the caller's. */
+void corral_jail_await(struct corral_jail_prepared *result);
+
+/* The network's too, in a user namespace of its own: to see whether it can be had. -errno. */
 int corral_jail_unshare_user(void);
 
 /* No file can be made longer than this by any thread from now on. -errno. */
@@ -67,6 +82,9 @@ int corral_jail_has_filters(void);
 int corral_jail_enter(enum corral_jail_kind kind);
 
 /* --- for C alone --- */
+
+/* The namespace that was prepared, or -errno. */
+int corral_jail_take_network(void);
 
 /* What a thread does that is asked to give its rights up. Safe in a signal handler. */
 void corral_jail_answer(void);

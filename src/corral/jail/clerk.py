@@ -15,7 +15,7 @@ import sys
 from corral.errors import HostError
 from corral.jail import message
 from corral.jail.message import BadMessage
-from corral.native import SHIM
+from corral.native import SHIM, check, ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ READ, OFFSET, DONE = b"read", b"offset", b"done"
 
 
 class Clerk:
-    """The VMM's side. Starts the process; nothing waits for its end, which comes with this one's."""
+    """The VMM's side. Begins to start the process, and a network namespace beside (corral_jail_prepare); nothing waits
+    for its end, which comes with this one's."""
 
     def __init__(self, module: str) -> None:
         """`module` has main(), which makes the report there, by serve(). Raises HostError."""
@@ -40,14 +41,26 @@ class Clerk:
         told, self._before = os.pipe()
         to_remove, self._list = os.pipe()
         code = f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main()"
-        given = (questions, answers, told, to_remove)
-        try:
-            self.pid = _spawn([PROGRAM, sys.executable, "-P", "-c", code], *given)
-        except OSError as error:
-            raise HostError(f"cannot start {PROGRAM}, which makes reports: {error.strerror}; --jail off") from error
-        finally:
-            for fd in given:
+        words = [PROGRAM, sys.executable, "-P", "-c", code]
+        self._given = (questions, answers, told, to_remove)  # in the order of their numbers there
+        self._kept = [ffi.new("char[]", os.fsencode(word)) for word in words]
+        self._words = ffi.new("char *[]", [*self._kept, ffi.NULL])
+        self._pid = 0
+        check("thread", lib.corral_jail_prepare(self._words, self._given, len(self._given)), "see ulimit -u")
+
+    @property
+    def pid(self) -> int:
+        """When it has been started. Raises HostError."""
+        if not self._pid:
+            prepared = ffi.new("struct corral_jail_prepared *")
+            lib.corral_jail_await(prepared)
+            for fd in self._given:
                 os.close(fd)
+            self._pid = int(prepared.pid)
+        if self._pid < 0:
+            why = os.strerror(-self._pid)
+            raise HostError(f"cannot start {PROGRAM}, which makes reports: {why}; --jail off runs without a jail")
+        return self._pid
 
     def removes(self, path: str) -> None:
         """Before the jail: what it is to remove when the VMM has ended, a file or an empty folder."""
@@ -55,7 +68,8 @@ class Clerk:
 
     def tell(self, kernel: str, cmdline: str, report: str) -> None:
         """Before the jail, once and last: the kernel's path and command line, and the path of a report in full; "":
-        none."""
+        none. Raises HostError."""
+        assert self.pid
         message.send(self._before, os.fsencode(kernel), os.fsencode(cmdline), os.fsencode(report))
         os.close(self._before)
         os.close(self._list)
@@ -64,19 +78,6 @@ class Clerk:
         """A message to it, and what it says next. Raises BadMessage."""
         message.send(self._to, *fields)
         return message.receive(self._from)
-
-
-def _spawn(words: list[str], *given: int) -> int:
-    from fcntl import F_DUPFD_CLOEXEC, fcntl
-
-    high = [fcntl(fd, F_DUPFD_CLOEXEC, TO_REMOVE + 1) for fd in given]  # none where another is to be
-    try:
-        places = zip(high, (QUESTIONS, ANSWERS, TOLD, TO_REMOVE), strict=True)
-        actions = [(os.POSIX_SPAWN_DUP2, fd, place) for fd, place in places]
-        return os.posix_spawn(words[0], words, os.environ, file_actions=actions)
-    finally:
-        for fd in high:
-            os.close(fd)
 
 
 def serve(work: Work) -> NoReturn:

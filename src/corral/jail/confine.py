@@ -40,7 +40,8 @@ def _is_open(fd: int) -> bool:
 
 
 def leave_namespaces() -> list[str]:
-    """The host's, for this thread and those that it will start. Returns what this host's jail lacks, in words."""
+    """The host's, for this thread and those that it will start; that of the network comes by enter(), for all threads
+    (corral_jail_prepare). Returns what this host's jail lacks, in words."""
     lacks: list[str] = []
     _step(lib.corral_jail_unshare(), "namespaces of its own", lacks)
     return lacks
@@ -63,11 +64,14 @@ def enter(
     lacks: list[str] = []
     for fd in strangers:
         os.close(fd)
+    prepared = ffi.new("struct corral_jail_prepared *")
+    lib.corral_jail_await(prepared)
     landlock = ffi.new("int *")
     allowed = ffi.new("struct corral_jail_path[]", [{"fd": fd, "writes": writes} for fd, writes in paths])
     _step(lib.corral_jail_hide(), "no new privileges")
     _step(lib.corral_jail_tell(False), "tell of refused calls")
     _step(lib.corral_jail_give_up(landlock, allowed, len(paths)), "no capabilities and no files")
+    _step(prepared.network, "a network of its own", lacks)
     _step(landlock[0], "Landlock", None if paths else lacks)
     _step(lib.corral_jail_filter(kind, True), "seccomp filters")
     if kind == lib.CORRAL_JAIL_DEBUGGER:

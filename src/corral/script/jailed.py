@@ -12,7 +12,7 @@ import sys
 
 from corral.errors import ConfigError, HostError
 from corral.jail import confine
-from corral.native import lib
+from corral.native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class ScriptJail:
         try:
             for path, writes in self._paths:
                 opened.append((_open(path), writes))
+            lib.corral_jail_prepare(ffi.NULL, ffi.NULL, 0)
             confine.leave_namespaces()
             _entered = True
             confine.enter((), kind, opened)

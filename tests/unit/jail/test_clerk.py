@@ -56,4 +56,4 @@ def test_it_ends_with_the_vmm_and_removes_what_it_was_told(tmp_path: Path) -> No
 def test_one_that_is_missing_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clerks, "PROGRAM", "/nowhere/clerk")
     with pytest.raises(HostError, match=r"cannot start /nowhere/clerk.*No such file"):
-        Clerk(MODULE)
+        Clerk(MODULE).tell("", "", "")
