@@ -44,7 +44,7 @@ class Target:
 
     def files(self) -> list[Path]:
         own = sorted(path for path in self.folder.glob("*.[ch]") if self.compiled.match(path.name))
-        return [*own, HERE / self.harness]
+        return [*own, HERE / "input.h", HERE / self.harness]
 
 
 TARGETS = {

@@ -120,7 +120,7 @@ class FolderServer:
         words = -1
         try:
             given.append(os.open(self._share.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-            # Nobody reads while it runs: what there is no room for is not said, and holds nothing up.
+            # There is no reader while it runs: what there is no room for is not said, and holds nothing up.
             words, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             given.append(theirs)
             self._process = self._spawn(program, *given)

@@ -6,7 +6,7 @@ import sys
 
 from corral import voice
 from corral.cli import boot
-from corral.cli.options import Command, Option, parse, seconds
+from corral.cli.options import Command, Option, boot_words, parse, seconds
 from corral.errors import ConfigError, HostError
 from corral.jail import confine
 
@@ -45,8 +45,7 @@ def run(words: list[str]) -> int:
     if arguments is None:
         print(COMMAND.help())
         return 0
-    if not arguments.rest or arguments.rest[0] != "boot":
-        raise ConfigError("corral profile wants what to boot: corral profile [OPTIONS] -- boot ...; see its --help")
+    guest = boot_words(arguments, "profile")
     values = arguments.values
     rate = seconds(values.get("rate", "500"), "--rate")
     limit = seconds(values["for"], "--for") if "for" in values else None
@@ -65,7 +64,7 @@ def run(words: list[str]) -> int:
 
     profiles: list[Profile] = []
     try:
-        return boot.run(arguments.rest[1:], watch, ("corral.observe.flame",))
+        return boot.run(guest, watch, ("corral.observe.flame",))
     finally:
         for profile in profiles:
             print(profile.text(), file=sys.stderr)

@@ -16,7 +16,7 @@ from corral.native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 READ, WRITE, IMPORTS = "files:", "files-rw:", "imports"
 REPORT = "report"
@@ -43,10 +43,14 @@ MODULES = (
 _entered = False  # by this process, for good
 
 
-def require_outside() -> None:
-    """Raises HostError for a machine that is to be made in a process whose jail is closed."""
+def wanted(word: bool | str, allow: Sequence[str]) -> ScriptJail | None:
+    """For a machine that is to be made; None: without. Raises ConfigError, and HostError in a process whose jail is
+    closed."""
     if _entered:
         raise HostError("this process is in the jail of an earlier machine and can make no other; start a new process")
+    if allow and not word:
+        raise ConfigError("allow= is of a jail; add jail=True")
+    return ScriptJail(word, allow) if word else None
 
 
 class ScriptJail:
@@ -63,9 +67,10 @@ class ScriptJail:
         for each in allow:
             self._paths += _paths(each)
 
-    def enter(self) -> None:
-        """When the machine has been built and has not started. Raises ConfigError, HostError."""
+    def enter(self, read: Callable[[], object]) -> None:
+        """When the machine has been built and has not started; `read` is done before. Raises ConfigError, HostError."""
         global _entered
+        read()
         for name in MODULES:
             __import__(name)
         kind: int = lib.CORRAL_JAIL_FILES if self._paths else lib.CORRAL_JAIL_SCRIPT

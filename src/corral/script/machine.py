@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from corral.backends.channel import Channel
     from corral.config import MachineConfig
-    from corral.core.shell import Chassis
+    from corral.core.shell import Shell
     from corral.core.vcpu_thread import VcpuThread
     from corral.debug.breakpoints import Point, Stop
     from corral.debug.debugger import Debugger
@@ -54,29 +54,23 @@ class ScriptedMachine(Machine):
     """`corral.Machine`. Methods are for one thread at a time; a device may call inject() on any.
 
     A guest that ends stops all its vCPUs, and everything can be looked at until close(). After that there are still
-    `console.output`, `streams`, `outcome`, `symbols` and the last registers.
-
-    `jail`: when it starts this process gives up what it does not need for it, for good; `allow` names files that it may
-    open all the same (jailed.py). "report" tells what that would refuse.
+    `console.output`, `streams`, `outcome`, `symbols` and the last registers. `jail` and `allow`: see jailed.py.
     """
 
     def __init__(
         self,
         config: MachineConfig,
-        chassis: Chassis | None = None,
+        shell: Shell | None = None,
         channel: Channel | None = None,
         *,
         jail: bool | str = False,
         allow: Sequence[str] = (),
     ) -> None:
-        jailed.require_outside()
-        if allow and not jail:
-            raise ConfigError("allow= is of a jail; add jail=True")
-        self._jail = jailed.ScriptJail(jail, allow) if jail else None
+        self._jail = jailed.wanted(jail, allow)
         self.streams: Streams | None = None  # of a command that has pipes
         if config.channel and channel is None:
             channel = self.streams = Streams(config.command)
-        super().__init__(config, chassis, channel)
+        super().__init__(config, shell, channel)
 
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         super()._build(config, undo)
@@ -88,7 +82,7 @@ class ScriptedMachine(Machine):
         self._hit = Event()
         undo.push(self._hit.close)
         undo.push(self._keep)
-        self.console = Conversation(self)
+        self.console = Conversation(self, self._run_until_said)
         self.phys = Physical(self.memory)
         self.mem = self.mem_of(0)
         self.regs = self.regs_of(0)
@@ -112,13 +106,12 @@ class ScriptedMachine(Machine):
     def start(self) -> None:
         self.require_open()
         if self._jail and not self._begun:
-            self.known_symbols()
-            self._jail.enter()
+            self._jail.enter(self.known_symbols)
         self._begun = self._free = True
         super().start()
 
     def resume(self) -> None:
-        """Lets the guest run and returns; starts it if need be. Nobody reads its console meanwhile: it waits. At a
+        """Lets the guest run and returns; starts it if need be. Its console is not read meanwhile: it waits. At a
         breakpoint it stops; the next run_until() tells of it."""
         self.require_open()
         if self._debugger and not self._debugger.ready():
@@ -179,7 +172,8 @@ class ScriptedMachine(Machine):
         Raises GuestTimeout; GuestError when the guest ends before; what a device, `exit`, `condition` or a callback
         raised. The guest is paused, or over, in any case.
         """
-        goal = Goal(self, what, at, exit, condition, points=bool(self._debugger and self._debugger.points))
+        asked = None if condition is None else lambda: condition(self)
+        goal = Goal(self, what, at, exit, asked, points=bool(self._debugger and self._debugger.points))
         deadline = None if timeout is None else time.monotonic() + timeout
         self.pause()
         try:
@@ -201,6 +195,11 @@ class ScriptedMachine(Machine):
             self.pause()
             self.console.drain()
             goal.clear()
+
+    def _run_until_said(self, text: str | bytes | re.Pattern[bytes], timeout: float | None) -> re.Match[bytes]:
+        match = self.run_until(text, timeout).match
+        assert match
+        return match
 
     def step(self, vcpu: int = 0, timeout: float | None = None) -> Stop:
         """One instruction of one vCPU, the others being stopped. A vCPU that halts may wait: raises GuestTimeout after
@@ -392,9 +391,9 @@ class ScriptedMachine(Machine):
     def mmio(self, where: range | int) -> Callable[[Device], Device]:
         """A decorator: this class, object or function answers these guest physical addresses (live_devices.py)."""
         self.require_open()
-        return live_devices.decorator(self.mmio_bus, where, live_devices.mmio_taken(self))
+        return live_devices.decorator(self.mmio_bus, where)
 
     def pio(self, where: range | int) -> Callable[[Device], Device]:
         """The same for I/O ports."""
         self.require_open()
-        return live_devices.decorator(self.ports, where, live_devices.pio_taken())
+        return live_devices.decorator(self.ports, where)

@@ -28,7 +28,7 @@ def text(
     console: bytes = b"",
     exits: Iterable[Exit] | None = None,
 ) -> str:
-    """`exits` in the order of time, None where nobody recorded them."""
+    """`exits` in the order of time, None where they were not recorded."""
     guest = Guest(of, vcpu)
     version = f"kernel {of.kernel}"
     sections = [
