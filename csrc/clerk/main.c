@@ -4,7 +4,7 @@
  *   _corral_clerk PROGRAM WORDS...
  *
  * When the VMM asks for the first time it starts PROGRAM, which is Python, confines itself (jail/clerk.py in
- * src/corral), and reads what was asked. This process reads nothing that comes from a guest. When nobody has the
+ * src/corral), and reads what was asked. This process reads nothing that comes from a guest. When no process has the
  * other end of descriptor 3 any more, the VMM has ended: then it removes what that cannot remove from within its
  * jail. Descriptor 6 has the list, from before the jail: paths of files and of empty folders, each with a zero
  * behind it. */
@@ -30,7 +30,7 @@
 
 extern char **environ;
 
-/* Whether there is something to read; false: nobody writes any more. */
+/* Whether there is something to read; false: the other end is closed. */
 static bool is_asked(struct pollfd *questions)
 {
     while (poll(questions, 1, -1) < 0)
@@ -47,7 +47,7 @@ static void start(char **words)
     else
         while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
             ;
-    close(4); /* answers: who asks once more hears that there is nobody */
+    close(4); /* answers: a second question finds this end closed */
 }
 
 static void remove_path(const char *path)

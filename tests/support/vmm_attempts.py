@@ -126,12 +126,17 @@ def attempt(name: str) -> None:
 BASES = {lib.CORRAL_JAIL_DEBUGGER, lib.CORRAL_JAIL_SCRIPT, lib.CORRAL_JAIL_FILES}  # instead of the main thread's
 
 
-def outcome(kind: int | None, name: str, reports: bool = False) -> tuple[int, bytes]:
-    """The wait status of a process whose thread of that kind tries it, and what it said; None: without a jail."""
+def outcome(kind: int | None, name: str, reports: bool = False, user: int = 0) -> tuple[int, bytes]:
+    """The wait status of a process whose thread of that kind tries it, and what it said; None: without a jail. `user`:
+    as that one, if it is not 0."""
     said, theirs = os.pipe()
     child = os.fork()
     if not child:
         os.dup2(theirs, 2)
+        if user:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
         _be(kind, reports, lambda: attempt(name))
     os.close(theirs)
     with open(said, "rb") as lines:

@@ -37,11 +37,27 @@ def test_a_thread_that_is_taken_over_gets_nowhere(kind: str, name: str) -> None:
         assert said.count(b"\n") == 1
 
 
-def test_without_a_jail_they_succeed() -> None:
-    """Else the test above would show nothing."""
+@pytest.mark.parametrize("name", vmm_attempts.CALLS)
+def test_nor_does_one_of_a_user_who_is_not_root(name: str) -> None:
+    """Who has no namespaces. As another user the tests above are that."""
+    if os.geteuid() != 0:
+        pytest.skip("this user is not root, so the tests above are about that")
+    status, said = vmm_attempts.outcome(KINDS["stream"], name, user=4242)
+    if os.waitstatus_to_exitcode(status) != 1:
+        assert os.waitstatus_to_exitcode(status) == lib.CORRAL_JAIL_STATUS, said
+        assert said.startswith(b"corral: the jail refused ")
+
+
+@pytest.mark.parametrize("user", [0, 4242])
+def test_without_a_jail_they_succeed(user: int) -> None:
+    """Else the tests above would show nothing."""
+    if user and os.geteuid() != 0:
+        pytest.skip("root alone becomes another user")
     everyone = {"open", "openat", "memfd_create", "socket of the internet", "socket of unix", "socketpair", "fork"}
     everyone |= {"clone of a process", "executable memory", "kill of another process", "pidfd_open", "execve"}
-    assert {name for name in everyone if vmm_attempts.outcome(None, name)[0] != 0} == set()
+    if user:
+        everyone.remove("kill of another process")  # whose user is root
+    assert {name for name in everyone if vmm_attempts.outcome(None, name, user=user)[0] != 0} == set()
 
 
 @pytest.mark.parametrize("name", ["socketpair", "openat", "fork", "kill of another process"])

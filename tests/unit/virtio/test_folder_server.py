@@ -62,6 +62,56 @@ def test_a_server_that_does_not_end_is_killed(tmp_path: Path) -> None:
         os.kill(pid, 0)
 
 
+def test_one_without_namespaces_is_watched_over_too(tmp_path: Path) -> None:
+    """Of a user who may have no user namespace, as in many containers."""
+    if os.geteuid() != 0:
+        pytest.skip("root alone takes them away")
+    script = """
+import ctypes, os, signal, sys
+from encodings import ascii, utf_8
+sys.path.insert(0, os.getcwd())
+from corral.backends import folder_server
+from tests.unit.virtio import test_folder_server as tests
+folder_server.PROGRAM = sys.argv[2]
+ready, go = os.pipe(), os.pipe()
+child = os.fork()
+if child:
+    os.read(ready[0], 1)
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/{child}/{name}", "w") as file:
+            file.write("0 0 65536")
+    os.write(go[1], b"x")
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+assert ctypes.CDLL(None).unshare(0x10000000) == 0, "no user namespace"  # CLONE_NEWUSER
+os.write(ready[1], b"x")
+os.read(go[0], 1)
+with open("/proc/sys/user/max_user_namespaces", "w") as file:
+    file.write("0")
+os.setgroups([])
+os.setgid(4242)
+os.setuid(4242)
+os.chdir("/")
+facts = folder_server.jail()
+client = tests.Client(sys.argv[1])
+pid = tests.served_by(client)
+client.entries(client.open(client.at()))
+os.kill(pid, signal.SIGSTOP)
+client.socket.close()
+client.server.close(20)
+print(facts.namespaces, facts.filter, pid != client.server._process, os.path.exists(f"/proc/{pid}"))
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        server = Path(folder, "server")
+        server.write_bytes(Path(folder_server.PROGRAM).read_bytes())
+        server.chmod(0o755)
+        command = [sys.executable, "-c", script, folder, str(server)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if "no user namespace" in done.stderr:
+        pytest.skip("this host has no user namespaces to take away")
+    assert done.stdout.split() == ["False", "True", "True", "False"], done.stderr
+
+
 def test_a_new_session_waits_for_all_that_was_asked_before(tmp_path: Path) -> None:
     """So what a reset leaves behind can be told by counting; and no fid is left."""
     with Client(tmp_path, writable=True) as client:
