@@ -94,6 +94,18 @@ def test_what_was_left_open_is_closed() -> None:
     assert os.devnull in open_files
 
 
+def longest_file(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line.split()[3] for line in lines if line.startswith("Max file size"))
+
+
+def test_no_file_grows_beyond_the_largest_disk(disk: str) -> None:
+    with guest("--disk", disk, "--root", "none") as pid:
+        assert longest_file(pid) == str(1 << 20)
+    with guest("--disk", disk, "--root", "none", "--console", f"file:{disk}.log") as pid:
+        assert longest_file(pid) == "unlimited"
+
+
 def test_without_it_nothing_is_given_up() -> None:
     with guest("--jail", "off") as pid:
         assert {status["Seccomp"] for status in threads(pid).values()} == {"0"}
