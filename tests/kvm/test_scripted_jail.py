@@ -85,6 +85,34 @@ def test_what_was_allowed_can_be_opened_and_nothing_else(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["read", "written"]
 
 
+@needs_landlock
+def test_a_device_declares_what_it_needs(tmp_path: Path) -> None:
+    """The guest is the one of docs/research/devices.md."""
+    (tmp_path / "tickets").write_text("3")
+    done = run(
+        f"""
+        with machine("{Path(TICKET).name}", jail=True) as vm:
+            @vm.mmio(range(0xD1000000, 0xD1000008))
+            class tickets:
+                allow = ("files:" + sys.argv[2],)
+                def read(self, offset, size):
+                    return int(open(sys.argv[2] + "/tickets").read())
+                def write(self, offset, size, value):
+                    vm.inject(line=5)
+            vm.wait(30)
+            print(vm.console.output)
+            try:
+                vm.mmio(0xD2000000)(tickets)
+            except Exception as error:
+                print(error)
+        """,
+        str(tmp_path),
+        guest=TICKET,
+    )
+    assert done.stdout.splitlines()[0] == "b'dddd!'", done.stderr
+    assert "the jail is closed" in done.stdout
+
+
 def test_a_report_tells_what_a_device_would_be_refused() -> None:
     """The guest is the one of docs/research/devices.md."""
     done = run(

@@ -60,12 +60,18 @@ class ScriptJail:
     def __init__(self, word: bool | str, allow: Sequence[str]) -> None:
         if word not in (True, REPORT):
             raise ConfigError(f"jail={word!r} is none of True, False, {REPORT!r}")
-        if isinstance(allow, str):
-            raise ConfigError(f"allow={allow!r}: write it as a tuple, like allow=({allow!r},)")
         self._reports = word == REPORT
         self._paths: list[tuple[str, bool]] = []  # and whether what is there may be changed
-        for each in allow:
-            self._paths += _paths(each)
+        self.allow(allow)
+
+    def allow(self, words: Sequence[str]) -> None:
+        """Before the machine starts. Raises ConfigError."""
+        if isinstance(words, str):
+            raise ConfigError(f"allow={words!r}: write it as a tuple, like allow=({words!r},)")
+        if words and _entered:
+            raise ConfigError(f"allow={words!r}: the jail is closed; a device that needs it comes before the start")
+        for word in words:
+            self._paths += _paths(word)
 
     def enter(self, read: Callable[[], object]) -> None:
         """When the machine has been built and has not started; `read` is done before. Raises ConfigError, HostError."""

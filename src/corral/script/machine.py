@@ -391,9 +391,9 @@ class ScriptedMachine(Machine):
     def mmio(self, where: range | int) -> Callable[[Device], Device]:
         """A decorator: this class, object or function answers these guest physical addresses (live_devices.py)."""
         self.require_open()
-        return live_devices.decorator(self.mmio_bus, where)
+        return live_devices.decorator(self.mmio_bus, where, self._jail)
 
     def pio(self, where: range | int) -> Callable[[Device], Device]:
         """The same for I/O ports."""
         self.require_open()
-        return live_devices.decorator(self.ports, where)
+        return live_devices.decorator(self.ports, where, self._jail)
