@@ -8,6 +8,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/futex.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
@@ -20,6 +21,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -42,6 +44,8 @@ static const struct {
     [CORRAL_JAIL_DISK] = {disk_filter, COUNT(disk_filter)},
     [CORRAL_JAIL_STREAM] = {stream_filter, COUNT(stream_filter)},
     [CORRAL_JAIL_CLERK] = {clerk_filter, COUNT(clerk_filter)},
+    [CORRAL_JAIL_SOCKET] = {socket_filter, COUNT(socket_filter)},
+    [CORRAL_JAIL_CONNECTOR] = {connector_filter, COUNT(connector_filter)},
     [CORRAL_JAIL_DEBUGGER] = {debugger_filter, COUNT(debugger_filter)},
     [CORRAL_JAIL_SCRIPT] = {script_filter, COUNT(script_filter)},
     [CORRAL_JAIL_FILES] = {files_filter, COUNT(files_filter)},
@@ -53,9 +57,11 @@ static bool has_terminal;
 static int words = 2;              /* standard error, without waiting for its reader where that can be had */
 static enum corral_jail_kind base; /* that all threads have */
 static __thread enum corral_jail_kind own_kind = CORRAL_JAIL_KINDS; /* none besides */
-static const char *const kind_names[] = {"the main thread",   "a vCPU's thread", "a disk's thread",
-                                         "a device's thread", "the clerk",       "the debugger's thread",
-                                         "a script",          "a script"};
+static const char *const kind_names[] = {"the main thread", "a vCPU's thread",
+                                         "a disk's thread", "a device's thread",
+                                         "the clerk",       "a device's thread with sockets",
+                                         "the connector",   "the debugger's thread",
+                                         "a script",        "a script"};
 static bool reports; /* refused calls are told of, and done */
 
 /* A system call that no filter looks at: they know it by the address behind it. */

@@ -4,9 +4,9 @@
  *   _corral_clerk PROGRAM WORDS...
  *
  * When the VMM asks for the first time it starts PROGRAM, which is Python, confines itself (jail/clerk.py in
- * src/corral), and reads what was asked. This process reads nothing that comes from a guest. When no process has the
- * other end of descriptor 3 any more, the VMM has ended: then it removes what that cannot remove from within its
- * jail. Descriptor 6 has the list, from before the jail: paths of files and of empty folders, each with a zero
+ * src/corral), and reads what was asked. This process reads nothing that comes from a guest. When no process has
+ * the other end of descriptor 3 any more, the VMM has ended: then it removes what that cannot remove from within
+ * its jail. Descriptor 6 has the list, from before the jail: paths of files and of empty folders, each with a zero
  * behind it. */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 
 from corral.jail import confine
-from corral.native import ffi, lib
+from corral.native import lib
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -153,7 +153,6 @@ def _be(kind: int | None, reports: bool, then: Callable[[], None]) -> None:
         if reports:
             confine.report(base)
         else:
-            lib.corral_jail_prepare(ffi.NULL, ffi.NULL, 0)
             confine.leave_namespaces()
             allowed = os.open(ALLOWED, os.O_PATH)
             confine.enter((), base, [(allowed, True)] if kind == lib.CORRAL_JAIL_FILES else [])

@@ -7,16 +7,17 @@ import sys
 import time
 
 from corral import voice
+from corral.cli import complaints, terminal
 from corral.cli import jail as jails
 from corral.cli import session as sessions
-from corral.cli import terminal
 from corral.cli.boot_request import from_arguments
+from corral.cli.ending import conclude, died
 from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.session import Ends
+from corral.cli.told import Told
 from corral.core.shell import Shell
-from corral.errors import GuestError, GuestTimeout
-from corral.launch import events
 from corral.launch.draft import Draft, draft
+from corral.launch.events import Notice
 from corral.launch.request import NAMES
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from corral.backends.channel import Channel
     from corral.backends.console import Console
+    from corral.cli.detached import NamedGuest
     from corral.cli.jail import Jail
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from corral.numa.plan import Plan
 
     Watch = Callable[[Machine], AbstractContextManager[object]]
+
+NETS = ("user", "tap", "socket", "none", "mac", "mtu", "ip")
 
 COMMAND = Command(
     name="boot",
@@ -65,10 +69,17 @@ with it the guest.""",
         Option("plan-json", "", "the same for programs"),
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
         Option("share", "PATH[,...]", "a folder for the guest, read-only unless ,rw; may be repeated; see below"),
+        Option("net", "[KIND][,...]", "a network card; user (default), tap=NAME, socket=PATH; see below", begins=NETS),
+        Option("publish", "PORT:PORT", "a port of the host that leads to one of the guest's; may be repeated"),
+        Option("allow", "HOST[:PORT]", "the guest may connect there, and nowhere else; may be repeated; see below"),
+        Option("deny", "HOST[:PORT]", "the guest may not connect there; may be repeated"),
+        Option("net-dump", "FILE", "all frames of the network card, as pcapng, for tshark and Wireshark"),
+        Option("vsock", "PATH[,cid=N]", "connections with the guest by the socket PATH; see corral help vsock"),
         Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
         Option("restore", "FILE", "go on from what corral snapshot saved, with all that it had"),
+        Option("overlay", "", "with --restore: what it writes to disks is gone with it, and images stay as they are"),
         Option("fresh", "", "boot, also where the boot cache has a guest that has booted"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("early", "", "show all that Linux says, from the first line on"),
@@ -82,15 +93,13 @@ with it the guest.""",
         Option("screen", "", "at the end, what the guest wrote to a PC's text screen, on standard error"),
         Option("stats", "", "at the end, what disks, shares and console did, on standard error"),
         Option("kernel", "NAME", "small, Corral's own; of a distribution cloud, generic; of a --disk image: its own"),
-        Option(
-            "jail",
-            "on|off|report",
-            "give up all rights before the guest runs, or tell what would be missed (default: on)",
-        ),
+        Option("jail", "on|off|report", "give up all rights before the guest runs, or tell what that would refuse"),
         Option("limit-cpu", "N", "CPUs' worth of time, like 1.5, for the guest and all that serves it; see below"),
         Option("limit-memory", "SIZE", "memory, the guest's and Corral's together"),
         Option("limit-io", "PATH,...", "of the device that has PATH: rbps=, wbps= (bytes), riops=, wiops= a second"),
         Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
+        Option("name", "NAME", "by which corral exec, stop and others find it; see corral help background"),
+        Option("detach", "", "in the background: returns when the guest runs; needs --name"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
     epilog="""\
@@ -110,6 +119,8 @@ examples:
   corral boot host -- make check             this host's own kernel and files, here; they stay as they are
   corral boot --disk rootfs.img              the system that is on the image
   corral boot --disk base.img,snapshot=on    the same, and the image stays as it is
+  corral boot --net -- wget -O - http://example.org/    a network, with your connections
+  corral boot --net --publish 8080:80        port 80 of the guest as 8080 of this host
   corral boot --restore shell.snapshot       what corral snapshot saved, at once
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
 
@@ -120,6 +131,17 @@ examples:
 --share takes after the path: rw; tag=NAME (default: share); the guest mounts it by that:
   mount -t 9p -o trans=virtio share /mnt
   The guest's kernel needs drivers for it, which Corral's small one has not; it may do there what you may
+
+--net: 'user' is the network as you have it, by passt: TCP and UDP go out as yours, and 10.0.2.2 is this
+  host; nothing comes in but by --publish. tap=NAME is a tap device of this host's, socket=PATH a Unix
+  socket with QEMU's framing, for two guests or a switch; ,listen awaits the other end there. After it may
+  come ,mac=MAC ,mtu=N and, of tap and socket, ,ip=ADDRESS/PREFIX. May be repeated; without it there is none
+
+--publish: 8080:80, 8053:53/udp, 0.0.0.0:8080:80; without an address at 127.0.0.1, for this host alone
+
+--allow and --deny: example.org:443, 10.0.0.0/8, [fd00::1]:80-90, host:8080 (this host), all. They are held
+  outside of the guest. With an --allow all else is denied, the resolver too but for the names that are
+  allowed; names are looked up once, at the start. --deny wins. What came in by --publish may be answered
 
 --console: where what the guest's kernel and init say goes. COMMAND, and a script from a pipe, have our
   standard input, output and error, apart and byte for byte; then 'stdio' is nowhere (its end is told if
@@ -143,9 +165,6 @@ exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down 
   2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout""",
 )
 
-NO_READER = 141  # as a shell tells of SIGPIPE
-QUIT = 130  # as a shell tells of Ctrl-C
-
 
 def run(words: list[str], watch: Watch | None = None, modules: Sequence[str] = (), unjailed: str = "") -> int:
     """`watch` is given the machine before it starts, and its end after it has stopped; it needs `modules` by then.
@@ -154,14 +173,30 @@ def run(words: list[str], watch: Watch | None = None, modules: Sequence[str] = (
     if arguments is None:
         print(COMMAND.help())
         return 0
+    values = arguments.values
+    jail = jails.allowed(jails.wanted(values.get("jail")), unjailed)
+    if jail:
+        jail.needs(*modules)
+    if "detach" in values:
+        from corral.cli import detached
+
+        return detached.start(arguments, words)
     terminal.leave_on_signals()
+    if "name" in values:
+        from corral.cli import detached
+
+        return detached.run_named(arguments, words, lambda named: _run_here(arguments, watch, jail, named))
+    return _run_here(arguments, watch, jail, None)
+
+
+def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, named: NamedGuest | None) -> int:
     values = arguments.values
     if "timeout" in values:
         voice.wait_until(time.monotonic() + seconds(values["timeout"]) + voice.HURRY)
     # What is wrong with the command line is told before anything is fetched, built or written.
-    jail = jails.allowed(jails.wanted(values.get("jail")), unjailed)
-    told = terminal.Told()
-    wanted = draft(from_arguments(arguments, sessions.wanted(arguments)), told)
+    told = Told()
+    request = from_arguments(arguments, sessions.wanted(arguments))
+    wanted = draft(named.request(request) if named else request, told)
     if "gdb" in values:
         from corral.cli import gdb
 
@@ -179,7 +214,7 @@ def run(words: list[str], watch: Watch | None = None, modules: Sequence[str] = (
 
         report = DeathReport(values["report"])
         watch = report.watch(watch)
-    if wanted.machine.disks or wanted.machine.shares or wanted.is_named:
+    if wanted.machine.disks or wanted.machine.shares or wanted.machine.others or wanted.is_named:
         from corral.launch.judge import judge
 
         judge(wanted)
@@ -189,14 +224,13 @@ def run(words: list[str], watch: Watch | None = None, modules: Sequence[str] = (
         with told.progress:
             wanted = resolved(wanted, told)
     if jail:
-        jail.needs(*modules)
         jail.prepare(report.path if report else "", arguments, limited, bool(watch))
 
     def start(plan: Plan | None) -> int:
         if limited is None:
-            return _boot(arguments, wanted, plan, told, watch, report, jail)
+            return _boot(arguments, wanted, plan, told, watch, report, jail, named)
         with limited.enter(told.notices):
-            return _boot(arguments, wanted, plan, told, watch, report, jail)
+            return _boot(arguments, wanted, plan, told, watch, report, jail, named)
 
     # A script's standard error is its command's.
     told.quiet = wanted.machine.channel == "pipes" and not os.isatty(2)
@@ -221,10 +255,11 @@ def _boot(
     arguments: Arguments,
     wanted: Draft,
     plan: Plan | None,
-    told: terminal.Told,
+    told: Told,
     watch: Watch | None,
     report: DeathReport | None,
     jail: Jail | None,
+    named: NamedGuest | None,
 ) -> int:
     timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values) as ends:
@@ -250,10 +285,12 @@ def _boot(
                     from corral.cli import about
 
                     about.attach(console, machine, arguments)
+                if named:
+                    named.attach(machine, console)
                 if jail:
                     watch = jail.watch(watch)
                 outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)
-            for line in _of_folders(machine):
+            for line in complaints.of(machine):
                 print(f"corral: {line}", file=sys.stderr)
             if "screen" in arguments.values:
                 from corral.debug import text_screen
@@ -264,7 +301,7 @@ def _boot(
 
                 print(counters.text(machine), file=sys.stderr)
                 print(jail.text() if jail else "jail: none", file=sys.stderr)
-            if _died(outcome, console.tail):
+            if died(outcome, console.tail):
                 from corral.cli import death
 
                 return death.report(outcome, machine, console.tail, ends.shows_console, report, jail)
@@ -272,11 +309,11 @@ def _boot(
                 from corral.cli import death
 
                 death.report_reset(outcome, machine, console.tail, report, jail)
-            return _conclude(outcome, arguments, timeout, b"" if ends.shows_console else console.tail)
+            return conclude(outcome, bool(arguments.rest), timeout, b"" if ends.shows_console else console.tail)
 
 
 def _machine(
-    wanted: Draft, plan: Plan | None, shell: Shell, ends: Ends, told: terminal.Told, anew: bool, jail: Jail | None
+    wanted: Draft, plan: Plan | None, shell: Shell, ends: Ends, told: Told, anew: bool, jail: Jail | None
 ) -> Machine:
     """`anew`: it is to boot in any case."""
 
@@ -297,7 +334,7 @@ def _machine(
         if boot_cache.serves(wanted):
             machine, goes_on = boot_cache.machine(wanted, shell, configured, channel)
             if goes_on:
-                told(events.Notice("goes on from an earlier start; --fresh boots", routine=True))
+                told(Notice("goes on from an earlier start; --fresh boots", routine=True))
             return machine
     from corral.machine import Machine
 
@@ -326,15 +363,6 @@ class _Closing:
             print(f"corral: {said}", file=sys.stderr)
 
 
-def _of_folders(machine: Machine) -> list[str]:
-    """What the servers of shared folders had to complain of."""
-    for share in machine.shares:
-        share.request_stop()
-    for share in machine.shares:
-        share.request_end()
-    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.end()]
-
-
 def _run(
     machine: Machine,
     console: Console,
@@ -355,39 +383,12 @@ def _run(
     return machine.run(console, timeout)
 
 
-def machine_config(words: list[str]) -> MachineConfig | None:
-    """The machine that a command line asks for, without running it; None when it asks for help."""
+def machine_config(words: list[str], session: str = "") -> MachineConfig | None:
+    """The machine that a command line asks for, without running it; None when it asks for help. `session` is what it
+    has by the channel; with --tty a terminal."""
     from corral.launch.configure import configure
 
     arguments = parse(COMMAND, words)
-    return None if arguments is None else configure(from_arguments(arguments))
-
-
-def _died(outcome: Outcome, console_tail: bytes) -> bool:
-    """Whether the guest's end was none that it wanted."""
-    from corral.core.exits import Cause
-
-    if outcome.cause is Cause.RESET and outcome.status is None:
-        return b"Kernel panic - not syncing" in console_tail
-    return outcome.cause is not None and not outcome.cause.clean
-
-
-def _conclude(outcome: Outcome, arguments: Arguments, timeout: float | None, unseen: bytes) -> int:
-    """The exit status of a guest that did not die, and the words that go with it. `unseen` is the end of its console,
-    where that went nowhere that a person would look."""
-    from corral.core.exits import Cause, Over
-
-    if outcome.over is Over.TIMEOUT:
-        raise GuestTimeout(f"the guest did not end within {timeout:g} s and was stopped")
-    if outcome.over is Over.CLOSED:
-        return NO_READER
-    if outcome.over is Over.QUIT:
-        print(file=sys.stderr)  # the guest left the cursor anywhere
-    # Who powers off means it.
-    if outcome.status is None and arguments.rest and outcome.cause is not Cause.POWER_OFF:
-        if outcome.over is Over.QUIT:
-            return QUIT
-        if said := unseen.decode("utf-8", "replace").replace("\r", "").strip():
-            print(said, file=sys.stderr)
-        raise GuestError("the guest ended without telling the exit status of its command; see its console for why")
-    return outcome.status or 0
+    if arguments is None:
+        return None
+    return configure(from_arguments(arguments, sessions.TERMINAL if "tty" in arguments.values else session))

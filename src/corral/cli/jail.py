@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from corral.cli.limits import Limited
     from corral.cli.options import Arguments
     from corral.cli.report import Watch
+    from corral.config import MachineConfig
     from corral.machine import Machine
 
 WORDS = ("on", "off", "report")
@@ -51,6 +52,12 @@ def allowed(jail: Jail | None, watched: str) -> Jail | None:
     if jail and watched and jail.word:
         raise ConfigError(f"--jail {jail.word} does not go with {watched}, which opens files while the guest runs")
     return None if watched else jail
+
+
+def kind_of(config: MachineConfig) -> int:
+    """What all threads of its process may do. Programs that reach a guest's vsock do so by sockets, as gdb does."""
+    has_sockets = any(device.module == "vsock" for device in config.others)
+    return int(lib.CORRAL_JAIL_DEBUGGER if has_sockets else lib.CORRAL_JAIL_MAIN)
 
 
 class Jail:
@@ -119,6 +126,7 @@ class Jail:
         if self._modules != AT_THE_END or not bundle.has(AT_THE_END):
             for name in self._modules:
                 __import__(name)
+        self._kind = max(self._kind, kind_of(machine.config))
         bundle.hold()
         voice.open_all()
         self._entered = True

@@ -43,6 +43,7 @@ def leave_namespaces() -> list[str]:
     """The host's, for this thread and those that it will start; that of the network comes by enter(), for all threads
     (corral_jail_prepare). Returns what this host's jail lacks, in words."""
     lacks: list[str] = []
+    lib.corral_jail_prepare(ffi.NULL, ffi.NULL, 0)  # where the clerk has not begun it
     _step(lib.corral_jail_unshare(), "namespaces of its own", lacks)
     return lacks
 

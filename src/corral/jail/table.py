@@ -118,6 +118,19 @@ STREAM = (
     Rule("recvmsg", "into the guest's memory, from a socket"),
     Rule("sendmsg", "from the guest's memory, to a socket"),
     Rule("getrandom", "the guest's random bytes"),
+    Rule("ioctl", "a tap is told what its guest knows; the terminal", _ioctl("TUNSETOFFLOAD", "TCSETS2")),
+    *(rule for rule in _WORKER if rule.call != "ioctl"),
+)
+SOCKET = (
+    Rule("recvmsg", "into the guest's memory, from a socket; a socket, from the connector"),
+    Rule("sendmsg", "from the guest's memory, to a socket"),
+    Rule("recvfrom", "which port of the guest a program of the host wants"),
+    Rule("sendto", "the answer to that; a question to the connector"),
+    Rule("accept4", "a program of the host that connects to the guest"),
+    Rule("shutdown", "the guest sends a program of the host no more"),
+    Rule("close", "a connection ends"),
+    Rule("epoll_ctl", "a connection is watched"),
+    Rule("epoll_wait", "what has come from which"),
     *_WORKER,
 )
 
@@ -139,7 +152,7 @@ _MAIN_ONLY = (
     Rule("brk", "memory of the C library"),
     Rule("rt_sigprocmask", "the C library does, as a thread begins"),
     Rule("close", "descriptors of what ends"),
-    Rule("wait4", "the server of a shared folder has ended"),
+    Rule("wait4", "the server of a shared folder, or what started passt, has ended"),
     Rule("flock", "an image is given free", Check(1, ("LOCK_UN",))),
     Rule("fstat", "what a descriptor is"),
     Rule("newfstatat", "the same, of an older C library", Check(3, ("AT_EMPTY_PATH",), "AT_EMPTY_PATH")),
@@ -167,13 +180,12 @@ def _joined(*kinds: tuple[Rule, ...]) -> tuple[Rule, ...]:
 
 MAIN = _joined(VCPU, DISK, STREAM, (Rule("ioctl", "the terminal", _ioctl(*_TERMINAL)),), _STARTS, _MAIN_ONLY)
 
-# The thread that serves gdb: it drives the vCPUs while they are stopped, and talks to whom it has accepted.
+# The thread that serves gdb: it drives the vCPUs while they are stopped, and talks to whom it has accepted. All threads
+# have this where there is gdb or a vsock, which needs some of the same; the main thread has its own besides.
 DEBUGGER = _joined(
     MAIN,
+    SOCKET,
     (
-        Rule("accept4", "gdb connects"),
-        Rule("recvfrom", "what gdb says"),
-        Rule("sendto", "and hears"),
         Rule("getsockname", "what kind of connection it is"),
         Rule("getsockopt", "whose gdb it is"),
         Rule("setsockopt", "without delay", Check(1, ("IPPROTO_TCP",))),
@@ -236,12 +248,29 @@ CLERK = (
     Rule("exit_group", "it ends"),
 )
 
+# The process that connects a guest's programs to Unix sockets (csrc/vsock_connector.c). No filter sees a path: that it
+# goes to no others is its code's doing, which a guest can only tell a number.
+CONNECTOR = (
+    Rule("recvfrom", "a port, from the VMM"),
+    Rule("socket", "one of this host alone", Check(0, ("AF_UNIX",))),
+    Rule("connect", "to the port's socket"),
+    Rule("sendmsg", "the connected socket, to the VMM"),
+    Rule("close", "its own copy"),
+    Rule("unlink", "the socket by which programs reached the guest, at the end"),
+    Rule("write", "the refused call's line"),
+    Rule("ioctl", "the terminal is put right before that", _ioctl("TCSETS2")),
+    Rule("rt_sigreturn", "a signal handler ends"),
+    Rule("exit_group", "it ends"),
+)
+
 KINDS = {
     "main": MAIN,
     "vcpu": VCPU,
     "disk": DISK,
     "stream": STREAM,
     "clerk": CLERK,
+    "socket": SOCKET,
+    "connector": CONNECTOR,
     "debugger": DEBUGGER,
     "script": SCRIPT,
     "files": FILES,

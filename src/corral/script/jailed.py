@@ -12,7 +12,7 @@ import sys
 
 from corral.errors import ConfigError, HostError
 from corral.jail import confine
-from corral.native import ffi, lib
+from corral.native import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ class ScriptJail:
         try:
             for path, writes in self._paths:
                 opened.append((_open(path), writes))
-            lib.corral_jail_prepare(ffi.NULL, ffi.NULL, 0)
             confine.leave_namespaces()
             _entered = True
             confine.enter((), kind, opened)
