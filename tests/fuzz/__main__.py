@@ -67,7 +67,7 @@ TARGETS = {
     "p9": Target(
         harness="p9_fuzzer.c",
         folder=build_ffi.SERVER_SOURCES,
-        compiled=re.compile(r"^(?!main\.c|namespaces\.c|landlock\.c|capabilities\.c|filter\.c)\w+\.[ch]$"),
+        compiled=re.compile(r"^(?!main\.c|namespaces\.c|warden\.c|landlock\.c|capabilities\.c|filter\.c)\w+\.[ch]$"),
         concerned=re.compile(r"^(walk|names|files|folders|attributes|xattrs|locks|fids|tree|serve|wire)\.[ch]$"),
         wrapped=[],
         uring=False,

@@ -18,8 +18,8 @@ def _of_folders(machine: Machine) -> list[str]:
     for share in machine.shares:
         share.request_stop()
     for share in machine.shares:
-        share.stop()
-    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.complaints]
+        share.request_end()
+    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.end()]
 
 
 def _of_cards(machine: Machine) -> list[str]:
