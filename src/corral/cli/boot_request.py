@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 # What is about this end of a guest, and not about what it was made as.
-_OF_RESTORED = {"restore", "console", "gdb", "report", "screen", "stats", "grace", "timeout"}
+_OF_RESTORED = {"restore", "console", "gdb", "report", "screen", "stats", "grace", "timeout", "yes"}
 
 
 def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
     """`session` is what the guest's is to have by the channel, if what boots has one. Raises ConfigError."""
     values, every = arguments.values, arguments.every
+    if "yes" in values:
+        from corral.guests import consent
+
+        consent.give()
     grace = seconds(values["grace"], "--grace") if "grace" in values else None
     if "restore" in values:
         _require_restorable(arguments)
