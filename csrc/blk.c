@@ -23,7 +23,7 @@ static int open_backend(struct corral_blk *b)
     const struct corral_blk_config *c = &b->config;
     b->engine = engines[c->engine];
     if (c->overlay_fd >= 0) {
-        b->overlay = corral_overlay_create(c->overlay_fd, c->size);
+        b->overlay = corral_overlay_create(c->overlay_fd, c->size, c->overlay_most);
         if (!b->overlay)
             return -errno;
     }
@@ -190,6 +190,17 @@ int corral_blk_set_writeback(struct corral_blk *b, bool on)
         return -errno;
     }
     return 0;
+}
+
+void corral_blk_trouble(const struct corral_blk *b, struct corral_blk_trouble *trouble)
+{
+    uint64_t first = __atomic_load_n(&b->trouble, __ATOMIC_RELAXED);
+    *trouble = (struct corral_blk_trouble){
+        .error = (uint32_t)first,
+        .file = first >> 32,
+        .overlay_full = b->overlay && corral_overlay_is_full(b->overlay),
+        .shrunk = __atomic_load_n(&b->shrunk, __ATOMIC_SEQ_CST),
+    };
 }
 
 int corral_blk_stats(const struct corral_blk *b, unsigned index, struct corral_blk_stats *stats)

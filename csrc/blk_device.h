@@ -111,9 +111,10 @@ struct corral_blk {
     /* atomic: a sync failed, and what it should have made stable may be gone. No later FLUSH can be true, since
      * the kernel reports such a failure only once. */
     bool sync_lost;
-    bool resizable; /* the image is a file */
-    bool shrunk;    /* atomic: it was found shorter than the disk */
-    uint64_t calls; /* atomic; for faults */
+    bool resizable;   /* the image is a file */
+    bool shrunk;      /* atomic: it was found shorter than the disk */
+    uint64_t calls;   /* atomic; for faults */
+    uint64_t trouble; /* atomic: file and errno of the first call that failed; 0: none has */
     struct corral_limit ops, bytes;
     void *engine_state;
     struct corral_blk_queue queues[];
@@ -199,7 +200,11 @@ extern const struct corral_blk_body corral_blk_transfer, corral_blk_bounce, corr
 extern const uint8_t corral_blk_zeros[CORRAL_BLK_ZEROS];
 
 /* --- copy-on-write: blk_overlay.c --- */
-struct corral_overlay *corral_overlay_create(int fd, uint64_t size); /* NULL with errno */
+/* `most`: bytes that it may hold; 0: as many as the disk has. NULL with errno. */
+struct corral_overlay *corral_overlay_create(int fd, uint64_t size, uint64_t most);
+/* To be called before something is written there. False: it would hold more than it may. */
+bool corral_overlay_reserve(struct corral_overlay *o, uint64_t offset, uint64_t length);
+bool corral_overlay_is_full(struct corral_overlay *o); /* something was refused */
 void corral_overlay_destroy(struct corral_overlay *o);
 extern const struct corral_blk_body corral_overlay_read, corral_overlay_write, corral_overlay_zero;
 /* Lets go of what a request claimed; requests that were parked meanwhile are submitted again. */

@@ -7,7 +7,9 @@
  * Two requests must not move the same granule at once, or the one that fills it up from the image would undo the
  * other. So a request claims those of its next piece that it will move, and one that meets a claim is parked until
  * it is released. It holds one claim at a time, so that no two requests wait for each other. Pieces whose granules
- * have all moved claim nothing. */
+ * have all moved claim nothing.
+ *
+ * It holds no more than it may: what would be more fails before it is written. */
 #define _GNU_SOURCE
 #include "blk_device.h"
 
@@ -25,6 +27,9 @@ struct corral_overlay {
     uint64_t size;          /* of the disk, bytes */
     pthread_mutex_t lock;   /* all below; taken alone */
     uint64_t *moved, *busy; /* a bit a granule: is in the overlay; is being moved */
+    uint64_t *held;         /* has been written there; what is punched out again stays held */
+    uint64_t n_held, most;  /* granules */
+    bool refused;           /* more than `most` were wanted */
     struct corral_blk_request *parked;
     bool no_holes; /* the overlay's file system cannot punch them */
 };
@@ -36,7 +41,7 @@ static bool bit(const uint64_t *bits, uint64_t n)
     return bits[n / 64] >> (n % 64) & 1;
 }
 
-struct corral_overlay *corral_overlay_create(int fd, uint64_t size)
+struct corral_overlay *corral_overlay_create(int fd, uint64_t size, uint64_t most)
 {
     /* Sparse, and as long as the disk: granules that are zero need no write. */
     if (ftruncate(fd, size) < 0)
@@ -48,8 +53,10 @@ struct corral_overlay *corral_overlay_create(int fd, uint64_t size)
     o->size = size;
     o->moved = calloc(words, sizeof *o->moved);
     o->busy = calloc(words, sizeof *o->busy);
+    o->held = calloc(words, sizeof *o->held);
+    o->most = most && most < size ? most / GRANULE : size / GRANULE + 1;
     pthread_mutex_init(&o->lock, NULL);
-    if (o->moved && o->busy)
+    if (o->moved && o->busy && o->held)
         return o;
     corral_overlay_destroy(o);
     errno = ENOMEM;
@@ -63,6 +70,7 @@ void corral_overlay_destroy(struct corral_overlay *o)
     pthread_mutex_destroy(&o->lock);
     free(o->moved);
     free(o->busy);
+    free(o->held);
     free(o);
 }
 
@@ -100,6 +108,32 @@ static void set_moved(struct corral_overlay *o, uint64_t first, uint64_t end)
     for (uint64_t g = first; g < end; g++)
         o->moved[g / 64] |= 1ull << g % 64;
     pthread_mutex_unlock(&o->lock);
+}
+
+/* A granule counts for good once it is written. If a discard gave it back, a write that races with the discard
+ * could leave bytes that nothing counts. */
+bool corral_overlay_reserve(struct corral_overlay *o, uint64_t offset, uint64_t length)
+{
+    uint64_t first = offset / GRANULE, end = (offset + length + GRANULE - 1) / GRANULE, more = 0;
+    pthread_mutex_lock(&o->lock);
+    for (uint64_t g = first; g < end; g++)
+        more += !bit(o->held, g);
+    bool fits = more <= o->most - o->n_held;
+    if (fits && more)
+        for (uint64_t g = first; g < end; g++)
+            o->held[g / 64] |= 1ull << g % 64;
+    o->n_held += fits ? more : 0;
+    o->refused |= !fits;
+    pthread_mutex_unlock(&o->lock);
+    return fits;
+}
+
+bool corral_overlay_is_full(struct corral_overlay *o)
+{
+    pthread_mutex_lock(&o->lock);
+    bool full = o->refused;
+    pthread_mutex_unlock(&o->lock);
+    return full;
 }
 
 /* --- claims --- */

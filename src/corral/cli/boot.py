@@ -76,7 +76,7 @@ with it the guest.""",
         Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
         Option("debug-exit", "PORT", "writing V there ends the guest, exit status (V << 1) | 1; QEMU's: 0xf4"),
         Option("nested", "", "the guest may run guests itself: it sees the CPU's VMX or SVM"),
-        Option("console", "WHERE", "stdio, stderr, none, or file:PATH (default: stdio); see below"),
+        Option("console", "WHERE", "stdio, stderr, none, or file:PATH[,size=SIZE] (default: stdio); see below"),
         Option("tty", "", "a terminal for COMMAND or the shell, also where standard input or output is none"),
         Option("gdb", "PATH", "the guest waits for gdb at this socket; tcp:PORT is open to every user of this host"),
         Option("report", "FILE", "if the guest dies: all about it; its last exits are kept for that"),
@@ -84,6 +84,7 @@ with it the guest.""",
         Option("stats", "", "at the end, what disks, shares and console did, on standard error"),
         Option("kernel", "NAME", "small, Corral's own; of a distribution cloud, generic; of a --disk image: its own"),
         Option("jail", "on|off", "give up all rights before the guest runs (default: on; not with --share, --gdb)"),
+        Option("yes", "", "as root: install by apt-get, unasked, what a kernel or a distribution is made with"),
         Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
@@ -107,17 +108,19 @@ examples:
   corral boot --restore shell.snapshot       what corral snapshot saved, at once
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
 
---disk takes after the path: ro; snapshot=on (writes are gone with the guest); cache=writeback, direct (past
-  the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
-  format=raw (it is raw although it begins like another format)
+--disk takes after the path: ro; snapshot=on (writes are gone with the guest) with layer=SIZE (of writes, at
+  most; default: half of what is free in TMPDIR); cache=writeback, direct (past the host's page cache) or
+  writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second); format=raw (it is raw although
+  it begins like another format); lock=off (also if another program has locked it)
 
 --share takes after the path: rw; tag=NAME (default: share); the guest mounts it by that:
   mount -t 9p -o trans=virtio share /mnt
   The guest's kernel needs drivers for it, which Corral's small one has not; it may do there what you may
 
---console: where what the guest's kernel and init say goes. COMMAND, and a script from a pipe, have our
-  standard input, output and error, apart and byte for byte; then 'stdio' is nowhere (its end is told if
-  something goes wrong). At a terminal, and with --tty, they work on the console.
+--console: where what the guest's kernel and init say goes; a file takes 1G of it if no size is said.
+  COMMAND, and a script from a pipe, have our standard input, output and error, apart and byte for byte; then
+  'stdio' is nowhere (its end is told if something goes wrong). At a terminal, and with --tty, they work on
+  the console.
 
 --acpi: 'on' gives ACPI tables, by which a distribution's kernel finds CPUs and disks and powers off;
   'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
@@ -237,6 +240,7 @@ def _boot(
             with terminal.Raw(0 if ends.person else None):
                 keys = (2 if os.isatty(2) else 0) if ends.person else None
                 console = Console(ends.console, ends.input, keys, machine.channel)
+                console.room = ends.room
                 console.may_end_early = ends.console is None and watch is None
                 if ends.person:
                     from corral.cli import about
@@ -245,7 +249,7 @@ def _boot(
                 if jail:
                     watch = jail.watch(watch)
                 outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)
-            for line in _of_folders(machine):
+            for line in _of_console(console) + _of_disks(machine) + _of_folders(machine):
                 print(f"corral: {line}", file=sys.stderr)
             if "screen" in arguments.values:
                 from corral.debug import text_screen
@@ -312,6 +316,17 @@ class _Closing:
         if self._machine.unanswered:
             said = "a disk's image does not answer; the host may keep this process until it does"
             print(f"corral: {said}", file=sys.stderr)
+
+
+def _of_console(console: Console) -> list[str]:
+    if not console.lost:
+        return []
+    return [f"the console's file is full: {console.lost} bytes of what the guest said are lost; for more: ,size=SIZE"]
+
+
+def _of_disks(machine: Machine) -> list[str]:
+    """Why the host failed what their guest asked for."""
+    return [f"{disk.name}: {line}" for disk in machine.disks for line in disk.complaints]
 
 
 def _of_folders(machine: Machine) -> list[str]:
