@@ -1,0 +1,140 @@
+/* libFuzzer over csrc/uart.c: a guest at the registers, a far end that sends, reads, hangs up and saves.
+ *
+ * An input is a list of steps, a byte each and what it wants behind it. A model beside the UART knows what was
+ * sent: each byte that counts as sent is drained once, in order. */
+#include "uart_device.h"
+#include "uart_registers.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REQUIRE(what)                                                                                             \
+    do {                                                                                                          \
+        if (!(what)) {                                                                                            \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);                                    \
+            abort();                                                                                              \
+        }                                                                                                         \
+    } while (0)
+
+static struct corral_uart *uart;
+#define FLOOD (3u * CORRAL_UART_OUTPUT) /* bytes of an input that the guest sends without looking: an end for it  \
+                                         */
+
+static uint8_t sent[CORRAL_UART_OUTPUT + 1]; /* by the guest, and not drained yet */
+static size_t sent_head, sent_used;
+
+static void look(void)
+{
+    struct corral_uart *u = uart;
+    REQUIRE(u->fifo.used <= CORRAL_UART_FIFO && u->fifo.head < CORRAL_UART_FIFO);
+    REQUIRE(u->input.used <= CORRAL_UART_INPUT + CORRAL_UART_FIFO);
+    REQUIRE(u->output.used == sent_used && sent_used <= CORRAL_UART_OUTPUT);
+    REQUIRE(u->trigger == 1 || u->trigger == 4 || u->trigger == 8 || u->trigger == 14);
+    REQUIRE(!(u->ier & 0xf0) && !(u->mcr & ~MCR_BITS));
+    REQUIRE(!u->line_high); /* there is no VM to raise it in */
+}
+
+static void out(uint16_t offset, uint8_t byte)
+{
+    bool goes = offset == RBR_THR && !(uart->lcr & LCR_DLAB) && !(uart->mcr & MCR_LOOP);
+    uint64_t before = uart->stats.sent;
+    uint32_t value = byte;
+    REQUIRE(corral_uart_pio(uart, true, offset, 1, &value));
+    if (uart->stats.sent > before) {
+        REQUIRE(goes && uart->stats.sent == before + 1 && sent_used < sizeof sent);
+        sent[(sent_head + sent_used++) % sizeof sent] = byte;
+    }
+}
+
+static void in(uint16_t offset)
+{
+    uint32_t value = 0;
+    REQUIRE(corral_uart_pio(uart, false, offset, 4, &value));
+    REQUIRE(value >> 8 == 0xffffff);
+}
+
+static void drain(size_t size)
+{
+    uint8_t buffer[256];
+    size_t taken = corral_uart_drain(uart, buffer, size);
+    REQUIRE(taken == (size < sent_used ? size : sent_used));
+    for (size_t i = 0; i < taken; i++)
+        REQUIRE(buffer[i] == sent[(sent_head + i) % sizeof sent]);
+    sent_head = (sent_head + taken) % sizeof sent;
+    sent_used -= taken;
+}
+
+/* Takes back what was saved, or any other state. */
+static void restore(const uint8_t *data, size_t size)
+{
+    struct corral_uart_state state, again;
+    corral_uart_save(uart, &state);
+    memcpy(&state, data, size < sizeof state ? size : sizeof state);
+    bool possible = state.fifo_used <= CORRAL_UART_FIFO &&
+                    (state.trigger == 1 || state.trigger == 4 || state.trigger == 8 || state.trigger == 14);
+    REQUIRE((corral_uart_restore(uart, &state) == 0) == possible);
+    corral_uart_save(uart, &again);
+    REQUIRE(!possible || (again.fifo_used == state.fifo_used && !memcmp(again.fifo, state.fifo, state.fifo_used)));
+}
+
+/* As it is when it is made. To make one takes five system calls. */
+static void renew(void)
+{
+    struct corral_uart *u = uart;
+    u->ier = u->lcr = u->mcr = u->scr = u->dlm = u->polls = 0;
+    u->fifos = u->thre_pending = u->overrun = u->waiting_for_room = u->hung_up = u->looped = u->input_left = false;
+    u->trigger = u->dll = 1;
+    u->msr = MSR_CTS | MSR_DSR | MSR_DCD;
+    u->fifo.head = u->fifo.used = u->input.head = u->input.used = u->output.head = u->output.used = 0;
+    memset(&u->stats, 0, sizeof u->stats);
+    sent_head = sent_used = 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (!uart)
+        uart = corral_uart_create(-1, 4);
+    REQUIRE(uart);
+    renew();
+    unsigned flood = 0;
+    for (size_t at = 0; at + 1 < size;) {
+        uint8_t step = data[at++], argument = data[at++];
+        size_t left = size - at;
+        switch (step >> 5) {
+        case 0:
+        case 1:
+        case 2:
+            out(step & 7, argument);
+            break;
+        case 3:
+            in(step & 7);
+            break;
+        case 4: { /* the far end sends, a little or much */
+            static const uint8_t much[2048];
+            size_t length = step & 1 ? argument * 8u : argument < left ? argument : left;
+            size_t taken = corral_uart_offer(uart, step & 1 ? much : data + at, length);
+            REQUIRE(taken <= length);
+            at += step & 1 ? 0 : length;
+            break;
+        }
+        case 5:
+            drain(argument);
+            break;
+        case 6: /* the guest sends without looking, more than there is room for */
+            for (unsigned i = 0; i < argument * 1024u && flood < FLOOD; i++, flood++)
+                out(RBR_THR, i);
+            break;
+        case 7:
+            if (step & 1) {
+                corral_uart_hang_up(uart);
+            } else {
+                size_t length = left < sizeof(struct corral_uart_state) ? left : sizeof(struct corral_uart_state);
+                restore(data + at, step & 2 ? length : 0);
+                at += step & 2 ? length : 0;
+            }
+        }
+        look();
+    }
+    return 0;
+}
