@@ -116,7 +116,7 @@ def _with_companions(files: Files, folder: str, kernel: str, whole: int) -> Boot
         """Of these names, or else the only one that begins like that."""
         for place in places:
             beside = files.names(place)
-            alone = [name for name in beside if name.startswith(prefix)]
+            alone = [name for name in beside if name.startswith(prefix) and name.isprintable()]
             for name in [name for name in names if name in beside] or alone[: len(alone) == 1]:
                 node = files.find(f"{place}/{name}")
                 if node and node.is_file and 0 < node.size <= min(most, whole):
