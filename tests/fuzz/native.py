@@ -55,6 +55,7 @@ HARNESSES = {
         folder=build_ffi.CSRC,
         compiled=re.compile(r"^(uart\w*|byte_ring)\.[ch]$"),
         concerned=re.compile(r"^uart(_state)?\.c$"),
+        wrapped=("eventfd_write", "eventfd_read"),
     ),
 }
 
