@@ -2,7 +2,7 @@
  * making of the disk to its end, and empty between a stop and the next start.
  *
  * blk_uring.c has the thread and its rounds, blk_uring_calls.c makes requests' calls and takes their results,
- * blk_uring_moments.c knows when to sleep and when to interrupt. */
+ * blk_uring_pacing.c knows when to sleep and when to interrupt. */
 #ifndef CORRAL_BLK_URING_H
 #define CORRAL_BLK_URING_H
 
@@ -41,7 +41,7 @@ struct corral_uring {
     struct corral_blk_request *made, **made_last; /* calls that were made here; their results wait to be reaped */
     uint64_t no_writes_before;                    /* ns: the last one here was slow */
 
-    /* --- blk_uring_moments.c --- */
+    /* --- blk_uring_pacing.c --- */
     struct corral_look spin, hold;
     uint64_t last_taken, gap, untold_since, untold_bytes; /* ns, but for the last */
 
@@ -67,7 +67,7 @@ bool corral_uring_reap_made(struct corral_uring *u);
 /* Whether a round has as much to do as is good: what is finished wants to be told. */
 bool corral_uring_round_is_full(const struct corral_uring *u);
 
-/* --- blk_uring_moments.c --- */
+/* --- blk_uring_pacing.c --- */
 
 /* Shows drivers what is finished. */
 void corral_uring_publish(struct corral_uring *u);

@@ -212,7 +212,7 @@ static void register_write(struct corral_uart *u, uint16_t offset, uint8_t value
     }
 }
 
-bool corral_uart_pio(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value)
+bool corral_uart_pio(void *device, bool write, uint64_t offset, uint8_t size, uint32_t *value)
 {
     struct corral_uart *u = device;
     pthread_mutex_lock(&u->lock);

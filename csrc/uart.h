@@ -50,7 +50,7 @@ void corral_uart_save(struct corral_uart *u, struct corral_uart_state *state);
 /* Raises the interrupt line again where it was high. -EINVAL: a UART has no such state. */
 int corral_uart_restore(struct corral_uart *u, const struct corral_uart_state *state);
 
-/* A corral_pio_op over the eight registers; device is the UART. */
-bool corral_uart_pio(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value);
+/* A corral_register_op over the eight registers; device is the UART. */
+bool corral_uart_pio(void *device, bool write, uint64_t offset, uint8_t size, uint32_t *value);
 
 #endif

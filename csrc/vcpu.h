@@ -2,6 +2,7 @@
 #ifndef CORRAL_VCPU_H
 #define CORRAL_VCPU_H
 
+#include "bus.h"
 #include "exit_ring.h"
 #include "memory.h"
 
@@ -13,8 +14,6 @@
 /* --- for Python --- */
 
 #define CORRAL_EXIT_REASONS 64
-#define CORRAL_PIO_RANGES 16
-#define CORRAL_MMIO_RANGES 32
 
 struct corral_vcpu;
 struct corral_assist;
@@ -31,15 +30,6 @@ struct corral_sampler;
 
 /* Completes one exit. 1: finished, enter the guest again; 0: Python shall have it; < 0: -errno. */
 typedef int (*corral_finisher)(struct corral_vcpu *v);
-
-/* A device register access finished in C. False: not finished here, Python shall have it. */
-typedef bool (*corral_pio_op)(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value);
-
-struct corral_io_range {
-    uint64_t first, last;
-    corral_pio_op op;
-    void *device;
-};
 
 struct corral_vcpu {
     int fd, vm_fd;
@@ -58,10 +48,7 @@ struct corral_vcpu {
     uint64_t exits[CORRAL_EXIT_REASONS];
     uint64_t finished[CORRAL_EXIT_REASONS];
 
-    unsigned n_pio;
-    struct corral_io_range pio[CORRAL_PIO_RANGES];
-    unsigned n_mmio;
-    struct corral_io_range mmio[CORRAL_MMIO_RANGES];
+    const struct corral_bus *ports, *mmio; /* of its VM; NULL: Python answers all */
 
     /* --- for C alone --- */
     bool kicked; /* by corral_vcpu_kick, and not returned for that yet; atomic */
@@ -82,19 +69,6 @@ void corral_vcpu_kick(struct corral_vcpu *v);
 
 /* Has the vCPU leave the guest and enter it again; where a sampler is attached it takes a sample between. */
 void corral_vcpu_nudge(struct corral_vcpu *v);
-
-/* Claims a port range for C. -ENOSPC, -EINVAL (empty), -EEXIST (overlaps). Only while the vCPU does not run. */
-int corral_vcpu_claim_pio(struct corral_vcpu *v, uint16_t first, uint16_t last, corral_pio_op op, void *device);
-
-/* The same for guest physical addresses; accesses of 8 bytes go to Python. */
-int corral_vcpu_claim_mmio(struct corral_vcpu *v, uint64_t first, uint64_t last, corral_pio_op op, void *device);
-
-/* Finishers of KVM_EXIT_IO and KVM_EXIT_MMIO: the claimed ranges. */
-int corral_finish_pio(struct corral_vcpu *v);
-int corral_finish_mmio(struct corral_vcpu *v);
-
-/* Port devices without state: reads give the constant that device points to, writes are dropped. */
-bool corral_pio_constant(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value);
 
 /* Has KVM do what it still has to for the last exit, which it does at the next entry (api.rst, 5), and does not
  * enter the guest. Not on a vCPU that a thread runs. Returns 0 or -errno; -EAGAIN: that led to another exit, with

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -103,78 +102,6 @@ void corral_vcpu_nudge(struct corral_vcpu *v)
         syscall(SYS_tgkill, own_pid, tid, CORRAL_KICK_SIGNAL);
 }
 
-static int claim(struct corral_io_range *ranges, unsigned *n, unsigned most, struct corral_io_range new)
-{
-    if (new.last < new.first || !new.op)
-        return -EINVAL;
-    for (unsigned i = 0; i < *n; i++)
-        if (new.first <= ranges[i].last && new.last >= ranges[i].first)
-            return -EEXIST;
-    if (*n == most)
-        return -ENOSPC;
-    ranges[(*n)++] = new;
-    return 0;
-}
-
-int corral_vcpu_claim_pio(struct corral_vcpu *v, uint16_t first, uint16_t last, corral_pio_op op, void *device)
-{
-    v->finish[KVM_EXIT_IO] = corral_finish_pio;
-    return claim(v->pio, &v->n_pio, CORRAL_PIO_RANGES, (struct corral_io_range){first, last, op, device});
-}
-
-int corral_vcpu_claim_mmio(struct corral_vcpu *v, uint64_t first, uint64_t last, corral_pio_op op, void *device)
-{
-    v->finish[KVM_EXIT_MMIO] = corral_finish_mmio;
-    return claim(v->mmio, &v->n_mmio, CORRAL_MMIO_RANGES, (struct corral_io_range){first, last, op, device});
-}
-
-static const struct corral_io_range *find(const struct corral_io_range *ranges, unsigned n, uint64_t address)
-{
-    for (unsigned i = 0; i < n; i++)
-        if (address >= ranges[i].first && address <= ranges[i].last)
-            return &ranges[i];
-    return NULL;
-}
-
-int corral_finish_pio(struct corral_vcpu *v)
-{
-    struct kvm_run *run = v->run;
-    uint8_t size = run->io.size;
-    bool write = run->io.direction == KVM_EXIT_IO_OUT;
-    const struct corral_io_range *range = find(v->pio, v->n_pio, run->io.port);
-
-    if (!range)
-        return 0;
-    uint8_t *data = (uint8_t *)run + run->io.data_offset;
-    for (uint32_t done = 0; done < run->io.count; done++, data += size) {
-        uint32_t value = 0;
-        memcpy(&value, data, size);
-        /* A device that wants Python says so for the first element: a string access is not split. */
-        if (!range->op(range->device, write, run->io.port - range->first, size, &value))
-            return 0;
-        if (!write)
-            memcpy(data, &value, size);
-    }
-    return 1;
-}
-
-int corral_finish_mmio(struct corral_vcpu *v)
-{
-    struct kvm_run *run = v->run;
-    uint32_t size = run->mmio.len, value = 0;
-    const struct corral_io_range *range = find(v->mmio, v->n_mmio, run->mmio.phys_addr);
-
-    if (!range || size > sizeof value)
-        return 0;
-    memcpy(&value, run->mmio.data, size);
-    uint16_t offset = run->mmio.phys_addr - range->first;
-    if (!range->op(range->device, run->mmio.is_write, offset, size, &value))
-        return 0;
-    if (!run->mmio.is_write)
-        memcpy(run->mmio.data, &value, size);
-    return 1;
-}
-
 int corral_vcpu_complete(struct corral_vcpu *v)
 {
     if (v->at_hand)
@@ -185,14 +112,6 @@ int corral_vcpu_complete(struct corral_vcpu *v)
     int result = v->at_hand ? -EAGAIN : errno == EINTR ? 0 : -errno;
     v->run->immediate_exit = before;
     return result;
-}
-
-bool corral_pio_constant(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value)
-{
-    (void)offset, (void)size;
-    if (!write)
-        *value = *(const uint32_t *)device;
-    return true;
 }
 
 static void kicked(int signal)

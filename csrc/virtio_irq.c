@@ -34,7 +34,7 @@ void corral_virtio_irq_config(struct corral_virtio_irq *irq)
     raise_line(irq, irq->config_fd, CORRAL_VIRTIO_CONFIG);
 }
 
-bool corral_virtio_irq_access(void *device, bool write, uint16_t offset, uint8_t size, uint32_t *value)
+bool corral_virtio_irq_access(void *device, bool write, uint64_t offset, uint8_t size, uint32_t *value)
 {
     struct corral_virtio_irq *irq = device;
     if (size != sizeof *value)

@@ -35,7 +35,7 @@ void corral_virtio_irq_used(struct corral_virtio_irq *irq, unsigned queue);
 /* Its configuration has changed, or it needs a reset (section 2.1.2). */
 void corral_virtio_irq_config(struct corral_virtio_irq *irq);
 
-/* A corral_pio_op over the two registers, with InterruptStatus at offset 0. */
-bool corral_virtio_irq_access(void *irq, bool write, uint16_t offset, uint8_t size, uint32_t *value);
+/* A corral_register_op over the two registers, with InterruptStatus at offset 0. */
+bool corral_virtio_irq_access(void *irq, bool write, uint64_t offset, uint8_t size, uint32_t *value);
 
 #endif

@@ -19,6 +19,27 @@ static int answer_with(struct p9_request *r, int folder, const char *name)
     return 0;
 }
 
+/* Before a name is made in the folder `fid`, for the group `gid`: 0, or what is wrong with the request; `error` is
+ * what was found already. made() comes after 0. */
+static int begin(const struct p9_request *r, const struct p9_fid *fid, int error, uint32_t gid, int *folder)
+{
+    if (error || r->in.bad || !fid)
+        return error ? error : r->in.bad ? EINVAL : EBADF;
+    *folder = p9_folder_of(fid);
+    if (*folder < 0)
+        return -*folder;
+    p9_make_as(fid, gid);
+    return 0;
+}
+
+/* `result` is that of the system call that made the name, and errno is its. */
+static int made(struct p9_request *r, int result, int folder, const char *name)
+{
+    int error = result < 0 ? errno : 0;
+    p9_make_as_self();
+    return error ? error : answer_with(r, folder, name);
+}
+
 /* dfid[4] name[s] mode[4] gid[4]: qid[13]. Linux passes the set-gid bit of the folder around it on, as the host's
  * kernel does by itself. */
 int p9_mkdir(struct p9_request *r)
@@ -28,15 +49,9 @@ int p9_mkdir(struct p9_request *r)
     int error = p9_get_name(&r->in, name);
     mode_t mode = p9_get32(&r->in) & 01777;
     uint32_t gid = p9_get32(&r->in);
-    if (error || r->in.bad || !fid)
-        return error ? error : r->in.bad ? EINVAL : EBADF;
-    int folder = p9_folder_of(fid);
-    if (folder < 0)
-        return -folder;
-    p9_make_as(fid, gid);
-    error = mkdirat(folder, name, mode) < 0 ? errno : 0;
-    p9_make_as_self();
-    return error ? error : answer_with(r, folder, name);
+    int folder;
+    error = begin(r, fid, error, gid, &folder);
+    return error ? error : made(r, mkdirat(folder, name, mode), folder, name);
 }
 
 /* dfid[4] name[s] mode[4] major[4] minor[4] gid[4]: qid[13]. What has no other meaning on the host than in the
@@ -49,18 +64,12 @@ int p9_mknod(struct p9_request *r)
     mode_t mode = p9_get32(&r->in);
     p9_get64(&r->in); /* the device's numbers */
     uint32_t gid = p9_get32(&r->in);
-    if (error || r->in.bad || !fid)
-        return error ? error : r->in.bad ? EINVAL : EBADF;
     bool harmless = S_ISFIFO(mode) || S_ISSOCK(mode) || S_ISREG(mode) || !(mode & S_IFMT);
-    if (!harmless || mode & SET_IDS)
-        return EPERM;
-    int folder = p9_folder_of(fid);
-    if (folder < 0)
-        return -folder;
-    p9_make_as(fid, gid);
-    error = mknodat(folder, name, mode & (S_IFMT | 01777), 0) < 0 ? errno : 0;
-    p9_make_as_self();
-    return error ? error : answer_with(r, folder, name);
+    if (!error && (!harmless || mode & SET_IDS))
+        error = EPERM;
+    int folder;
+    error = begin(r, fid, error, gid, &folder);
+    return error ? error : made(r, mknodat(folder, name, mode & (S_IFMT | 01777), 0), folder, name);
 }
 
 /* dfid[4] name[s] target[s] gid[4]: qid[13]. It may say anything: here no link is followed. */
@@ -71,15 +80,9 @@ int p9_symlink(struct p9_request *r)
     int error = p9_get_name(&r->in, name);
     p9_get_string(&r->in, target, sizeof target);
     uint32_t gid = p9_get32(&r->in);
-    if (error || r->in.bad || !fid)
-        return error ? error : r->in.bad ? EINVAL : EBADF;
-    int folder = p9_folder_of(fid);
-    if (folder < 0)
-        return -folder;
-    p9_make_as(fid, gid);
-    error = symlinkat(target, folder, name) < 0 ? errno : 0;
-    p9_make_as_self();
-    return error ? error : answer_with(r, folder, name);
+    int folder;
+    error = begin(r, fid, error, gid, &folder);
+    return error ? error : made(r, symlinkat(target, folder, name), folder, name);
 }
 
 /* dfid[4] fid[4] name[s] */

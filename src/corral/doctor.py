@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import dataclass
 
+from corral import host_files
 from corral.arch.x86_64.supervisor import supervisor_mode
 from corral.errors import HostError
 from corral.guests import default, kernel
@@ -157,7 +158,7 @@ def _access(device: str) -> str:
 
 
 def _cpu_model() -> str:
-    for line in _read("/proc/cpuinfo").splitlines():
+    for line in host_files.text("/proc/cpuinfo").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return "unknown"
@@ -169,7 +170,7 @@ def _hugepages() -> dict[str, int]:
     for folder in sorted(glob.glob("/sys/kernel/mm/hugepages/hugepages-*kB")):
         size = int(folder.rpartition("-")[2].removesuffix("kB")) << 10
         name = f"{size >> 30}G" if size >> 30 else f"{size >> 20}M"
-        found[name] = int(_read(os.path.join(folder, "free_hugepages")) or 0)
+        found[name] = int(host_files.text(os.path.join(folder, "free_hugepages")) or 0)
     return found
 
 
@@ -179,11 +180,3 @@ def _nodes() -> list[Node]:
         Node(node.id, cpu_list.text(cpu.id for cpu in found.cpus if cpu.node == node.id), node.memory, node.free)
         for node in found.nodes
     ]
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path) as file:
-            return file.read()
-    except OSError:
-        return ""

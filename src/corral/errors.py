@@ -52,7 +52,7 @@ class KvmError(HostError):
 
 
 class GuestError(CorralError):
-    """The guest died: triple fault, an instruction that nobody can execute, a KVM internal error."""
+    """The guest died: triple fault, an instruction that cannot be executed, a KVM internal error."""
 
     exit_status = 4
 

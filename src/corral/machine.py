@@ -8,9 +8,8 @@ from corral import boot
 from corral.arch.x86_64 import apic_ids, cpuid, layout, mptable, registers
 from corral.backends.console import Console
 from corral.config import DiskConfig, MachineConfig, ShareConfig
-from corral.core.bus import Bus
 from corral.core.exits import GuestEnded, Outcome, Over
-from corral.core.shell import Chassis
+from corral.core.shell import Shell
 from corral.core.vcpu_thread import VcpuThread
 from corral.devices.cmos import Cmos
 from corral.devices.i8042 import I8042
@@ -45,14 +44,13 @@ class Machine:
     else raises ClosedError, but stop() and close(), which find nothing to do.
 
     Making one raises BootError for a kernel or initramfs that cannot be used, ConfigError, HostError and KvmError.
-    A chassis, channel or open snapshot that was made before belongs to the machine then, also to one that cannot be
-    made.
+    A shell, channel or open snapshot that is passed belongs to the machine then, even if it cannot be made.
     """
 
     def __init__(
         self,
         config: MachineConfig,
-        chassis: Chassis | None = None,
+        shell: Shell | None = None,
         channel: Channel | None = None,
         saved: Resumed | None = None,
     ) -> None:
@@ -64,9 +62,9 @@ class Machine:
         self._hooks: Hooks | None = None
         self.threads: list[VcpuThread] = []
         self.waiters: list[Event] = []  # what close() and a failing hook signal: another thread may wait for it
-        self.chassis = chassis or Chassis(config.memory, config.plan.page if config.plan else 0)
+        self.shell = shell or Shell(config.memory, config.plan.page if config.plan else 0)
         self._undo = Undo()
-        self._undo.push(self.chassis.close)
+        self._undo.push(self.shell.close)
         if channel:
             self._undo.push(channel.close)
         if saved:
@@ -83,7 +81,7 @@ class Machine:
         self._ended = Event()
         undo.push(self._ended.close)
         self.waiters.append(self._ended)
-        self.system, self.vm, self.memory = self.chassis.system, self.chassis.vm, self.chassis.memory
+        self.system, self.vm, self.memory = self.shell.system, self.shell.vm, self.shell.memory
         resumed = self._saved or _open_snapshot(config)
         kernel = resumed or boot.open_payload(config)
         if kernel is not self._saved:
@@ -113,6 +111,10 @@ class Machine:
 
             assert isinstance(kernel, Bios)
             bios_ports.claim(self.ports, kernel)
+        if config.debug_exit is not None:
+            from corral.devices import debug_exit
+
+            debug_exit.connect(self.ports, config.debug_exit, self.status_port)
         self.virtio: list[MmioTransport] = []
         if config.devices:
             from corral.devices.virtio import slots
@@ -123,7 +125,7 @@ class Machine:
         self.disks: list[Disk] = self._devices_of(DiskConfig)
         self.shares: list[Share] = self._devices_of(ShareConfig)
         undo.push(self._stop_devices)
-        self.vcpus = [self._create_vcpu(index, undo) for index in range(config.cpus)]
+        self.vcpus: list[Vcpu] = [self._create_vcpu(index, undo) for index in range(config.cpus)]
         if entry:
             registers.enter(self.vcpus[0], self.memory, entry)
         self.lidt: tuple[int, ...] | None = None  # where its software interrupts are watched for
@@ -131,7 +133,7 @@ class Machine:
             from corral.arch.x86_64 import lidt
 
             self.lidt = lidt.watch(self.memory, kernel.code, self.vcpus)
-        self.chassis.connected()
+        self.shell.connected()
         if resumed:
             resumed.restore(self)
 
@@ -163,29 +165,29 @@ class Machine:
         return acpi.write(self.memory, ids, len(config.devices), nodes, at)
 
     def _create_devices(self, undo: Undo) -> None:
-        self.ports, self.mmio_bus = Bus("port"), Bus("MMIO")
+        self.ports, self.mmio_bus = self.shell.ports, self.shell.mmio
         self.power_button: PowerButton | None = None
         self.serial = Serial(self.vm.fd.value, layout.COM1_GSI)
         undo.push(self.serial.close)
+        self.ports.claim(*layout.COM1_PORTS, None, owner="the console", in_c=self.serial.in_c)
+        ones = (0, 0, lib.corral_bus_constant, _ALL_ONES)
+        self.ports.claim(*layout.POST_PORTS, None, owner="the POST port", in_c=(ones,))
         self.status_port = StatusPort()
         self.pit = LatePit(self.vm)
         for first, last in layout.PIT_PORTS:
-            self.ports.claim(first, last, self.pit, first - 0x40)
+            self.ports.claim(first, last, self.pit, first - 0x40, owner="the timer")
         self.i8042, self.cmos, self.pci_address = I8042(), Cmos(), PciAddress()
         for first, last in layout.I8042_PORTS:
-            self.ports.claim(first, last, self.i8042, first - 0x60)
-        self.ports.claim(*layout.RTC_PORTS, self.cmos)
+            self.ports.claim(first, last, self.i8042, first - 0x60, owner="the keyboard controller")
+        self.ports.claim(*layout.RTC_PORTS, self.cmos, owner="the clock")
         if not self.config.bios:  # with one a byte of it is the reset control register
-            self.ports.claim(*layout.PCI_ADDRESS_PORTS, self.pci_address)
-        self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port)
-        if self.config.debug_exit is not None:
-            from corral.devices import debug_exit
-
-            debug_exit.connect(self.ports, self.config.debug_exit, self.status_port)
+            self.ports.claim(*layout.PCI_ADDRESS_PORTS, self.pci_address, owner="PCI's address register")
+        self.ports.claim(*layout.PCI_DATA_PORTS, None, owner="PCI's data register")
+        self.ports.claim(layout.STATUS_PORT, layout.STATUS_PORT, self.status_port, owner="the status port")
         if self.config.acpi:
             from corral.devices.acpi_power import AcpiPower
 
-            self.ports.claim(*layout.ACPI_POWER_PORTS, AcpiPower())
+            self.ports.claim(*layout.ACPI_POWER_PORTS, AcpiPower(), owner="ACPI's power control")
             from corral.devices.power_button import PowerButton
 
             self.power_button = PowerButton(self.vm, layout.POWER_BUTTON_GSI)
@@ -211,10 +213,7 @@ class Machine:
         if index == 0:
             registers.firmware_lapic(vcpu)
             self.cpuid = tuple(entries)
-        self.serial.attach(vcpu, layout.COM1_PORTS)
-        vcpu.claim_ports(*layout.POST_PORTS, lib.corral_pio_constant, _ALL_ONES)
-        for slot, transport in enumerate(self.virtio):
-            transport.attach(vcpu, layout.virtio_mmio(slot))
+        vcpu.connect(self.ports.native, self.mmio_bus.native)
         return vcpu
 
     def start(self) -> None:
@@ -290,8 +289,8 @@ class Machine:
         return self.outcome
 
     def ask_to_end(self) -> None:
-        """Presses the power button, or hangs up the serial line of a guest without ACPI; what it makes of that is its
-        own affair: a system shuts down. From any thread, and from a signal handler."""
+        """Presses the power button, or hangs up the serial line of a guest without ACPI; it may do
+        as it likes with that: a system shuts down. From any thread, and from a signal handler."""
         if self.power_button:
             self.power_button.press()
         else:
@@ -314,7 +313,7 @@ class Machine:
         for event in waiters:
             try:
                 event.signal()
-            except ClosedError:  # nobody waits there any more
+            except ClosedError:  # its waiter is gone
                 pass
         self._undo.run()
 

@@ -13,8 +13,8 @@ PAGE = 4096
 HUGE_PAGE = 2 << 20
 # RAM ends at 3 GiB at most and goes on at 4 GiB; devices live in between.
 RAM_HOLE, RAM_HOLE_END = 3 << 30, 4 << 30
-# Private and anonymous, and not a memfd: that is what hosts give huge pages to (shmem_enabled is "never" where nobody
-# has changed it), and with small ones a guest takes ten times as many page faults in the host on its way up.
+# Private and anonymous, and not a memfd: that is what hosts give huge pages to (shmem_enabled is "never" unless it
+# was changed), and with small ones a guest takes ten times as many page faults in the host on its way up.
 # No reserve: a guest may have more than the host has free, as long as it does not touch it.
 _MAP_NORESERVE, _MAP_HUGETLB = 0x4000, 0x40000  # asm-generic/mman.h; Python's mmap has no names for them
 _FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE

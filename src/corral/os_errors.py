@@ -28,7 +28,7 @@ _CURES = {
     errno.ELOOP: "its symbolic links form a loop",
     errno.ENAMETOOLONG: "a path is too long; use a shorter one",
     errno.EIO: "see dmesg for what is wrong with the disk below",
-    errno.ESTALE: "the server of that file system has lost it; mount it again",
+    errno.ESTALE: "the server of its file system has lost it; mount it again",
     errno.EBUSY: "something else uses it",
     errno.ETXTBSY: "something else uses it",
     errno.EEXIST: "something else has made it meanwhile; try again",

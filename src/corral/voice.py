@@ -209,7 +209,7 @@ class Speaking:
         try:
             for voice in (self.errors, self.out):
                 voice.finish()
-        except OSError:  # no reader, or no room: there is nobody to tell
+        except OSError:  # no reader, or no room
             pass
         finally:
             self.errors.close()

@@ -18,7 +18,8 @@ from corral.backends.console import Console
 from corral.config import DiskConfig, MachineConfig
 from corral.core.exits import Cause, Over
 from corral.devices.virtio import blk
-from corral.guests import initramfs, kernel, parameters
+from corral.files import cpio
+from corral.guests import kernel, parameters
 from corral.kvm.system import host_kind
 from corral.machine import Machine
 from corral.native import CData
@@ -39,10 +40,10 @@ def initrd() -> Path:
         program, temporary = target.with_suffix(f".{os.getpid()}.elf"), target.with_suffix(f".{os.getpid()}")
         subprocess.run(["gcc", *flags, str(SOURCE), "-o", str(program)], check=True)
         parts = [
-            initramfs.entry("dev", stat.S_IFDIR | 0o755),
-            initramfs.entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
-            initramfs.entry("init", stat.S_IFREG | 0o755, program.read_bytes()),
-            initramfs.trailer(),
+            cpio.entry("dev", stat.S_IFDIR | 0o755),
+            cpio.entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+            cpio.entry("init", stat.S_IFREG | 0o755, program.read_bytes()),
+            cpio.trailer(),
         ]
         temporary.write_bytes(b"".join(parts))
         program.unlink()

@@ -6,6 +6,7 @@
  * left open or running. An input that takes longer than libFuzzer's -timeout is a hang. */
 #define _GNU_SOURCE
 #include "blk.h"
+#include "input.h"
 #include "jail.h"
 #include "virtq.h"
 
@@ -35,28 +36,6 @@
 #define IMAGE (1u << 16)
 #define MOST_STEPS 48
 #define PATIENCE 40000 /* times 50 us, for requests that must come back */
-
-#define require(condition)                                                                                        \
-    do {                                                                                                          \
-        if (!(condition)) {                                                                                       \
-            fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition);                         \
-            abort();                                                                                              \
-        }                                                                                                         \
-    } while (0)
-
-/* --- the input --- */
-
-struct input {
-    const uint8_t *at, *end;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < bytes && in->at < in->end; i++)
-        value |= (uint64_t)*in->at++ << 8 * i;
-    return value;
-}
 
 static uint32_t below(struct input *in, uint32_t limit)
 {

@@ -32,7 +32,7 @@ class Harness:
 
     def files(self) -> list[Path]:
         own = sorted(path for path in self.folder.glob("*.[ch]") if self.compiled.match(path.name))
-        return [*own, HERE / self.harness]
+        return [*own, HERE / "input.h", HERE / self.harness]
 
 
 HARNESSES = {

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "../../csrc/p9server/locks.h"
 #include "../../csrc/p9server/server.h"
+#include "input.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -26,14 +27,6 @@
 #define LONGEST 512           /* of a message's fields */
 #define MOST_BYTES (1u << 20) /* that a file may have: a quota for the host's disk */
 #define SECRET "what is not the guest's"
-
-#define require(condition)                                                                                        \
-    do {                                                                                                          \
-        if (!(condition)) {                                                                                       \
-            fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition);                         \
-            abort();                                                                                              \
-        }                                                                                                         \
-    } while (0)
 
 static char base[] = "/dev/shm/corral-p9-XXXXXX"; /* in memory: it is made anew for each input */
 static char folder[64], secret[64];
@@ -114,18 +107,6 @@ static unsigned descriptors(void)
 }
 
 /* --- messages --- */
-
-struct input {
-    const uint8_t *at, *end;
-};
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < bytes && in->at < in->end; i++)
-        value |= (uint64_t)*in->at++ << 8 * i;
-    return value;
-}
 
 static void put_name(struct p9_answer *out, struct input *in)
 {

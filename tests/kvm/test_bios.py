@@ -67,7 +67,7 @@ def test_a_disk_without_a_boot_loader(tmp_path: Path) -> None:
         (["--bios", "--disk", "{disk}", "--memory", "16M"], "needs a guest with 32M"),
         (["--bios", "{disk}"], "name it with --disk"),
         (["--bios", "/dev/null"], "is a character device"),
-        (["--bios", "--disk", "{disk}", "--debug-exit", "0x510"], "are a device's"),
+        (["--bios", "--disk", "{disk}", "--debug-exit", "0x510"], "overlaps fw_cfg at 0x510-0x511; QEMU's is 0xf4"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(disk: str, words: list[str], message: str) -> None:

@@ -195,8 +195,7 @@ def test_a_vcpu(vm: Machine) -> None:
         "set_guest_debug": (0,),
         "watch_interrupts": ((),),
         "held": (lambda native: native.run.exit_reason,),
-        "claim_ports": (0, 1, ffi.NULL, ffi.NULL),
-        "claim_mmio": (0, 1, ffi.NULL, ffi.NULL),
+        "connect": (ffi.NULL, ffi.NULL),
     }
     vm.close()
     assert answers(vcpu, wanted) == {"close", "__repr__"}
@@ -220,7 +219,7 @@ def test_what_belongs_to_kvm(vm: Machine) -> None:
     vm.close()
     assert answers(vm.vm, of_vm) == {"close", "__repr__"}
     assert answers(vm.system, {"capability": ("IRQFD",)}) == {"close", "__repr__", "__enter__"}
-    assert answers(vm.chassis) == {"close", "connected", "__repr__", "__enter__"}
+    assert answers(vm.shell) == {"close", "connected", "__repr__", "__enter__"}
 
 
 def test_memory(vm: Machine) -> None:
@@ -256,14 +255,14 @@ def test_devices(vm: Machine) -> None:
     state, of_transport = vm.serial.save(), vm.virtio[0].save()
     saved = vm.disks[0].save()
     vm.close()
-    serial = {"attach": (vm.vcpus[0], (1, 2)), "offer": (b"x",), "restore": (state,)}
+    serial = {"offer": (b"x",), "restore": (state,)}
     assert answers(vm.serial, serial) == {"close", "__repr__"}
     of_disk = {"start": (0, [], []), "resume": (0, [], [], saved), "write_config": (0, b"")}
     assert answers(vm.disks[0], of_disk) == {"close", "device_id", "one_doorbell", "write_config", "kind", "__repr__"}
     transport = vm.virtio[0]
-    registers = {"read": (0, 4), "write": (0x50, 4, 0), "connect": (vm.vm, 0), "attach": (vm.vcpus[0], 0)}
+    registers = {"read": (0, 4), "write": (0x50, 4, 0), "connect": (vm.vm, 0)}
     registers["restore"] = (of_transport,)
-    assert answers(transport, registers) == {"close", "read", "restore", "__repr__"}
+    assert answers(transport, registers) == {"close", "read", "restore", "in_c", "__repr__"}
     assert transport.interrupt.fd.closed
 
 
@@ -382,9 +381,8 @@ def test_who_uses_a_machine_that_another_thread_closes(disk: Path, round: int) -
         (trace, {"take": (0,), "select": (("IO",),)}),
         (tally, {}),
     ]
-    left_alone = {"close", "attach", "start", "stop", "run", "hang_up", "find", "expect", "held", "claim_ports"}
+    left_alone = {"close", "attach", "start", "stop", "run", "hang_up", "find", "expect", "held", "connect"}
     left_alone |= {
-        "claim_mmio",
         "assist",
         "watch_interrupts",
         "__enter__",

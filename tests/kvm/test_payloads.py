@@ -107,7 +107,7 @@ BAD = {
     "--flat": ["real", "real@", "virtual@0x100", "real@-1", "real@0x7c00,enter=1", "real@1" + "0" * 30],
     "--module": ["", "=words", "missing", "/dev/zero"],
     "--protocol": ["", "efi", "pvh"],
-    "--debug-exit": ["", "x", "0", "0x64", "0x3fa", "0x5fe", "0xfffd", "0x10000", "1_0"],
+    "--debug-exit": ["", "x", "0", "0x1e", "0x40", "0x64", "0x7d", "0x3fa", "0xca1", "0xcff", "0xfffd", "0x10000"],
 }
 
 

@@ -201,7 +201,7 @@ def test_a_device_put_in_while_vcpus_run() -> None:
         ("mmio", range(0), "no range"),
         ("mmio", range(0xD0000000, 0xD0000010, 4), "no range"),
         ("pio", 0x3FF, "console"),
-        ("pio", range(0x60, 0x62), "is claimed"),
+        ("pio", range(0x60, 0x62), "keyboard controller"),
         ("pio", range(0x10000, 0x10001), "no range"),
     ],
 )

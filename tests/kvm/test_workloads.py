@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from corral.compare import metric_lines, programs
+from corral.files import cpio
 from corral.guests import initramfs, kernel
 from corral.kvm.system import Kind, host_kind
 from tests.unit.compare.test_workloads import METRICS
@@ -18,10 +19,10 @@ def test_in_a_guest(tmp_path: Path) -> None:
     if host_kind() is Kind.HARDWARE:
         names.append("latency")  # its 32 MB are eight thousand page faults, 3 ms each where the kernel is interpreted
     added = b"".join(
-        initramfs.entry(f"bin/{name}", 0o100755, programs.binary(name).read_bytes()) for name in [*names, "disk"]
+        cpio.entry(f"bin/{name}", 0o100755, programs.binary(name).read_bytes()) for name in [*names, "disk"]
     )
     initrd, disk = tmp_path / "initramfs", tmp_path / "disk"
-    initrd.write_bytes(Path(initramfs.path()).read_bytes() + added + initramfs.trailer())
+    initrd.write_bytes(Path(initramfs.path()).read_bytes() + added + cpio.trailer())
     with disk.open("wb") as file:
         os.truncate(file.fileno(), 1 << 20)
     line = "; ".join(["set -e", *(f"{name} 0.1" for name in names), "disk /dev/vda 0.1 1"])

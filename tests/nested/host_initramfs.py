@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import stat
 
-from corral.guests.initramfs import busybox, entry, trailer
+from corral.files.cpio import entry, trailer
+from corral.guests.initramfs import busybox
 from corral.guests.modules import load_order
 
 # What the host's own root needs, a disk of its own, and KVM. modprobe's names; dependencies are found in the modules

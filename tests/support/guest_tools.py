@@ -8,8 +8,8 @@ import stat
 import subprocess
 from pathlib import Path
 
+from corral.files.cpio import entry, trailer
 from corral.guests import cache, initramfs, sources
-from corral.guests.initramfs import entry, trailer
 
 
 def initramfs_with(programs: list[str]) -> str:

@@ -10,8 +10,8 @@ import pytest
 
 from corral.arch.x86_64.supervisor import Supervisor, supervisor_mode
 from corral.errors import HostError
+from corral.files.cpio import entry, trailer
 from corral.guests import apt_suite, cache, debian, initramfs, kernel, kernel_package, sources
-from corral.guests.initramfs import entry, trailer
 from corral.guests.modules import load_order
 
 # Debian 12's and 13's, the cloud kernel and the one for every PC; the latter are for long runs.

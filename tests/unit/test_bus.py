@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.core.bus import Bus
+from corral.errors import KvmError
+from corral.native import CData, ffi, lib
 
 
 class Recorder:
@@ -91,3 +93,64 @@ def test_one_device_may_have_ranges_apart() -> None:
     bus.write(0x60, 1, 1)
     bus.write(0x64, 1, 2)
     assert device.seen == [(0, 1, 1), (4, 1, 2)]
+
+
+def constant(value: int) -> CData:
+    return ffi.new("uint32_t *", value)
+
+
+def read_in_c(bus: Bus, address: int, size: int = 4) -> int | None:
+    """What a vCPU reads at an MMIO address without Python; None: C leaves it to Python."""
+    run = ffi.new("struct kvm_run *")
+    run.mmio.phys_addr, run.mmio.len = address, size
+    vcpu = ffi.new("struct corral_vcpu *", {"run": run, "mmio": bus.native})
+    finished = lib.corral_finish_mmio(vcpu)
+    return int.from_bytes(bytes(run.mmio.data)[:size], "little") if finished else None
+
+
+def test_a_device_says_which_of_its_registers_c_finishes() -> None:
+    bus, device, seven = Bus("MMIO"), Recorder(0x12), constant(7)
+    bus.claim(0xD0000000, 0xD0000FFF, device, in_c=((0x60, 0x67, lib.corral_bus_constant, seven),))
+    assert read_in_c(bus, 0xD0000060) == read_in_c(bus, 0xD0000067, 1) == 7
+    assert [read_in_c(bus, 0xD0000000 + at) for at in (0x5C, 0x5E, 0x65, 0x68)] == [None] * 4
+    assert read_in_c(bus, 0xD0000060, 8) is None
+    assert bus.read(0xD0000060, 4) == 0x12  # where C left it to Python
+
+
+def test_registers_far_into_a_range_are_no_others() -> None:
+    bus, first, second = Bus("MMIO"), constant(1), constant(2)
+    in_c = ((0x40, 0x43, lib.corral_bus_constant, first), (0x10040, 0x10043, lib.corral_bus_constant, second))
+    bus.claim(1 << 32, (1 << 32) + 0xFFFFF, None, in_c=in_c)
+    assert [read_in_c(bus, (1 << 32) + at) for at in (0x40, 0x10040, 0x20040)] == [1, 2, None]
+
+
+def test_c_has_room_for_64_ranges_and_a_claim_beyond_is_refused() -> None:
+    bus, one = Bus("MMIO"), constant(1)
+    for at in reversed(range(64)):
+        bus.claim(at * 16, at * 16 + 3, None, in_c=((0, 3, lib.corral_bus_constant, one),))
+    assert all(read_in_c(bus, at * 16) == 1 and read_in_c(bus, at * 16 + 4) is None for at in range(64))
+    with pytest.raises(KvmError):
+        bus.claim(0x1000, 0x1003, None, in_c=((0, 3, lib.corral_bus_constant, one),))
+
+
+def test_what_is_refused_says_whose_the_range_is() -> None:
+    bus = Bus("port")
+    bus.claim(0x3F8, 0x3FF, None, owner="the console")
+    with pytest.raises(ValueError, match=r"^port 0x3ff-0x402 overlaps the console at 0x3f8-0x3ff$"):
+        bus.claim(0x3FF, 0x402, Recorder())
+    assert bus.read(0x3F8, 1) == 0xFF
+
+
+@given(RANGES, st.integers(0, 400), st.sampled_from([1, 2, 4]))
+def test_c_finds_what_a_linear_search_does(ranges: list[tuple[int, int]], address: int, size: int) -> None:
+    bus = Bus("MMIO")
+    kept: list[tuple[int, int, CData]] = []
+    for number, (first, length) in enumerate(ranges):
+        value = constant(number)
+        result = lib.corral_bus_claim(bus.native, first, first + length, lib.corral_bus_constant, value)
+        overlaps = any(first <= end and first + length >= start for start, end, _ in kept)
+        assert (result < 0) == overlaps
+        if not overlaps:
+            kept.append((first, first + length, value))
+    expected = [value[0] for start, end, value in kept if start <= address and address + size - 1 <= end]
+    assert read_in_c(bus, address, size) == (expected[0] if expected else None)

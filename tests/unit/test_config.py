@@ -102,9 +102,7 @@ def test_debug_exit_ports(port: int) -> None:
     assert MachineConfig("k", debug_exit=port).debug_exit == port
 
 
-@pytest.mark.parametrize(
-    "port", [-1, 0, 0x1E, 0x40, 0x5D, 0x64, 0x70, 0x7D, 0x3F5, 0x3FF, 0xCA1, 0xCF8, 0xFFFD, 1 << 16]
-)
+@pytest.mark.parametrize("port", [-1, 0, 0xFFFD, 1 << 16])
 def test_ports_that_debug_exit_cannot_have(port: int) -> None:
     with pytest.raises(ConfigError, match="QEMU's is 0xf4"):
         MachineConfig("k", debug_exit=port)

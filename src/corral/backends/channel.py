@@ -55,7 +55,7 @@ _MOST_WORDS = 64  # that are looked at in one go: a guest may send them without 
 
 @record(frozen=True)
 class Port:
-    """A port of that name. What a program of the guest reads there comes from the descriptor `source`, what it writes
+    """A port with that name. What a program of the guest reads there comes from the descriptor `source`, what it writes
     goes to `sink`; None for neither. The descriptors stay the caller's."""
 
     name: str

@@ -88,7 +88,7 @@ class Pace:
 
 
 class FolderServer:
-    """`fd` is a socket to one that runs, or will when the pace allows it. With the rights of whoever started it, in
+    """`fd` is a socket to one that runs, or will when the pace allows it. With the rights of its starter, in
     that folder. Raises HostError; where that comes too late for it, `failed` is true and the socket has ended.
 
     `complaints` are what it said of itself, and what ended it, once it is closed: a few lines, printable.
@@ -171,7 +171,7 @@ class FolderServer:
         words = -1
         try:
             given.append(os.open(self._share.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
-            # Nobody reads while it runs: what there is no room for is not said, and holds nothing up.
+            # There is no reader while it runs: what there is no room for is not said, and holds nothing up.
             words, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
             given.append(theirs)
             self._process = self._spawn(program, *given)

@@ -12,6 +12,8 @@ import stat
 import struct
 from functools import partial
 
+from corral import host_files
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 
 
 def of_device(number: int) -> str:
-    """What the host does with the block device of that number, its partitions, or the disk that it is one of; and what
+    """What the host does with a block device by its number, its partitions, or the disk that it is one of; and what
     to do about it. "": nothing that is seen from here."""
     for each in _family(number):
         name = _name(each)
@@ -32,8 +34,8 @@ def of_device(number: int) -> str:
             return f"this host has {name} mounted on {point}; unmount it"
         if _swaps(partial(_is, each)):
             return f"this host swaps on {name}; see swapoff"
-        if holder := next(iter(_names(f"{_sysfs(each)}/holders")), ""):
-            title = _text(f"/sys/block/{holder}/dm/name")
+        if holder := next(iter(host_files.names(f"{_sysfs(each)}/holders")), ""):
+            title = host_files.text(f"/sys/block/{holder}/dm/name")
             return f"this host uses {name} for {f'/dev/mapper/{title}' if title else f'/dev/{holder}'}; take that apart"
         if loop := _loop_over(partial(_is, each)):
             return _behind(loop)
@@ -91,7 +93,7 @@ def _behind(loop: str) -> str:
 def _family(number: int) -> list[int]:
     """The device, and what shares its bytes: a disk's partitions, a partition's disk."""
     folder = _sysfs(number)
-    parts = [f"{folder}/{name}" for name in _names(folder) if os.path.exists(f"{folder}/{name}/partition")]
+    parts = [f"{folder}/{name}" for name in host_files.names(folder) if os.path.exists(f"{folder}/{name}/partition")]
     disk = [f"{folder}/.."] if os.path.exists(f"{folder}/partition") else []
     return [number, *(found for path in [*parts, *disk] if (found := _number(path)))]
 
@@ -106,14 +108,14 @@ def _name(number: int) -> str:
 
 def _number(folder: str) -> int:
     """Of the device that a folder of sysfs is about; 0 for none."""
-    major, _, minor = _text(f"{folder}/dev").partition(":")
+    major, _, minor = host_files.text(f"{folder}/dev").partition(":")
     return os.makedev(int(major), int(minor)) if major.isdigit() and minor.isdigit() else 0
 
 
 def _mounted(number: int) -> str:
     """Where; "" for nowhere. Btrfs tells a number of its own, and the device by name."""
     wanted = f"{os.major(number)}:{os.minor(number)}"
-    for line in _text("/proc/self/mountinfo").splitlines():
+    for line in host_files.text("/proc/self/mountinfo", "surrogateescape").splitlines():
         before, _, after = line.partition(" - ")
         words, source = before.split(" "), after.split(" ")[1]
         if words[2] == wanted or (source.startswith("/dev/") and _is_device(source, number)):
@@ -133,7 +135,7 @@ def _is(number: int, status: os.stat_result) -> bool:
 
 
 def _swaps(same: Same) -> bool:
-    for line in _text("/proc/swaps").splitlines()[1:]:
+    for line in host_files.text("/proc/swaps", "surrogateescape").splitlines()[1:]:
         try:
             if same(os.stat(line.split()[0].encode().decode("unicode_escape"))):
                 return True
@@ -144,8 +146,10 @@ def _swaps(same: Same) -> bool:
 
 def _loop_over(same: Same) -> str:
     """The loop device over a file or device."""
-    for name in _names("/sys/block"):
-        path = _text(f"/sys/block/{name}/loop/backing_file") if name.startswith("loop") else ""
+    for name in host_files.names("/sys/block"):
+        if not name.startswith("loop"):
+            continue
+        path = host_files.text(f"/sys/block/{name}/loop/backing_file", "surrogateescape")
         if path and any(same(status) for status in _backing(name, path)):
             return name
     return ""
@@ -179,18 +183,3 @@ def _locked(fd: int) -> int:
     except OSError:  # a file system without locks
         return 0
     return 0 if kind == fcntl.F_UNLCK else pid or -1
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))
-    except OSError:
-        return []
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, errors="surrogateescape") as file:
-            return file.read().rstrip("\n")
-    except OSError:
-        return ""

@@ -64,7 +64,9 @@ def needs_bios(path: str | os.PathLike[str]) -> bool:
     """Whether the file at `path` is a program with Linux's header that calls a PC's BIOS, as iPXE does."""
     with ImageFile(path, "kernel") as file:
         head = file.head(4096)
-    if head.startswith(b"\x7fELF"):
+    from corral.files import magic
+
+    if head.startswith(magic.ELF):
         return False
     from corral.boot import bzimage
 
@@ -83,9 +85,11 @@ def open_flat(path: str | os.PathLike[str], address: int, mode: Mode = Mode.REAL
 
 
 def _recognise(file: ImageFile, protocol: str | None) -> Kernel:
-    # Each format is a module of its own, imported when a file is of that format: start-up counts.
+    # Each format is a module of its own, imported when a file has that format: start-up counts.
+    from corral.files import magic
+
     head = file.head(4096)
-    if head.startswith(b"\x7fELF"):
+    if head.startswith(magic.ELF):
         return _recognise_elf(file, protocol)
     from corral.boot import bzimage
 

@@ -25,7 +25,7 @@ from corral.arch.x86_64.registers import Entry
 from corral.boot import kept_vmlinux, linux
 from corral.boot.kernel import Kernel, KernelFacts
 from corral.boot.ram import MIB, require_ram, require_room, size_text
-from corral.files import decompress, elf
+from corral.files import decompress, elf, magic
 from corral.files.file import Flaw
 
 TYPE_CHECKING = False
@@ -204,7 +204,7 @@ class BzImage(Kernel):
             raise Flaw(f"has a payload of {size} with a kernel of {size_text(used)} in it; copy or build it again")
 
     def _parse(self, head: bytes) -> elf.Elf:
-        if not head.startswith(elf.MAGIC):
+        if not head.startswith(magic.ELF):
             raise Flaw("has a payload that is no ELF kernel; copy or build it again")
         try:
             executable = elf.parse(head[: elf.HEAD], self._unpacked_size, None)

@@ -6,6 +6,7 @@ disks. The checks walk an archive's structure in the file; they do not unpack it
 
 from __future__ import annotations
 
+from corral.files import cpio, magic
 from corral.files.file import Flaw
 
 TYPE_CHECKING = False
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
 
 _HEAD = 4096
 _MAGIC_SIZE = 16  # enough for each magic number
-_CPIO = (b"070701", b"070702")
-_CPIO_HEADER = 110
-_CPIO_TRAILER = b"TRAILER!!!\0"
-_LZ4 = b"\x02\x21\x4c\x18"
 _ZSTD_RLE, _ZSTD_RESERVED = 1, 3
 
 # A bootconfig may follow the archive (Documentation/admin-guide/bootconfig.rst).
@@ -48,25 +45,53 @@ class Extent:
         return int.from_bytes(self.read(offset, size), "little")
 
 
+class _Cursor:
+    """The place in an archive that a walk over its headers has come to; content is passed over, not read."""
+
+    def __init__(self, archive: Extent, position: int) -> None:
+        self.position = position
+        self._archive = archive
+        self._ahead, self._start = b"", 0  # what was read, and where that begins
+
+    def exactly(self, size: int) -> bytes:
+        at = self.position - self._start
+        if not 0 <= at <= len(self._ahead) - size:
+            self._ahead, self._start = self._archive.read(self.position, max(size, _HEAD)), self.position
+            at = 0
+        self.skip(size)
+        return self._ahead[at : at + size]
+
+    def skip(self, size: int) -> None:
+        self.position += size
+        if self.position > self._archive.size:
+            raise _cut_off()
+
+    def align(self) -> None:
+        self.position = min((self.position + 3) & ~3, self._archive.size)
+
+
 def check(file: ImageFile) -> None:
     """Flaw if the file is cut off, damaged or no initramfs at all, as far as its structure tells."""
     head = file.head(_HEAD)
-    if _is_ram_disk(head) and not head.startswith(_MAGICS):
+    if _is_ram_disk(head) and not _is_archive(head):
         return
     archive = Extent(file, 0, file.size)
     archive.size -= _bootconfig_size(archive)
     position = first = _skip_zeros(archive, 0)
-    entries = _MAX_ENTRIES
-    while position < archive.size and entries:
-        magic = archive.read(position, _MAGIC_SIZE)
-        if magic.startswith(_CPIO):
-            position, entries = _walk_cpio(archive, position, entries)
-            position = _skip_zeros(archive, position)
+    entries = 0
+    while position < archive.size:
+        start = archive.read(position, _MAGIC_SIZE)
+        if start.startswith(magic.CPIO):
+            cursor = _Cursor(archive, position)
+            for _ in cpio.names(cursor):
+                entries += 1
+                if entries == _MAX_ENTRIES:
+                    return
+            position = _skip_zeros(archive, cursor.position)
             continue
-        checker = next((checker for start, checker in _CHECKERS if magic.startswith(start)), None)
-        if checker is not None:
+        if form := magic.compression(start):
             # Where compressed data ends only its decoder knows: what follows is not looked at.
-            checker(Extent(file, position, archive.size))
+            _CHECKERS[form](Extent(file, position, archive.size))
             return
         if position > first:
             raise Flaw(f"has bytes at {position:#x} that belong to no archive; build it again")
@@ -77,14 +102,18 @@ def check(file: ImageFile) -> None:
 
 def _is_known(head: bytes) -> bool:
     """Whether what starts like this is something that Linux unpacks or mounts."""
-    return head.startswith(_MAGICS) or _is_ram_disk(head)
+    return _is_archive(head) or _is_ram_disk(head)
+
+
+def _is_archive(head: bytes) -> bool:
+    return head.startswith(magic.CPIO) or magic.compression(head) != ""
 
 
 def _is_ram_disk(head: bytes) -> bool:
     """Whether this is a file system that Linux takes as a legacy RAM disk."""
     return (
-        head.startswith((b"-rom1fs-", b"hsqs", b"\x45\x3d\xcd\x28"))
-        or head[0x438:0x43A] == b"\x53\xef"  # ext2, ext3, ext4
+        head.startswith((b"-rom1fs-", magic.SQUASHFS, b"\x45\x3d\xcd\x28"))
+        or head.startswith(magic.EXT[1], magic.EXT[0])
         or head[0x410:0x412] in (b"\x7f\x13", b"\x8f\x13")  # minix
     )
 
@@ -107,34 +136,6 @@ def _skip_zeros(archive: Extent, position: int) -> int:
     if start == 0:
         raise Flaw("is nothing but zeros at its start; copy or build it again")
     return archive.size
-
-
-def _walk_cpio(archive: Extent, position: int, entries: int) -> tuple[int, int]:
-    """Walk the headers of a cpio archive, `entries` at most; returns where it ends, and how many are left. Offsets in
-    it count from a multiple of 4."""
-    for left in range(entries - 1, -1, -1):
-        header = archive.read(position, _CPIO_HEADER + len(_CPIO_TRAILER))
-        if len(header) < _CPIO_HEADER:
-            raise _cut_off()
-        size, name_size = _cpio_sizes(header, position)
-        content = (position + _CPIO_HEADER + name_size + 3) & ~3
-        if name_size == len(_CPIO_TRAILER) and header.endswith(_CPIO_TRAILER):
-            return min(content, archive.size), left
-        position = (content + size + 3) & ~3
-        if position > archive.size:
-            raise _cut_off()
-    return archive.size, 0
-
-
-def _cpio_sizes(header: bytes, position: int) -> tuple[int, int]:
-    """The sizes of an entry's content and name."""
-    # isalnum() keeps out the signs and spaces that int() would take for part of a number.
-    if header.startswith(_CPIO) and header[:_CPIO_HEADER].isalnum():
-        try:
-            return int(header[54:62], 16), int(header[94:102], 16)
-        except ValueError:
-            pass
-    raise Flaw(f"has a damaged cpio header at {position:#x}; copy or build it again")
 
 
 def _cut_off() -> Flaw:
@@ -191,7 +192,7 @@ def _check_lz4(packed: Extent) -> None:
         size = int.from_bytes(header, "little")
         if size == 0:
             return
-        position += 4 if header == _LZ4 else 4 + size
+        position += 4 if header in magic.COMPRESSED["lz4"] else 4 + size
         if position > packed.size:
             raise _cut_off()
 
@@ -200,13 +201,12 @@ def _trust(packed: Extent) -> None:
     """A format that cannot be checked without a library that may be missing."""
 
 
-_CHECKERS: tuple[tuple[bytes, Callable[[Extent], None]], ...] = (
-    (b"\x1f\x8b", _check_decoding),
-    (b"BZh", _check_decoding),
-    (b"\x5d\0\0", _check_decoding),
-    (b"\xfd7zXZ", _check_xz),
-    (b"\x28\xb5\x2f\xfd", _check_zstd),
-    (_LZ4, _check_lz4),
-    (b"\x89LZO", _trust),
-)
-_MAGICS = (*_CPIO, *(magic for magic, _ in _CHECKERS))
+_CHECKERS: dict[str, Callable[[Extent], None]] = {
+    "gzip": _check_decoding,
+    "bzip2": _check_decoding,
+    "lzma": _check_decoding,
+    "xz": _check_xz,
+    "zstd": _check_zstd,
+    "lz4": _check_lz4,
+    "lzo": _trust,
+}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from corral.errors import CorralError
+from corral.files import cpio, magic
 from corral.files.file import Flaw
 
 TYPE_CHECKING = False
@@ -20,14 +21,9 @@ if TYPE_CHECKING:
 # Beyond these it is not told what is in an initramfs: to look must cost less than it saves.
 MAX_UNPACKED = 512 << 20
 _MOST = 100_000  # headers, trailers too
-_MOST_TEXT = 16 << 20  # bytes of names
+_MOST_TEXT = 16 << 20  # characters of names
 _PATIENCE = 1.5  # seconds of CPU time
-_CPIO = (b"070701", b"070702")
-_HEADER = 110
-_LONGEST_NAME = 4096
 _PIECE = 1 << 20
-_PADDING = 4096  # zeros that are looked for at a time
-_END = "TRAILER!!!"
 
 
 class Content:
@@ -55,22 +51,23 @@ def read(file: ImageFile) -> Content | None:
 
 def _read(file: ImageFile) -> Content | None:
     from corral.files import decompress
+    from corral.files.stream import Stream
 
     names = _Names()
-    stream = _Stream(_plain(file))
+    stream = Stream(_bounded(_plain(file)))
     while stream.skip_zeros():
-        if stream.peek(6) in _CPIO:
-            _walk(stream, names)
+        if stream.peek(6) in magic.CPIO:
+            names.take(cpio.names(stream))
             continue
         form = decompress.identify(stream.peek(decompress.MAGIC_SIZE))
         if form is None or not form.packs:
             return None
         source = decompress.Source(file.read, stream.position, file.size - stream.position)
-        inner = _Stream(decompress.unpack(form, source))
+        inner = Stream(_bounded(decompress.unpack(form, source)))
         while inner.skip_zeros():
-            if inner.peek(6) not in _CPIO:
+            if inner.peek(6) not in magic.CPIO:
                 return None
-            _walk(inner, names)
+            names.take(cpio.names(inner))
         return Content(frozenset(names.found), form.name) if names.found else None
     return Content(frozenset(names.found), "") if names.found else None
 
@@ -82,11 +79,15 @@ class _Names:
         self.found: set[str] = set()
         self._headers = self._text = 0
 
-    def count_header(self, name_size: int) -> None:
-        self._headers += 1
-        self._text += name_size
-        if self._headers > _MOST or self._text > _MOST_TEXT:
-            raise Flaw("has too many files")
+    def take(self, names: Iterator[str]) -> None:
+        """Of one archive."""
+        for name in names:
+            self._headers += 1
+            self._text += len(name)
+            if self._headers > _MOST or self._text > _MOST_TEXT:
+                raise Flaw("has too many files; leave some out")
+            if name not in ("", cpio.TRAILER):
+                self.found.add(name.removeprefix("./").removeprefix("/"))
 
 
 def _plain(file: ImageFile) -> Iterator[bytes]:
@@ -94,74 +95,12 @@ def _plain(file: ImageFile) -> Iterator[bytes]:
         yield file.read(at, min(_PIECE, file.size - at))
 
 
-class _Stream:
-    """Bytes that come in pieces; `position` counts them. Raises Flaw when they end too early, or never."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._buffer, self._at = b"", 0
-        self._until = time.thread_time() + _PATIENCE
-        self.position = 0
-
-    def peek(self, size: int) -> bytes:
-        """The next `size` bytes, fewer only at the end."""
-        while len(self._buffer) - self._at < size and (piece := next(self._pieces, b"")):
-            self._buffer, self._at = self._buffer[self._at :] + piece, 0
-            if time.thread_time() > self._until:
-                raise Flaw("takes too long to look through")
-        return self._buffer[self._at : self._at + size]
-
-    def take(self, size: int) -> bytes:
-        data = self.peek(size)
-        if len(data) < size:
-            raise Flaw("is cut off")
-        self._advance(size)
-        return data
-
-    def skip(self, size: int) -> None:
-        while size and self.peek(1):
-            step = min(size, len(self._buffer) - self._at)
-            self._advance(step)
-            size -= step
-        if size:
-            raise Flaw("is cut off")
-
-    def align(self) -> None:
-        self.skip(min(-self.position % 4, len(self.peek(3))))
-
-    def skip_zeros(self) -> bool:
-        """To the next byte that is not zero; False at the end."""
-        while piece := self.peek(_PADDING):
-            rest = len(piece.lstrip(b"\0"))
-            self._advance(len(piece) - rest)
-            if rest:
-                return True
-        return False
-
-    def _advance(self, size: int) -> None:
-        self._at += size
-        self.position += size
-        if self.position > MAX_UNPACKED:
-            raise Flaw("is too large")
-
-
-def _walk(stream: _Stream, names: _Names) -> None:
-    """Adds the names of one archive, to its trailer."""
-    while True:
-        header = stream.take(_HEADER)
-        if not header.startswith(_CPIO) or not header.isalnum():
-            raise Flaw("has a damaged cpio header")
-        try:
-            size, name_size = int(header[54:62], 16), int(header[94:102], 16)
-        except ValueError:
-            raise Flaw("has a damaged cpio header") from None
-        if not 0 < name_size <= _LONGEST_NAME:
-            raise Flaw("has a damaged cpio header")
-        names.count_header(name_size)
-        name = stream.take(name_size).partition(b"\0")[0].decode(errors="replace")
-        stream.align()
-        if name == _END:
-            return
-        names.found.add(name.removeprefix("./").removeprefix("/"))
-        stream.skip(size)
-        stream.align()
+def _bounded(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Raises Flaw when there is no end to them."""
+    until = time.thread_time() + _PATIENCE
+    total = 0
+    for piece in pieces:
+        total += len(piece)
+        if total > MAX_UNPACKED or time.thread_time() > until:
+            raise Flaw("is too large to look through; use a smaller one")
+        yield piece

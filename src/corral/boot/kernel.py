@@ -49,7 +49,7 @@ class KernelFacts:
 class Kernel(ABC):
     """A kernel whose file is open and whose headers are valid. Close it, or use it as a context manager.
 
-    `modules` are set by whoever opens it; Linux takes none but its initrd. So is `injection`, the file of what replaces
+    `modules` are set when it is opened; Linux takes none but its initrd. So is `injection`, the file of what replaces
     some of it in memory (corral.injection). `expects_bios`: it comes from a time when a
     PC's BIOS ran before it, and may count on what that leaves, as a timer that ticks. `is_linux`: as far as that can be
     told without a look into it. `code`: what of the file is in guest memory, as (guest physical, size, linear), where

@@ -53,7 +53,7 @@ def find(kernel: Kernel, release: str | None) -> KernelConfig | None:
             return found
     try:
         text = _embedded(_pieces(kernel))
-    except (Flaw, CorralError):  # whoever loads it says so
+    except (Flaw, CorralError):  # loading it tells why
         return None
     return KernelConfig("embedded in the kernel", text) if text else None
 

@@ -168,7 +168,7 @@ class MultibootKernel(Kernel):
             return None
         from corral.boot import elf_sections
 
-        return elf_sections.load(self.file, self.image.bits, memory, taken)
+        return elf_sections.load(self.file, memory, taken)
 
 
 class Multiboot(MultibootKernel):
@@ -180,7 +180,7 @@ class Multiboot(MultibootKernel):
         super().__init__(file, image, is_elf)
         unknown = flags & _REQUIREMENTS & ~(_ALIGNED | _MEMORY | _VIDEO)
         if unknown:
-            raise Flaw(f"requires features of Multiboot that nobody has heard of (flags {unknown:#x}); build it again")
+            raise Flaw(f"requires features that Multiboot does not have (flags {unknown:#x}); build it again")
 
     def _load(self, memory: GuestMemory, cmdline: bytes, initrd: str | os.PathLike[str] | None, rsdp: int) -> Entry:
         linux.check_cmdline(cmdline, layout.COMMAND_LINE_END - layout.COMMAND_LINE - 1)

@@ -6,6 +6,8 @@ that people have lying about next to their kernels.
 
 from __future__ import annotations
 
+from corral.files import magic
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.files.file import ImageFile
@@ -19,6 +21,8 @@ _DISK = "name the kernel that is on it, or boot it as a PC does: corral boot --b
 _ISO = "copy the kernel out of it (often in /boot, /casper or /isolinux)"
 # One that boots from a stick too: it begins with a boot sector of a disk.
 _HYBRID = "boot it as a PC does: corral boot --bios --disk FILE,ro"
+_ON_IT = "name the kernel that is on it"
+_INITRD = "pass it with --initrd, and name a kernel"
 _LINE_BREAKS = dict.fromkeys(b"\t\n\r")
 
 # (offset, magic, what it is, what to do). The first that fits is taken.
@@ -29,27 +33,22 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
     (0x24, b"\x18\x28\x6f\x01", "a 32-bit ARM kernel image (zImage)", "use one for x86-64"),
     (0, b"\x27\x05\x19\x56", "a U-Boot image (uImage)", "use one for x86-64, without U-Boot's wrapping"),
     (0, b"\xd0\x0d\xfe\xed", "a device tree or a FIT image", "use a kernel for x86-64"),
-    (0x8001, b"CD001", "an ISO image", _ISO),
+    (*magic.ISO, "an ISO image", _ISO),
     (0, b"!<arch>\ndebian-binary", "a Debian package", "unpack it: dpkg-deb -x FILE DIR, kernel in DIR/boot"),
     (0, b"!<arch>\n", "an ar archive or a static library", "name the linked kernel"),
     (0, b"\xed\xab\xee\xdb", "an RPM package", "unpack it: rpm2cpio FILE | cpio -id, kernel in lib/modules"),
     (0, b"PK\x03\x04", "a zip archive", "unpack it first"),
     (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
-    (257, b"ustar", "a tar archive", "unpack it first: tar -xf FILE"),
-    (0, b"QFI\xfb", "a qcow2 disk image", "a disk is not booted from: name the kernel that is on it"),
-    (0, b"KDMV", "a VMDK disk image", "a disk is not booted from: name the kernel that is on it"),
-    (0, b"vhdxfile", "a VHDX disk image", "a disk is not booted from: name the kernel that is on it"),
-    (0x40, b"\x7f\x10\xda\xbe", "a VDI disk image", "a disk is not booted from: name the kernel that is on it"),
-    (0x200, b"EFI PART", "a disk image with a GPT", _DISK),
-    (0x438, b"\x53\xef", "an ext2/3/4 file system", "name the kernel that is on it"),
-    (0, b"hsqs", "a squashfs file system", "name the kernel that is on it"),
-    (0, b"XFSB", "an XFS file system", "name the kernel that is on it"),
-    (0, b"\x7fELF", "a program or a vmlinux", ""),
+    (*magic.TAR, "a tar archive", "unpack it first: tar -xf FILE"),
+    *((at, number, f"a disk image ({name})", _ON_IT) for at, number, name in magic.IMAGES),
+    (0x200, magic.GPT, "a disk image with a GPT", _DISK),
+    (*magic.EXT, "an ext2/3/4 file system", _ON_IT),
+    *((at, number, f"a disk image ({name})", _ON_IT) for at, number, name in magic.VOLUMES),
+    (0, magic.ELF, "a program or a vmlinux", ""),
     (0x202, b"HdrS", "a bzImage", ""),
     (0, b"MZ", "an EFI or Windows program", "if a kernel is in it: objcopy -O binary -j .linux FILE vmlinuz"),
     (510, b"\x55\xaa", "a boot sector or a disk image", _DISK),
-    (0, b"070701", "a cpio archive, an initramfs perhaps", "pass that with --initrd, and name a kernel"),
-    (0, b"070702", "a cpio archive, an initramfs perhaps", "pass that with --initrd, and name a kernel"),
+    *((0, number, "a cpio archive, an initramfs perhaps", _INITRD) for number in magic.CPIO),
     (0, b"070707", "a cpio archive in an old format", ""),
     (0, b"\xc7\x71", "a cpio archive in an old format", ""),
     (0, b"-----BEGIN ", "a key or a certificate", "check the path"),
@@ -60,18 +59,16 @@ _MAGICS: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\xca\xfe\xba\xbe", "a Mach-O or Java class file", "check the path"),
     (0, b"\xcf\xfa\xed\xfe", "a macOS program", "check the path"),
 )
-# (magic, what it is compressed with, what to do)
-_COMPRESSED = (
-    (b"\x1f\x8b", "gzip", "gunzip"),
-    (b"\xfd7zXZ\0", "xz", "unxz"),
-    (b"BZh", "bzip2", "bunzip2"),
-    (b"\x28\xb5\x2f\xfd", "zstd", "unzstd"),
-    (b"\x04\x22\x4d\x18", "lz4", "unlz4"),
-    (b"\x02\x21\x4c\x18", "lz4", "unlz4"),
-    (b"\x89LZO", "lzop", "lzop -d"),
-    (b"\x5d\0\0", "lzma", "unlzma"),
-)
-_CPIO = (b"070701", b"070702")
+_LZ4_FRAME = b"\x04\x22\x4d\x18"  # of the lz4 command
+_UNPACKERS = {
+    "gzip": "gunzip",
+    "xz": "unxz",
+    "bzip2": "bunzip2",
+    "zstd": "unzstd",
+    "lz4": "unlz4",
+    "lzo": "lzop -d",
+    "lzma": "unlzma",
+}
 
 
 def instead_of_kernel(file: ImageFile) -> str:
@@ -88,12 +85,12 @@ def instead_of_initrd(file: ImageFile) -> str:
 
 def _identify(head: bytes) -> tuple[str, str]:
     """What a file that starts with `head` is, and what to do with it where a kernel was asked for."""
-    for offset, magic, what, cure in _MAGICS:
-        if head.startswith(magic, offset):
+    for offset, number, what, cure in _MAGICS:
+        if head.startswith(number, offset):
             return (f"{what} with a boot sector", _HYBRID) if cure is _ISO and _boots(head) else (what, cure)
-    for magic, packer, unpacker in _COMPRESSED:
-        if head.startswith(magic):
-            return _identify_compressed(head, packer, unpacker)
+    packer = "lz4" if head.startswith(_LZ4_FRAME) else magic.compression(head)
+    if packer:
+        return _identify_compressed(head, packer, _UNPACKERS[packer])
     if not head.strip(b"\0"):
         return "nothing but zeros at its start", "copy or download it again"
     if head.lstrip()[:1] == b"<":
@@ -112,11 +109,11 @@ def _boots(head: bytes) -> bool:
 
 def _identify_compressed(head: bytes, packer: str, unpacker: str) -> tuple[str, str]:
     inner = _first_bytes(head) if packer == "gzip" else b""
-    if inner.startswith(_CPIO):
-        return "a gzip-compressed initramfs", "pass it with --initrd, and name a kernel"
-    if inner.startswith(b"\x7fELF"):
+    if inner.startswith(magic.CPIO):
+        return "a gzip-compressed initramfs", _INITRD
+    if inner.startswith(magic.ELF):
         return "a compressed ELF file", f"unpack it first: {unpacker}"
-    if inner.startswith(b"ustar", 257):
+    if inner.startswith(magic.TAR[1], magic.TAR[0]):
         return "a tar archive compressed with gzip", "unpack it first: tar -xf FILE"
     return f"a file compressed with {packer}", f"if a kernel is in it, unpack it first: {unpacker}"
 

@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
             except (OSError, MemoryError, RuntimeError) as error:
                 return _tell(_host_is_to_blame(error))
     except BrokenPipeError:
-        # Whoever read our output is gone; nothing more must be written at exit either.
+        # The reader of our output is gone; nothing more must be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
 
@@ -87,7 +87,7 @@ def _host_is_to_blame(error: OSError | MemoryError | RuntimeError) -> CorralErro
 
 
 def _open_standard_descriptors() -> None:
-    """Whoever started us may have closed some (`corral boot >&-`): /dev/kvm must not become standard output."""
+    """The parent may have closed some (`corral boot >&-`): /dev/kvm must not become standard output."""
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(descriptor)

@@ -13,7 +13,7 @@ from corral.cli import terminal
 from corral.cli.boot_request import from_arguments
 from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.session import Ends
-from corral.core.shell import Chassis
+from corral.core.shell import Shell
 from corral.errors import GuestError, GuestTimeout
 from corral.launch.draft import Draft, draft
 from corral.launch.events import Notice
@@ -223,16 +223,16 @@ def _boot(
 ) -> int:
     timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values) as ends:
-        chassis = Chassis(wanted.machine.memory, plan.page if plan else 0)
+        shell = Shell(wanted.machine.memory, plan.page if plan else 0)
         try:
-            # Imported while the host's kernel is busy with the chassis.
+            # Imported while the host's kernel is busy with the VM.
             from corral.backends.console import Console
 
         except BaseException:
-            chassis.close()
+            shell.close()
             raise
         anew = "fresh" in arguments.values or watch is not None or plan is not None
-        with _Closing(_machine(wanted, plan, chassis, ends, told, anew)) as machine:
+        with _Closing(_machine(wanted, plan, shell, ends, told, anew)) as machine:
             if ends.person:
                 told.notices.append("Ctrl-A X ends the guest, Ctrl-A H helps")
             for notice in told.notices:
@@ -271,7 +271,7 @@ def _boot(
             return _conclude(outcome, arguments, timeout, b"" if ends.shows_console else console.tail)
 
 
-def _machine(wanted: Draft, plan: Plan | None, chassis: Chassis, ends: Ends, told: Told, anew: bool) -> Machine:
+def _machine(wanted: Draft, plan: Plan | None, shell: Shell, ends: Ends, told: Told, anew: bool) -> Machine:
     """`anew`: it is to boot in any case."""
 
     def configured() -> MachineConfig:
@@ -287,7 +287,7 @@ def _machine(wanted: Draft, plan: Plan | None, chassis: Chassis, ends: Ends, tol
         from corral.launch import boot_cache
 
         if boot_cache.serves(wanted):
-            machine, goes_on = boot_cache.machine(wanted, chassis, configured, channel)
+            machine, goes_on = boot_cache.machine(wanted, shell, configured, channel)
             if goes_on:
                 told(Notice("goes on from an earlier start; --fresh boots", routine=True))
             return machine
@@ -297,9 +297,9 @@ def _machine(wanted: Draft, plan: Plan | None, chassis: Chassis, ends: Ends, tol
         config = configured()
         opened = channel(config)
     except BaseException:
-        chassis.close()
+        shell.close()
         raise
-    return Machine(config, chassis, opened)
+    return Machine(config, shell, opened)
 
 
 class _Closing:

@@ -11,7 +11,7 @@ COMMAND = Command(
 Lists what Corral keeps on this host's disk, and how large it is. All of it can be made again: kernels are built or
 fetched, images made, when they are needed next.""",
     options=(
-        Option("clean", "", "remove all of it that no guest uses and nobody makes just now"),
+        Option("clean", "", "remove all of it that is not in use and not being made"),
         Option("all", "", "list each one, not only how many there are"),
     ),
     epilog="""\

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @record(frozen=True)
 class Value:
-    """An option with what may be its value: some words, a file, or what nobody knows; None for a switch."""
+    """An option with what may be its value: some words, a file, or anything; None for a switch."""
 
     name: str
     help: str
@@ -102,7 +102,7 @@ def _bash_value(value: Value) -> str:
         files = 'mapfile -t COMPREPLY < <(compgen -f -- "$current")'
         return f"        compopt -o filenames 2>/dev/null\n        {files}"
     if not value.words:
-        return "        : # nobody knows"
+        return "        : # anything"
     return f"        mapfile -t COMPREPLY < <(compgen -W '{' '.join(value.words)}' -- \"$current\")"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.cli.boot import machine_config
-from corral.cli.options import Arguments, Command, Option, parse, seconds
+from corral.cli.options import Arguments, Command, Option, boot_words, parse, seconds
 from corral.cli.terminal import Progress, leave_on_signals
 from corral.config import parse_number
 from corral.errors import ConfigError
@@ -70,10 +70,8 @@ def _of_guest(arguments: Arguments) -> str:
     from corral.script.machine import ScriptedMachine
     from corral.symbols.table import of_guest
 
-    rest, values = arguments.rest or [], arguments.values
-    if not rest or rest[0] != "boot":
-        raise ConfigError("corral disasm wants what to boot: corral disasm PLACE -- boot ...; see its --help")
-    config = machine_config(rest[1:])
+    values = arguments.values
+    config = machine_config(boot_words(arguments, "disasm", "PLACE"))
     if config is None:
         raise ConfigError("corral disasm boots a guest and says nothing of corral boot; see corral boot --help")
     symbols = _named_symbols(arguments) or of_guest(config.kernel)

@@ -48,7 +48,7 @@ def text(words: Sequence[str]) -> str:
 
 
 def of_command(name: str, words: Sequence[str] = ()) -> Command:
-    """Its table; of one with actions that of the action, where there is one of that name."""
+    """Its table; of one with actions that of the action, where there is one with that name."""
     module = __import__(f"corral.cli.{name}", fromlist=["COMMAND"])
     actions: dict[str, Command] = getattr(module, "ACTIONS", {})
     command: Command = module.COMMAND

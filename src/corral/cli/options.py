@@ -141,3 +141,10 @@ def seconds(text: str, name: str = "--timeout") -> float:
     if not 0 < value <= LONGEST_TIME:
         raise ConfigError(f"{name} {text!r} is not a time in seconds; write it like 30 or 0.5")
     return value
+
+
+def boot_words(arguments: Arguments, command: str, usage: str = "[OPTIONS]") -> list[str]:
+    """What comes behind `-- boot`, of a subcommand that boots a guest as `corral boot` does. Raises ConfigError."""
+    if not arguments.rest or arguments.rest[0] != "boot":
+        raise ConfigError(f"corral {command} wants what to boot: corral {command} {usage} -- boot ...; see its --help")
+    return arguments.rest[1:]

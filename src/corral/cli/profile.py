@@ -6,7 +6,7 @@ import sys
 
 from corral import voice
 from corral.cli import boot
-from corral.cli.options import Command, Option, parse, seconds
+from corral.cli.options import Command, Option, boot_words, parse, seconds
 from corral.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -41,8 +41,7 @@ def run(words: list[str]) -> int:
     if arguments is None:
         print(COMMAND.help())
         return 0
-    if not arguments.rest or arguments.rest[0] != "boot":
-        raise ConfigError("corral profile wants what to boot: corral profile [OPTIONS] -- boot ...; see its --help")
+    guest = boot_words(arguments, "profile")
     values = arguments.values
     rate = seconds(values.get("rate", "500"), "--rate")
     limit = seconds(values["for"], "--for") if "for" in values else None
@@ -60,7 +59,7 @@ def run(words: list[str]) -> int:
 
     profiles: list[Profile] = []
     try:
-        return boot.run(arguments.rest[1:], watch)
+        return boot.run(guest, watch)
     finally:
         for profile in profiles:
             print(profile.text(), file=sys.stderr)

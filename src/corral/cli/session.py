@@ -66,7 +66,7 @@ class Ends:
 
     def _open_file(self, path: str, size: int) -> None:
         try:
-            # O_NONBLOCK: a FIFO that nobody reads must not hold us up.
+            # O_NONBLOCK: a FIFO without a reader must not hold us up.
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
             self.console = self._keep(os.open(path, flags, 0o666), -1)
         except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
 """`corral boot` with a clock in it: python -P staged.py FILE boot ARGUMENTS... leaves `moment stage` lines in FILE.
 
 A moment is the end of its stage, in nanoseconds of CLOCK_MONOTONIC. The functions between which a start passes are
-wrapped from here, so that a start that nobody looks at has no such lines.
+wrapped from here, so that a start without a terminal has no such lines.
 """
 
 import time
@@ -46,7 +46,7 @@ def _wrap() -> None:
     from corral.cli import boot as module
 
     boot: Any = module
-    _after(boot, "Chassis", "KVM: VM, interrupts, memory", before="imports, command line")
+    _after(boot, "Shell", "KVM: VM, interrupts, memory", before="imports, command line")
     inner = boot._machine
 
     def machine(*arguments: Any) -> Any:
@@ -63,10 +63,10 @@ def _wrap() -> None:
 def _wrap_machine() -> None:
     from corral import machine
     from corral.boot.kernel import Kernel
-    from corral.core.shell import Chassis
+    from corral.core.shell import Shell
 
     _after(Kernel, "load", "kernel and initramfs loaded", before="kernel opened")
-    _after(Chassis, "connected", "memory given to KVM", before="devices and vCPUs")
+    _after(Shell, "connected", "memory given to KVM", before="devices and vCPUs")
     _after(machine.Machine, "start", "first instruction")
 
 

@@ -7,7 +7,7 @@ import time
 
 from corral import voice
 from corral.cli import boot
-from corral.cli.options import Command, Option, parse, seconds
+from corral.cli.options import Command, Option, boot_words, parse, seconds
 from corral.errors import ConfigError
 from corral.observe.periodic import Periodic
 from corral.observe.tally import Row, Tally, table
@@ -43,12 +43,11 @@ def run(words: list[str]) -> int:
     if arguments is None:
         print(COMMAND.help())
         return 0
-    if not arguments.rest or arguments.rest[0] != "boot":
-        raise ConfigError("corral stat wants what to boot: corral stat [OPTIONS] -- boot ...; see its --help")
+    guest = boot_words(arguments, "stat")
     values = arguments.values
     interval = seconds(values["interval"], "--interval") if "interval" in values else None
     files = {form: path for form, path in values.items() if form in ("json", "csv")}
-    return boot.run(arguments.rest[1:], lambda machine: _Watch(machine, interval, files))
+    return boot.run(guest, lambda machine: _Watch(machine, interval, files))
 
 
 class _Watch:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 else:
-    import _signal as signal  # what the module of that name wraps; it imports enum, and starting is a feature
+    import _signal as signal  # what `signal` wraps; it imports enum, and starting is a feature
 
 _BETWEEN_PERCENTAGES = 30.0  # seconds, where nothing can be written over
 _LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -89,7 +89,7 @@ From inside: the shell's `exit`, or `poweroff` in a distribution, ends the guest
   4        the guest died
   124      --timeout was over
   128 + n  signal n ended corral: 130 for Ctrl-C, 143 for SIGTERM
-  141      nobody reads its output any more""",
+  141      its output has no reader any more""",
     ),
     "environment": Topic(
         "environment variables",

@@ -11,7 +11,7 @@ from corral.observe import live
 COMMAND = Command(
     name="topology",
     summary="""\
-Draws this host: NUMA nodes with their memory and distances, packages, caches, cores and CPUs, and what of that this
+Draws this host: NUMA nodes with their memory and distances, packages, caches, cores and CPUs, and what of them this
 process may use. Behind CPUs are the vCPUs that run there; below are the machines, where their memory is, how
 long their vCPUs ran and how long they waited for a CPU that something else had.""",
     options=(Option("json", "", "for programs"),),

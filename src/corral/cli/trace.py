@@ -6,7 +6,7 @@ import sys
 import time
 
 from corral.cli import boot
-from corral.cli.options import Command, Option, parse, seconds
+from corral.cli.options import Command, Option, boot_words, parse, seconds
 from corral.config import parse_number
 from corral.errors import ConfigError, HostError
 from corral.observe.exit_trace import ExitTrace
@@ -62,8 +62,7 @@ def run(words: list[str]) -> int:
         return 0
     if arguments.operands:
         return _summarize(arguments.operands)
-    if not arguments.rest or arguments.rest[0] != "boot":
-        raise ConfigError("corral trace wants what to boot: corral trace [OPTIONS] -- boot ...; see its --help")
+    guest = boot_words(arguments, "trace")
     values = arguments.values
     limit = seconds(values["for"], "--for") if "for" in values else None
     size = parse_number(values.get("ring", str(1 << 16)), "--ring")
@@ -76,7 +75,7 @@ def run(words: list[str]) -> int:
         return _Recorder(ExitTrace(machine, reasons, size, "cpl" in values), report, limit)
 
     try:
-        return boot.run(arguments.rest[1:], watch)
+        return boot.run(guest, watch)
     finally:
         if writer:
             _writing(writer.close)

@@ -24,7 +24,7 @@ TICKS = 6
 
 @dataclass(frozen=True)
 class Line:
-    """One contender: all its samples, their median, and the interval of that."""
+    """One contender: all its samples, and their median with its interval."""
 
     label: str
     values: tuple[float, ...]

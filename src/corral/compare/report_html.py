@@ -105,7 +105,7 @@ def _section(table: Table, results: Results) -> str:
         for row in table.rows
     ]
     reference = results.contenders[table.reference]
-    head = ["", f"median, {table.unit}", "95 % of it", "MAD", "IQR", "samples", f"times {reference}", "95 % of that"]
+    head = ["", f"median, {table.unit}", "95 % of it", "MAD", "IQR", "samples", f"times {reference}", "95 % of these"]
     rows = "".join(_row(row, results.contenders[row.contender], head) for row in table.rows)
     title = names.of_metric(table.metric)
     return (

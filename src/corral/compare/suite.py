@@ -61,7 +61,7 @@ def choose(names: list[str], short: bool, memory: int) -> list[Measure]:
 
 
 def _named(name: str, known: list[str]) -> list[str]:
-    """The measure of that name, else all that have it before a hyphen. Raises ConfigError."""
+    """The measure with that name, else all that have it before a hyphen. Raises ConfigError."""
     found = [name] if name in known else [one for one in known if one.startswith(f"{name}-")]
     if not found:
         raise ConfigError(f"there is nothing to measure by the name {name!r}; there are {', '.join(known)}")

@@ -51,7 +51,7 @@ class Over(Enum):
     ENDED = "the guest ended"
     TIMEOUT = "the time is over"
     QUIT = "the user asked to quit"
-    CLOSED = "nobody reads the console any more"
+    CLOSED = "the console has no reader any more"
 
 
 @record(frozen=True)

@@ -77,7 +77,7 @@ class Hooks:
 
     def __init__(self, threads: Sequence[VcpuThread], waiters: Sequence[Event]) -> None:
         self.attached: tuple[Hook, ...] = ()  # replaced as a whole: vCPUs look at it meanwhile
-        self.failures: list[HookFailure] = []  # that nobody was told of yet
+        self.failures: list[HookFailure] = []  # that were not raised yet
         self._threads = threads
         self._waiters = waiters
         self._changing = RLock()

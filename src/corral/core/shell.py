@@ -1,21 +1,22 @@
 """A virtual machine with its interrupt controllers and its memory, which is empty; no vCPU yet.
 
-It can be made before anything else is known, and should be. The first memory slot has to wait for the host's kernel,
-which has begun a grace period of SRCU when it made the controllers: 5 ms, or 14 where nobody waits for it. So a thread
-sets the slots, and everything else that a start has to do goes on meanwhile.
+Make it before the kernel is chosen: creating the controllers starts an SRCU grace period of the host's kernel, and the
+first memory slot waits for that, 5 to 14 ms. A thread sets the slots, so the rest of the start overlaps with the wait.
 """
 
 from __future__ import annotations
 
 from corral.arch.x86_64 import layout
+from corral.core.bus import Bus
 from corral.kvm.system import System
 from corral.memory import GuestMemory
 from corral.startup.threads import allocate_lock, start_new_thread
 from corral.startup.undo import Undo
 
 
-class Chassis:
-    """A context manager. `memory` and `page` are GuestMemory's. Raises ConfigError, HostError and KvmError."""
+class Shell:
+    """A VM without vCPUs; a context manager. `memory` and `page` are GuestMemory's. Devices are claimed at `ports` and
+    `mmio`. Raises ConfigError, HostError and KvmError."""
 
     def __init__(self, memory: int, page: int = 0) -> None:
         self._undo = Undo()
@@ -43,6 +44,18 @@ class Chassis:
         except RuntimeError:  # the host has no thread to give: then without
             self._connect()
         undo.push(self._await_connection)
+        self.ports, self.mmio = Bus("port"), Bus("MMIO")
+        self._claim_for_kvm()
+
+    def _claim_for_kvm(self) -> None:
+        """What KVM answers itself, so that no device is put there."""
+        for first, last in layout.PIC_PORTS:
+            self.ports.claim(first, last, None, owner="the interrupt controller")
+        for gpa, length in self.memory.regions:
+            self.mmio.claim(gpa, gpa + length - 1, None, owner="the guest's RAM")
+        for page in (layout.IOAPIC, layout.LOCAL_APIC):
+            self.mmio.claim(page, page + layout.PAGE_SIZE - 1, None, owner="an interrupt controller")
+        self.mmio.claim(layout.IDENTITY_MAP, layout.TSS_AREA + 0x2FFF, None, owner="KVM's own pages")
 
     def _await_connection(self) -> None:
         with self._connecting:
@@ -66,7 +79,7 @@ class Chassis:
     def close(self) -> None:
         self._undo.run()
 
-    def __enter__(self) -> Chassis:
+    def __enter__(self) -> Shell:
         return self
 
     def __exit__(self, *exception: object) -> None:

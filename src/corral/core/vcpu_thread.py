@@ -138,7 +138,7 @@ class VcpuThread:
             self.failure = error
             final = State.FAILED
         if self.end or self.failure:
-            self._ended(self)  # while stop() still waits: whoever stopped the thread may take away what this needs
+            self._ended(self)  # while stop() still waits: its caller may take away what this needs
         with self._changed:
             self._wanted = State.STOPPED
             self.state = final
@@ -149,7 +149,7 @@ class VcpuThread:
         dispatch, ports, mmio = exits.dispatch, self._ports, self._mmio
         while self._may_run():
             check("seccomp", lib.corral_jail_enter(lib.CORRAL_JAIL_VCPU))
-            while why := run():  # until kicked: whoever wants another state kicks
+            while why := run():  # until kicked: a change of the wanted state kicks
                 if why == HOOKED:
                     self.hooks.dispatch(self)
                 else:

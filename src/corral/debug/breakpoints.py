@@ -34,7 +34,7 @@ class Point:
         if kind.executes:
             size = 1
         elif size not in (1, 2, 4, 8) or address % size:
-            raise ConfigError(f"{size} bytes at {address:#x} cannot be watched: 1, 2, 4 or 8, at a multiple of that")
+            raise ConfigError(f"{size} bytes at {address:#x} cannot be watched: 1, 2, 4 or 8, aligned to their size")
         if not 0 <= address < 1 << 64:
             raise ConfigError(f"{address:#x} is no 64-bit address")
         self.kind, self.address, self.size, self.callback = kind, address, size, callback

@@ -9,13 +9,31 @@ from corral.native import lib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Protocol
 
     from corral.core.hooks import Hooks
     from corral.core.vcpu_thread import VcpuThread
     from corral.debug.breakpoints import Point
-    from corral.debug.debugger import Debugger
-    from corral.debug.traps import Trap
+    from corral.debug.traps import Trap, Traps
+    from corral.debug.watched_pages import WatchedPages
+    from corral.kvm.vcpu import Vcpu
     from corral.native import CData
+
+    class Points(Protocol):
+        """What a vCPU asks the debugger (debugger.py) of its points, and tells it."""
+
+        hook: DebuggerHook
+        traps: Traps
+        pages: WatchedPages
+
+        def report(self, stop: Stop) -> None: ...
+        def find(self, address: int, vcpu: Vcpu) -> int | None: ...
+        def stored_to(self, gpa: int, size: int) -> Point | None: ...
+        def point_at(self, address: int) -> Point | None: ...
+        def in_register(self, dr6: int) -> Point | None: ...
+        def control(self) -> int: ...
+        def registers(self) -> tuple[int, ...]: ...
+
 
 ENABLE = lib.KVM_GUESTDBG_ENABLE
 TRAPS = 1 << lib.KVM_EXIT_IO  # exits that traps are (traps.py)
@@ -58,7 +76,7 @@ class DebuggerHook(Hook):
 class DebuggedVcpu:
     """`stopped_at` is the breakpoint that it was stopped for."""
 
-    def __init__(self, debugger: Debugger, thread: VcpuThread) -> None:
+    def __init__(self, debugger: Points, thread: VcpuThread) -> None:
         self.thread = thread
         self.vcpu = thread.vcpu
         self.stopped_at: int | None = None

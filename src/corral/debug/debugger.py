@@ -148,7 +148,7 @@ class Debugger:
             self.machine.resume()
 
     def ready(self) -> bool:
-        """Puts the points in, for whoever lets the machine run by himself and calls finish(). False: there is a stop
+        """Puts the points in, for a caller that lets the machine run itself and calls finish(). False: there is a stop
         to be told of first."""
         if self._untold or any(thread.end for thread in self.machine.threads):
             return False
@@ -175,7 +175,7 @@ class Debugger:
         return stop
 
     def poll(self, timeout: float | None) -> bool:
-        """Whether something stopped the guest, within `timeout` seconds. For whoever does not serve the console."""
+        """Whether something stopped the guest, within `timeout` seconds. For one that does not serve the console."""
         return wait(timeout, self.event.watch) or any(t.end for t in self.machine.threads)
 
     def finish(self) -> Stop:
@@ -356,5 +356,5 @@ class Debugger:
 
     @property
     def _untold(self) -> bool:
-        """Whether there is a stop, or a hook that failed, which nobody was told of yet."""
+        """Whether there is a stop, or a hook that failed, that no caller was told of yet."""
         return bool(self._stops or self.hook.hooks.failures)

@@ -1,4 +1,4 @@
-"""What a guest has written to the text screen of a PC. There is none: its memory is RAM that nobody shows."""
+"""What a guest has written to the text screen of a PC. There is none: its memory is RAM that is not shown."""
 
 from __future__ import annotations
 

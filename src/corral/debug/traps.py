@@ -23,7 +23,7 @@ _INT3 = b"\xcc"
 _OUT = b"\xe7"  # OUT imm8, EAX
 _OUT_TO_DX = b"\xef"  # OUT DX, EAX
 _SIZES = (4, 2)  # bytes that are written to the port; 2 by 16-bit code
-# Ports at which an access of that size is one to KVM's 8259 or 8254: it has to lie within their ports.
+# Ports at which an access of this size is one to KVM's 8259 or 8254: it has to lie within their ports.
 _ANSWERED = (0x20, 0xA0, 0x40, 0x41, 0x42, 0x61, 0x62, 0x63)
 _LENGTHS = (2, 1)  # of such an OUT
 _PORT = b"\x80"  # one that is not

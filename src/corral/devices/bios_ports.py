@@ -22,6 +22,6 @@ if TYPE_CHECKING:
 
 
 def claim(ports: Bus, bios: Bios) -> None:
-    ports.claim(*layout.FW_CFG_PORTS, FwCfg(bios.files, bios.cpus))
-    ports.claim(layout.HANDOVER_PORT, layout.HANDOVER_PORT, Handover(bios.hand_over))
-    ports.claim(layout.RESET_CONTROL, layout.RESET_CONTROL, ResetControl())
+    ports.claim(*layout.FW_CFG_PORTS, FwCfg(bios.files, bios.cpus), owner="fw_cfg")
+    ports.claim(layout.HANDOVER_PORT, layout.HANDOVER_PORT, Handover(bios.hand_over), owner="the handover port")
+    ports.claim(layout.RESET_CONTROL, layout.RESET_CONTROL, ResetControl(), owner="the reset control")

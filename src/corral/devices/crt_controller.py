@@ -1,4 +1,4 @@
-"""The registers of a PC's text screen, which nobody sees: small systems keep its cursor in them.
+"""The registers of a PC's text screen, which is not shown: small systems keep its cursor in them.
 
 Source: IBM VGA technical reference, "CRT Controller Registers" and "Input Status Register 1".
 """
@@ -69,5 +69,5 @@ def connect(ports: Bus) -> CrtController:
     """Puts one at its ports."""
     screen = CrtController()
     for first, last in layout.CRT_PORTS:
-        ports.claim(first, last, screen, first - layout.CRT_PORTS[0][0])
+        ports.claim(first, last, screen, first - layout.CRT_PORTS[0][0], owner="the text screen")
     return screen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corral.arch.x86_64 import layout
 from corral.core.exits import Cause, GuestEnded
+from corral.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 class DebugExit:
     """A write of V raises GuestEnded, after leaving (V << 1) | 1 in `status`: never 0, so that no test passes that did
-    not get as far. Of that a process's exit status has the lowest eight bits. Reads as zero."""
+    not get as far. A process's exit status has its lowest eight bits. Reads as zero."""
 
     def __init__(self, status: StatusPort) -> None:
         self._status = status
@@ -27,5 +28,8 @@ class DebugExit:
 
 
 def connect(ports: Bus, first: int, status: StatusPort) -> None:
-    """Puts one at the port `first`."""
-    ports.claim(first, first + layout.DEBUG_EXIT_PORTS - 1, DebugExit(status))
+    """Puts one at the port `first`, after all other devices. Raises ConfigError where a port of it is another's."""
+    try:
+        ports.claim(first, first + layout.DEBUG_EXIT_PORTS - 1, DebugExit(status), owner="the debug-exit port")
+    except ValueError as error:
+        raise ConfigError(f"--debug-exit {first:#x}: {error}; QEMU's is 0xf4") from None

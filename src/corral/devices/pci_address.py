@@ -1,7 +1,7 @@
 """PCI's address register, in a machine where nothing is at any of its addresses.
 
 Linux prints a fatal error where it finds no way to PCI's configuration space, and where it was told not to look for
-one. So there is the way: what is read through it are the ones of an absent device (0xCFC, which nobody claims).
+one. So there is the way: what is read through it are the ones of an absent device (0xCFC, where no device is).
 PCI Local Bus Specification 3.0, section 3.2.2.3.2.
 """
 

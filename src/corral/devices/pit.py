@@ -31,7 +31,7 @@ LEFT = ((BOTH, SQUARE_WAVE, 0), (LOW, RATE, REFRESH), (BOTH, SQUARE_WAVE, 0))
 
 
 class LatePit:
-    """Ports 0x40 to 0x43, and 0x61 that gates counter 2 and the speaker, which nobody hears."""
+    """Ports 0x40 to 0x43, and 0x61 that gates counter 2 and the speaker, which is not there."""
 
     def __init__(self, vm: Vm) -> None:
         self._vm = vm

@@ -10,9 +10,10 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.kvm.vcpu import Vcpu
+    from corral.core.bus import InC
 
 CHUNK = 64 * 1024
+REGISTERS = 8
 
 
 @record(frozen=True)
@@ -48,15 +49,16 @@ class Serial:
         self._buffer = ffi.new("uint8_t[]", CHUNK)
 
     def close(self) -> None:
-        """After every vCPU that it was attached to is closed."""
+        """After every vCPU of its VM is closed."""
         self._uart.close()
 
-    def attach(self, vcpu: Vcpu, ports: tuple[int, int]) -> None:
-        """Lets `vcpu` finish accesses to the registers in C."""
-        vcpu.claim_ports(*ports, lib.corral_uart_pio, self._uart.value)
+    @property
+    def in_c(self) -> tuple[InC, ...]:
+        """All its registers (Bus.claim)."""
+        return ((0, REGISTERS - 1, lib.corral_uart_pio, self._uart.value),)
 
     def watch(self) -> int:
-        """A descriptor to poll, readable when drain() has something. Whoever asks for it closes it."""
+        """A descriptor to poll, readable when drain() has something. The caller closes it."""
         return int(self._uart.call(_copy_of_output))
 
     def watch_room(self) -> int:

@@ -1,4 +1,4 @@
-"""Unpacking the payload of a bzImage on the host: in pieces, so that no size costs memory.
+"""Unpacking compressed data in pieces, so that no size costs memory: kernels, initramfs, modules, archives.
 
 The formats are those of the kernel's scripts/Makefile.lib and lib/decompress*.c, told apart by their magic
 numbers (boot.rst, payload_offset). A library is imported when its format is met, not before.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from corral.errors import HostError
+from corral.files import magic
 from corral.files.file import Flaw
 from corral.startup.record import record
 
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Decoder(Protocol):
-        """What the decompressors of the standard library have in common, zlib's apart."""
+        """What the decompressors of the standard library have in common; _Gzip makes zlib's one of them."""
 
         @property
         def eof(self) -> bool: ...
         @property
         def needs_input(self) -> bool: ...
+        @property
+        def unused_data(self) -> bytes: ...
         def decompress(self, data: bytes, max_length: int = ...) -> bytes: ...
 
 
-MAGIC_SIZE = 9  # of the longest magic number
+MAGIC_SIZE = magic.LONGEST_COMPRESSED
 # No piece of output is larger, lz4's blocks apart.
 PIECE = 1 << 20
 _INPUT = 64 << 10
@@ -37,11 +40,9 @@ _INPUT = 64 << 10
 _WINDOW_LOG = 27
 _LZMA_MEMORY = (1 << _WINDOW_LOG) + (8 << 20)
 
-_LZ4_MAGIC = 0x184C2102
 _LZ4_BLOCK = 8 << 20
 _LZ4_WORST = _LZ4_BLOCK + _LZ4_BLOCK // 255 + 16
 
-_LZOP_MAGIC = b"\x89LZO\0\r\n\x1a\n"
 _LZOP_BLOCK = 256 << 10
 _LZOP_TIMES = 0x0940  # the version since which the header has a level and the upper half of the time
 _LZOP_ADLER32, _LZOP_ADLER32_PACKED, _LZOP_CRC32, _LZOP_CRC32_PACKED = 1 << 0, 1 << 1, 1 << 8, 1 << 9
@@ -75,29 +76,36 @@ class Source:
 
 @record(frozen=True)
 class Format:
-    """A way of compressing kernels."""
+    """A way of compressing. `unpack` takes a source and whether all its streams are wanted, or the first."""
 
     name: str
-    magics: tuple[bytes, ...]
-    unpack: Callable[[Source], Iterator[bytes]]
+    unpack: Callable[[Source, bool], Iterator[bytes]]
     packs: bool = True  # packed data is followed by the unpacked size
     appended_size: bool = True  # by the kernel's build, that is; gzip itself ends with it
 
 
-def identify(magic: bytes) -> Format | None:
-    """The format of a payload that starts with `magic` (MAGIC_SIZE bytes)."""
-    return next((f for f in FORMATS if magic.startswith(f.magics)), None)
+def identify(head: bytes) -> Format | None:
+    """The format of data that starts with `head` (MAGIC_SIZE bytes); "none" is that of an ELF file."""
+    return FORMATS.get(magic.compression(head) or ("none" if head.startswith(magic.ELF) else ""))
 
 
-def unpack(form: Format, source: Source) -> Iterator[bytes]:
+def unpack(form: Format, source: Source, streams: bool = False) -> Iterator[bytes]:
     """The unpacked data in pieces, none of them empty.
 
-    Raises Flaw for damaged data, HostError where the library for its format is missing.
+    `streams`: all that follow each other, as parallel compressors write them, with nothing but zeros between them and
+    behind; else the first, and what follows is not looked at. Raises Flaw for damaged data, HostError where the library
+    for its format is missing.
     """
     try:
-        yield from filter(None, form.unpack(source))
+        yield from filter(None, form.unpack(source, streams))
     except MemoryError:
-        raise HostError(f"not enough memory to unpack a kernel ({form.name}); free some") from None
+        raise HostError(f"not enough memory to unpack {form.name} data; free some") from None
+
+
+def stored(source: Source, streams: bool = True) -> Iterator[bytes]:
+    """What is not compressed."""
+    while piece := source.read(PIECE):
+        yield piece
 
 
 def _damaged(form: str, error: Exception) -> Flaw:
@@ -108,68 +116,101 @@ def _ends_early() -> Flaw:
     return Flaw("has compressed data that ends too early; copy or build it again")
 
 
-def _drain(form: str, decoder: Decoder, source: Source, failure: type[Exception]) -> Iterator[bytes]:
-    while not decoder.eof:
-        data = source.read(_INPUT) if decoder.needs_input else b""
-        if decoder.needs_input and not data:
-            raise _ends_early()
-        try:
-            piece = decoder.decompress(data, PIECE)
-        except failure as error:
-            raise _damaged(form, error) from None
-        yield piece
+def _drain(
+    form: str, new: Callable[[], Decoder], failure: type[Exception], source: Source, streams: bool
+) -> Iterator[bytes]:
+    data = source.read(_INPUT)
+    while True:
+        decoder = new()
+        while not decoder.eof:
+            if decoder.needs_input and not data:
+                data = source.read(_INPUT)
+            at_end = decoder.needs_input and not data
+            try:
+                piece = decoder.decompress(data, PIECE)
+            except failure as error:
+                raise _damaged(form, error) from None
+            if at_end and not piece and not decoder.eof:
+                raise _ends_early()
+            data = b""
+            yield piece
+        if not streams:
+            return
+        data = decoder.unused_data.lstrip(b"\0")
+        while not data and (more := source.read(_INPUT)):
+            data = more.lstrip(b"\0")
+        if not data:
+            return
 
 
-def _gzip(source: Source) -> Iterator[bytes]:
+class _Gzip:
+    def __init__(self) -> None:
+        import zlib
+
+        self._decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._decoder.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data
+
+    def decompress(self, data: bytes, max_length: int = 0) -> bytes:
+        return self._decoder.decompress(self._decoder.unconsumed_tail or data, max_length)
+
+
+def _gzip(source: Source, streams: bool) -> Iterator[bytes]:
     import zlib
 
-    decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    while not decoder.eof:
-        data = decoder.unconsumed_tail or source.read(_INPUT)
-        try:
-            piece = decoder.decompress(data, PIECE)
-        except zlib.error as error:
-            raise _damaged("gzip", error) from None
-        if not (data or piece or decoder.eof):
-            raise _ends_early()
-        yield piece
+    return _drain("gzip", _Gzip, zlib.error, source, streams)
 
 
-def _bzip2(source: Source) -> Iterator[bytes]:
+def _bzip2(source: Source, streams: bool) -> Iterator[bytes]:
     import bz2
 
-    return _drain("bzip2", bz2.BZ2Decompressor(), source, OSError)
+    return _drain("bzip2", bz2.BZ2Decompressor, OSError, source, streams)
 
 
-def _xz(source: Source) -> Iterator[bytes]:
+def _xz(source: Source, streams: bool) -> Iterator[bytes]:
     import lzma
 
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
-    return _drain("xz", decoder, source, lzma.LZMAError)
+    def new() -> Decoder:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
+
+    return _drain("xz", new, lzma.LZMAError, source, streams)
 
 
-def _lzma(source: Source) -> Iterator[bytes]:
+def _lzma(source: Source, streams: bool) -> Iterator[bytes]:
     import lzma
 
-    decoder = lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_MEMORY)
-    return _drain("lzma", decoder, source, lzma.LZMAError)
+    def new() -> Decoder:
+        return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=_LZMA_MEMORY)
+
+    return _drain("lzma", new, lzma.LZMAError, source, streams)
 
 
-def _zstd(source: Source) -> Iterator[bytes]:
+def _zstd(source: Source, streams: bool) -> Iterator[bytes]:
     import sys
 
     if sys.version_info >= (3, 14):
         from compression import zstd
 
         options = {zstd.DecompressionParameter.window_log_max: _WINDOW_LOG}
-        yield from _drain("zstd", zstd.ZstdDecompressor(options=options), source, zstd.ZstdError)
+        yield from _drain("zstd", lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError, source, streams)
         return
     try:
         import zstandard
     except ImportError:
         raise _missing("zstd", "zstandard") from None
     decoder = zstandard.ZstdDecompressor(max_window_size=1 << _WINDOW_LOG)
-    with decoder.stream_reader(source, read_size=_INPUT, read_across_frames=False) as reader:  # type: ignore[arg-type]
+    options = {"read_size": _INPUT, "read_across_frames": streams}
+    with decoder.stream_reader(source, **options) as reader:  # type: ignore[arg-type]
         while True:
             try:
                 piece = reader.read(PIECE)
@@ -180,7 +221,7 @@ def _zstd(source: Source) -> Iterator[bytes]:
             yield piece
 
 
-def _lz4(source: Source) -> Iterator[bytes]:
+def _lz4(source: Source, streams: bool) -> Iterator[bytes]:
     """The legacy frame: blocks of up to 8 MiB, each behind its packed size, until the data ends."""
     try:
         import lz4.block
@@ -191,7 +232,7 @@ def _lz4(source: Source) -> Iterator[bytes]:
         size = int.from_bytes(head, "little")
         if len(head) < 4:
             raise _ends_early()
-        if size == _LZ4_MAGIC:
+        if head in magic.COMPRESSED["lz4"]:
             continue
         if not 0 < size <= _LZ4_WORST:
             raise Flaw(f"has an lz4 block of {size} bytes, too large; copy or build it again")
@@ -202,7 +243,7 @@ def _lz4(source: Source) -> Iterator[bytes]:
         yield piece
 
 
-def _lzo(source: Source) -> Iterator[bytes]:
+def _lzo(source: Source, streams: bool) -> Iterator[bytes]:
     """lzop's container: blocks of up to 256 KiB with their sizes and checksums, until a block of size 0."""
     import zlib
 
@@ -233,7 +274,7 @@ def _lzo(source: Source) -> Iterator[bytes]:
 
 def _lzop_flags(source: Source) -> int:
     """Read lzop's header, whose only interesting part is which checksums follow."""
-    source.exactly(len(_LZOP_MAGIC))
+    source.exactly(len(magic.COMPRESSED["lzo"][0]))
     version, _, _, _ = struct.unpack(">HHHB", source.exactly(7))
     if version >= _LZOP_TIMES:
         source.exactly(1)
@@ -246,22 +287,20 @@ def _lzop_flags(source: Source) -> int:
     return flags
 
 
-def _stored(source: Source) -> Iterator[bytes]:
-    while piece := source.read(PIECE):
-        yield piece
-
-
 def _missing(form: str, package: str) -> HostError:
-    return HostError(f"the kernel is compressed with {form}: install the Python package for it: pip install {package}")
+    return HostError(f"to unpack {form} data takes a Python package; install it: pip install {package}")
 
 
-FORMATS = (
-    Format("gzip", (b"\x1f\x8b", b"\x1f\x9e"), _gzip, appended_size=False),
-    Format("bzip2", (b"BZh",), _bzip2),
-    Format("xz", (b"\xfd7zXZ\0",), _xz),
-    Format("zstd", (b"\x28\xb5\x2f\xfd",), _zstd),
-    Format("lz4", (_LZ4_MAGIC.to_bytes(4, "little"),), _lz4),
-    Format("lzo", (_LZOP_MAGIC,), _lzo),
-    Format("lzma", (b"\x5d\0\0",), _lzma),
-    Format("none", (b"\x7fELF",), _stored, packs=False, appended_size=False),
-)
+FORMATS = {
+    form.name: form
+    for form in (
+        Format("gzip", _gzip, appended_size=False),
+        Format("bzip2", _bzip2),
+        Format("xz", _xz),
+        Format("zstd", _zstd),
+        Format("lz4", _lz4),
+        Format("lzo", _lzo),
+        Format("lzma", _lzma),
+        Format("none", stored, packs=False, appended_size=False),
+    )
+}

@@ -15,10 +15,9 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-
-MAGIC = b"\x7fELF"
+    Read = Callable[[int, int], bytes]
 
 # The head of a file must hold the ELF header and the program headers. Linux has 5 of them, right behind the
 # header.
@@ -102,7 +101,17 @@ class Elf:
         return self.segments[-1].end
 
 
-def parse(head: bytes, size: int, read: Callable[[int, int], bytes] | None) -> Elf:
+@record(frozen=True)
+class Note:
+    """`size` is what its header tells of the value, which may be cut off."""
+
+    name: bytes
+    type: int
+    size: int
+    value: bytes
+
+
+def parse(head: bytes, size: int, read: Read | None) -> Elf:
     """Parse and validate an executable of `size` bytes whose first bytes are `head` (HEAD of them, or all).
 
     `read(offset, length)` fetches the notes; None where the file is a stream: then there is no PVH entry.
@@ -113,8 +122,8 @@ def parse(head: bytes, size: int, read: Callable[[int, int], bytes] | None) -> E
     types = {type_ for type_, _ in headers}
     segments = [segment for type_, segment in headers if type_ == _PT_LOAD and segment.memory_size]
     segments.sort(key=lambda segment: segment.physical)
-    notes = [segment for type_, segment in headers if type_ == _PT_NOTE] if read else []
-    pvh_entry = next((e for note in notes if (e := _find_pvh_entry(note, size, read)) is not None), None)
+    described = [_notes_of(one, size, read) for type_, one in headers if type_ == _PT_NOTE] if read else []
+    pvh_entry = next((e for notes in described if (e := _find_pvh_entry(notes)) is not None), None)
     check_segments(segments, size)
     if pvh_entry is not None:
         _require_entry(segments, pvh_entry, "PVH entry point")
@@ -236,18 +245,30 @@ def _require_entry(segments: Sequence[Segment], entry: int, name: str) -> None:
         raise Flaw(f"has its {name} {entry:#x} in no segment; build it again")
 
 
-def _find_pvh_entry(note: Segment, size: int, read: Callable[[int, int], bytes] | None) -> int | None:
-    """The entry in XEN_ELFNOTE_PHYS32_ENTRY, if this PT_NOTE segment holds that note."""
-    if read is None or note.offset + note.file_size > size:
-        return None
-    data = read(note.offset, min(note.file_size, MAX_NOTES))
+def notes(head: bytes, size: int, read: Read) -> Iterator[Note]:
+    """What the notes of an executable say; parse() has the arguments. Raises Flaw."""
+    _, headers = _read_headers(head, size, _identify(head))
+    for type_, segment in headers:
+        if type_ == _PT_NOTE:
+            yield from _notes_of(segment, size, read)
+
+
+def _notes_of(segment: Segment, size: int, read: Read) -> Iterator[Note]:
+    if segment.offset + segment.file_size > size:
+        return
+    data = read(segment.offset, min(segment.file_size, MAX_NOTES))
     position = 0
     while position + _NOTE.size <= len(data):
         name_size, value_size, type_ = _NOTE.unpack_from(data, position)
         name = position + _NOTE.size
         value = name + (name_size + 3 & ~3)
         position = value + (value_size + 3 & ~3)
-        if type_ == _XEN_PHYS32_ENTRY and value_size in (4, 8) and data[name : name + name_size] == _XEN:
-            raw = data[value : value + value_size]
-            return int.from_bytes(raw, "little") if len(raw) == value_size else None
+        yield Note(data[name : name + name_size], type_, value_size, data[value : value + value_size])
+
+
+def _find_pvh_entry(notes: Iterable[Note]) -> int | None:
+    """The entry in XEN_ELFNOTE_PHYS32_ENTRY, if one of these is that note."""
+    for note in notes:
+        if note.type == _XEN_PHYS32_ENTRY and note.size in (4, 8) and note.name == _XEN:
+            return int.from_bytes(note.value, "little") if len(note.value) == note.size else None
     return None

@@ -121,13 +121,13 @@ class ImageFile:
         """An error if somebody wrote the file since it was opened."""
         status = os.fstat(self._fd)
         if (status.st_size, status.st_mtime_ns) != self._stamp:
-            raise self.error("changed while it was loaded; wait until nobody writes it and try again")
+            raise self.error("changed while it was loaded; wait until its writer is done and try again")
 
     def _unreadable(self, error: OSError) -> BootError:
         return self.error(f"cannot be read ({error.strerror}); check its disk or copy it again")
 
     def _shrunk(self) -> BootError:
-        return self.error("became shorter while it was read; wait until nobody writes it and try again")
+        return self.error("became shorter while it was read; wait until its writer is done and try again")
 
     def _require_regular(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):

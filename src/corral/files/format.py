@@ -8,30 +8,16 @@ is raw, and then it is.
 
 from __future__ import annotations
 
-HEAD_SIZE = 512  # holds every magic number below
+from corral.files import magic
 
-_MAGICS = (
-    (0, b"QFI\xfb\0\0\0\1", "qcow"),
-    (0, b"QFI\xfb", "qcow2"),
-    (0, b"QED\0", "QED"),
-    (0, b"KDMV", "VMDK"),
-    (0, b"COWD", "VMDK"),
-    (0, b"\xbe\xba\xfe\xca\0\0\0\0", "VMDK"),
-    (0, b"# Disk DescriptorFile", "VMDK"),
-    (0, b"conectix", "VHD"),
-    (0, b"vhdxfile", "VHDX"),
-    (0x40, b"\x7f\x10\xda\xbe", "VDI"),
-    (0, b"WithoutFreeSpace", "Parallels"),
-    (0, b"WithouFreSpacExt", "Parallels"),
-    (0, b"Bochs Virtual HD Image", "Bochs"),
-)
+HEAD_SIZE = 512  # holds every magic number of an image
 _QEMU = {"VMDK": "vmdk", "VHD": "vpc", "VHDX": "vhdx", "VDI": "vdi", "QED": "qed", "Parallels": "parallels"}
 
 
 def foreign_format(head: bytes) -> str | None:
     """The format whose magic number is in `head` (HEAD_SIZE bytes from the start, or all of a shorter file); None for
     what can only be raw."""
-    return next((name for offset, magic, name in _MAGICS if head.startswith(magic, offset)), None)
+    return magic.named(head, magic.IMAGES) or None
 
 
 def refusal(form: str, override: str) -> str:

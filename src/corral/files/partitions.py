@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 
+from corral.files import magic
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from corral.files.ext4 import Read
 
 SECTOR, _LARGE_SECTOR = 512, 4096
-_GPT = b"EFI PART"
 _MOST = 128  # that are listed: GPT has room for as many, unless somebody wants it otherwise
 _EXTENDED = (0x05, 0x0F, 0x85)
 _PROTECTIVE = 0xEE
@@ -76,7 +76,7 @@ class Table:
 
 def sector_size(read: Read) -> int:
     """Of an image, in bytes, as the tool that partitioned it took it: 4096 where a GPT says so, else 512."""
-    at_512, at_4096 = (read(size, len(_GPT)) == _GPT for size in (SECTOR, _LARGE_SECTOR))
+    at_512, at_4096 = (read(size, len(magic.GPT)) == magic.GPT for size in (SECTOR, _LARGE_SECTOR))
     return _LARGE_SECTOR if at_4096 and not at_512 else SECTOR
 
 
@@ -142,7 +142,7 @@ def _gpt(read: Read, unit: int) -> Table:
     from uuid import UUID
 
     header = read(unit, SECTOR)
-    if len(header) < SECTOR or not header.startswith(_GPT):
+    if len(header) < SECTOR or not header.startswith(magic.GPT):
         return Table("GPT", (), "its header is missing")
     header_size, checksum = struct.unpack_from("<II", header, 12)
     at, count, size, entries_checksum = struct.unpack_from("<QIII", header, 72)

@@ -11,14 +11,14 @@ import struct
 
 from corral.files import xattr
 from corral.files.file import Flaw, printable
-from corral.files.unpack import ends_early
+from corral.files.stream import ends_early
 from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corral.files.unpack import Stream
+    from corral.files.stream import Stream
 
 _BLOCK = 512
 _HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")

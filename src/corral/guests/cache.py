@@ -109,7 +109,7 @@ def is_unfinished(name: str) -> bool:
 
 
 def is_still_there(fd: int, path: str) -> bool:
-    """Whether the file that is open is the one of that name, and not one that was removed since."""
+    """Whether the file that is open is the one with that name, and not one that was removed since."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What is in the cache, kind by kind, and away with what nobody uses."""
+"""What is in the cache, kind by kind, and its removal where it is not in use."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def of_work() -> int:
 
 
 def clean() -> tuple[int, list[str]]:
-    """Removes what no guest uses and nobody makes, and the locks that are left. Returns the bytes that were freed, and
+    """Removes what is neither in use nor being made, and the locks that are left. Gives the bytes that were freed, and
     the names of what stays."""
     freed, kept = 0, []
     for kind in KINDS:

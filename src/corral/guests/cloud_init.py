@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from corral.errors import ConfigError
-from corral.files import iso9660
+from corral.files import iso9660, magic
 from corral.files.file import ImageFile
 from corral.guests import cache, sources
 
@@ -26,7 +26,6 @@ _KINDS = (
     "Content-Type:",
     "MIME-Version:",
 )
-_GZIP = b"\x1f\x8b"
 _KEY_TYPES = ("ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")
 _LABEL_MAX, _NAME_MAX = 63, 253
 _NAME = "abcdefghijklmnopqrstuvwxyz0123456789-"
@@ -70,7 +69,7 @@ def read_user_data(path: str) -> bytes:
         if file.size > MAX_SIZE:
             raise file.error(f"is larger than {MAX_SIZE >> 20} MiB; let it fetch what it needs")
         data = file.read(0, file.size)
-        if data.startswith(_GZIP):
+        if data.startswith(magic.COMPRESSED["gzip"]):
             return data
         try:
             text = data.decode()

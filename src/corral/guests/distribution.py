@@ -45,7 +45,7 @@ class Distribution:
 
 
 def is_name(word: str) -> bool:
-    """Whether the operand of `corral boot` names a distribution; a file of that name is written ./debian, for source
+    """Whether the operand of `corral boot` names a distribution; a file with that name is written ./debian, for source
     trees have a folder debian."""
     return word.partition(":")[0] in FAMILIES
 

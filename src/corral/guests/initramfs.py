@@ -6,14 +6,13 @@ import os
 import stat
 
 from corral.errors import HostError
+from corral.files.cpio import entry, trailer
 from corral.guests import cache, sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Documentation/driver-api/early-userspace/buffer-format.rst: "newc", no checksum.
-_MAGIC = "070701"
 _FLAGS = [
     "-Os",
     "-static",
@@ -45,7 +44,7 @@ def path(progress: Callable[[str], None] = lambda text: None) -> str:
 
 
 def key(source: str) -> str:
-    """A key for what is made from the init of that name in guests/init."""
+    """A key for what is made from that init of guests/init."""
     headers = sorted(name for name in os.listdir(sources.folder("init")) if name.endswith(".h"))
     return sources.digest(*map(_source, (*headers, source)), " ".join(_FLAGS).encode())
 
@@ -68,23 +67,6 @@ def archive(init: bytes, busybox: bytes) -> bytes:
             trailer(),
         ]
     )
-
-
-def entry(name: str, mode: int, data: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:
-    """One file of a cpio archive, owned by root. A link's target is its data. Each is an inode of its own."""
-    inode = uid = gid = mtime = checksum = 0
-    fields = (inode, mode, uid, gid, 1, mtime, len(data), 0, 0, *device, len(name) + 1, checksum)
-    header = (_MAGIC + "".join(f"{field:08x}" for field in fields) + name + "\0").encode()
-    return _padded(header) + _padded(data)
-
-
-def trailer() -> bytes:
-    """What ends an archive."""
-    return entry("TRAILER!!!", 0)
-
-
-def _padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 4)
 
 
 def compiled(source: str, folder: str) -> bytes:

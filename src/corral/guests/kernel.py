@@ -57,7 +57,7 @@ class KernelFile:
 
 
 def get(name: str, progress: Progress = lambda text: None, refresh: bool = False) -> KernelFile:
-    """The kernel of that name, one of NAMES, made or fetched if the cache lacks it.
+    """The kernel with that name, one of NAMES, made or fetched if the cache lacks it.
 
     What is in the cache is taken as it is: asking apt for something newer takes half a second. `refresh` asks.
     Raises HostError naming what the host lacks.

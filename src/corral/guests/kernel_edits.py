@@ -24,7 +24,7 @@ def contents() -> list[bytes]:
 
 
 def apply(tree: str, version: str) -> None:
-    """Copies our files into `tree`, an unpacked source of that version, and edits its own. Raises HostError, naming the
+    """Copies our files into `tree`, an unpacked source of this version, and edits its own. Raises HostError, naming the
     edit, where an anchor is not found as often as it must be."""
     table = _load(_read(_path("edits.toml")))
     for copy in table.get("copy", []):

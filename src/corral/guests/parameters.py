@@ -44,7 +44,7 @@ INTERPRETED = (
     "rodata=off",  # 1.7 s of taking page tables apart
 )
 NONATIVE = "nonative"  # nothing runs natively then, whatever this KVM has
-INTERPRETED_SMALL = (NONATIVE,)  # it would run natively if it could: this KVM's way of that is not to be relied on
+INTERPRETED_SMALL = (NONATIVE,)  # it would run natively if it could: this KVM's way of doing so is not to be relied on
 INTERPRETED_STOCK = ("mitigations=off",)  # they guard a real CPU's speculation, which interpretation has none of
 # Natively a write to kernel code switches page tables, which traps: with one CPU Linux takes the lock prefixes out of
 # seven thousand instructions, 0.07 s of the small kernel's boot, for nothing that can be measured.
@@ -92,7 +92,7 @@ def for_initrd(kind: Kind, stock: bool) -> str:
 
 
 def for_root(disk: int, partition: int = 0, stock: bool = True, file_system: str = "") -> str:
-    """What makes Linux mount the virtio disk of that number, or a partition of it, as its root. `file_system` is what
+    """What makes Linux mount the virtio disk with that number, or a partition of it, as its root. `file_system` is what
     Linux calls that of the root, for an initramfs that has to know it."""
     words = f"root=/dev/vd{chr(ord('a') + disk)}{partition or ''} rw"
     words += f" rootfstype={file_system}" if file_system else ""

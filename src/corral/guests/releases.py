@@ -22,7 +22,7 @@ def of_kernel(release: str) -> str | None:
 
 
 def of_host(family: str) -> str | None:
-    """The host's own, where the host is of that family."""
+    """The host's own, where the host belongs to that family."""
     values = {}
     try:
         with open("/etc/os-release", encoding="utf-8", errors="replace") as file:

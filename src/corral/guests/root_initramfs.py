@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import stat
 
+from corral.files.cpio import entry, trailer
 from corral.guests import cache, initramfs
-from corral.guests.initramfs import entry, trailer
 from corral.guests.modules import load_order
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# modprobe's names. ext4 asks for crc32c by an alias, which nobody resolves here: both drivers of it are loaded first.
+# modprobe's names. ext4 asks for crc32c by an alias, which is not resolved here: both drivers of it are loaded first.
 ROOT_DISK = ["virtio_mmio", "virtio_blk", "crc32c_generic", "crc32c_intel", "ext4"]
 CHANNEL = ["virtio_mmio", "virtio_console"]
 MOST_MODULES = 100  # that guests/init/early.h looks for

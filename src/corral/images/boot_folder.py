@@ -55,7 +55,7 @@ def find(disk: Disk, root: Root) -> BootFiles | None:
 
 
 def configuration(disk: Disk, root: Root, release: str) -> tuple[str, str] | None:
-    """The text of the configuration that the disk has for a kernel of that release, and its path; None where there is
+    """The text of the configuration that the disk has for a kernel of this release, and its path; None where there is
     none. `release` is the kernel's word, hostile."""
     if not release or "/" in release:
         return None

@@ -63,8 +63,8 @@ def from_folder(source: str, path: str, size: int | None, progress: Callable[[st
 def from_tar(source: str, path: str, size: int | None, progress: Callable[[str], None]) -> list[str]:
     """An image of what is in a tar archive, with the owners, modes, devices and attributes that it tells. Returns
     lines for a person about what is not in it."""
+    from corral.files.stream import unpacked
     from corral.files.tar import Archive
-    from corral.files.unpack import Stream
     from corral.images.tree import Tree
 
     _check_size(size)
@@ -79,7 +79,7 @@ def from_tar(source: str, path: str, size: int | None, progress: Callable[[str],
             else:
                 limit, too_large = size, f"does not fit in {size_text(size)}; give it more with --size"
             tree = Tree(folder, limit, too_large, file.size)
-            tree.take(Archive(Stream(file)))
+            tree.take(Archive(unpacked(file)))
             file.require_unchanged()
             _fill(folder, tree.stage(), size, tree.blocks, tree.nodes, progress)
             with open(os.path.join(folder, _IMAGE), "rb", buffering=0) as image:

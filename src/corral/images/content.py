@@ -4,36 +4,13 @@ from __future__ import annotations
 
 import struct
 
-from corral.files import decompress, ext4
+from corral.files import ext4, magic
 from corral.files.file import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.files.ext4 import Read
 
-_MAGICS = (
-    (0, b"XFSB", "XFS"),
-    (0x10040, b"_BHRfS_M", "Btrfs"),
-    (0, b"hsqs", "SquashFS"),
-    (0x8001, b"CD001", "ISO 9660"),
-    (0x400, b"\x10\x20\xf5\xf2", "F2FS"),
-    (0x400, b"\xe2\xe1\xf5\xe0", "EROFS"),
-    (0x8000, b"JFS1", "JFS"),
-    (0x1018, bytes.fromhex("c68573f666ce90a9d96a60cf803df7ef"), "bcachefs"),
-    (0x1018, bytes.fromhex("c68573f64e1a45ca8265f57f48ba6d81"), "bcache"),
-    (0, b"LUKS\xba\xbe", "LUKS"),
-    *((at, b"LABELONE", "LVM") for at in (0x200, 0, 0x400, 0x600)),
-    *((at, b"\xfc\x4e\x2b\xa9", "Linux RAID") for at in (0x1000, 0)),
-    (0x1055C, b"\x19\x01\x54\x19", "UFS"),
-    (4086, b"SWAPSPACE2", "Linux swap"),
-    (0x52, b"FAT32   ", "FAT32"),
-    (0x36, b"FAT16   ", "FAT16"),
-    (0x36, b"FAT12   ", "FAT12"),
-    (3, b"NTFS    ", "NTFS"),
-    (3, b"EXFAT   ", "exFAT"),
-    (3, b"-FVE-FS-", "BitLocker"),
-    (257, b"ustar", "a tar archive; make an image of it: corral image from-tar"),
-)
 # Of ZFS there is no magic number in one place: a ring of 128 states, some of which are empty.
 _ZFS_AT, _ZFS_SIZE, _ZFS_STEP, _ZFS = 0x20000, 0x20000, 1024, struct.pack("<Q", 0x00BAB10C)
 _LABELS = {"XFS": (108, 12), "Btrfs": (0x1012B, 256), "ISO 9660": (0x8028, 32)}
@@ -47,9 +24,9 @@ def size_text(size: int) -> str:
     return f"{size} bytes"
 
 
-def magic(read: Read) -> str | None:
+def volume(read: Read) -> str | None:
     """The name of what begins like this, ext2 and its successors apart."""
-    if found := next((name for offset, word, name in _MAGICS if read(offset, len(word)) == word), None):
+    if found := next((name for offset, word, name in magic.VOLUMES if read(offset, len(word)) == word), None):
         return found
     states = read(_ZFS_AT, _ZFS_SIZE)
     return "ZFS" if any(states.startswith(_ZFS, at) for at in range(0, len(states), _ZFS_STEP)) else None
@@ -59,7 +36,7 @@ def system(read: Read) -> tuple[str, str]:
     """The name of the file system, or of what else is there, and its label: hostile, not for a terminal."""
     if found := ext4.superblock(read):
         return found.kind, found.label.decode(errors="replace")
-    name = magic(read) or ""
+    name = volume(read) or ""
     if name == "F2FS":
         return name, read(0x47C, 1024).decode("utf-16-le", "replace").partition("\0")[0]
     at, length = _LABELS.get(name, (0, 0))
@@ -80,7 +57,9 @@ def describe(read: Read) -> list[str]:
             f"{size_text(system.free)} of {size_text(system.size)} free, "
             f"{system.free_inodes} of {system.inodes} inodes free",
         ]
-    if (name := magic(read)) is not None:
+    if (name := volume(read)) is not None:
         return [name]
-    form = decompress.identify(read(0, decompress.MAGIC_SIZE))
-    return [f"data compressed with {form.name}; if that is an image, unpack it first"] if form and form.packs else []
+    if read(magic.TAR[0], len(magic.TAR[1])) == magic.TAR[1]:
+        return ["a tar archive; make an image of it: corral image from-tar"]
+    form = magic.compression(read(0, magic.LONGEST_COMPRESSED))
+    return [f"data compressed with {form}; if that is an image, unpack it first"] if form else []

@@ -30,7 +30,7 @@ class Root:
     itself ("LUKS", "LVM") is named too, and "" is nothing that is known. `table` is "MBR", "GPT" or "", `flaw` what is
     wrong with it.
 
-    `init`: the program that Linux would start there, "" for none; None: it cannot be told, as the files of that file
+    `init`: the program that Linux would start there, "" for none; None: it cannot be told, as the files of its file
     system cannot be read. `others` are partitions that are as likely as this one.
     """
 
@@ -51,7 +51,7 @@ class Root:
 
 
 def find(path: str) -> Root | None:
-    """None when it cannot be read: whoever opens the disk says so."""
+    """None when it cannot be read; opening the disk tells why."""
     try:
         with Disk(path) as disk:
             return of(disk)

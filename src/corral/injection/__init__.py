@@ -11,6 +11,6 @@ already; at them lead jumps into code of Corral's, which lies in a hole of the k
     exception_table.py  where the new code may fault
     headers.py          the packages that the new code is compiled against
     compiler.py         gcc and ld
-    preparing.py        all of that, once for each kernel: a file in the cache
+    preparing.py        all of these, once for each kernel: a file in the cache
     pieces.py           that file, and putting it into memory
 """

@@ -42,7 +42,7 @@ _TOOLS = ("gcc", "ld", "nm", "objcopy")
 
 @record(frozen=True)
 class Code:
-    """For the hole at Places.hole; `exceptions` lie at the address of that symbol."""
+    """For the hole at Places.hole; `exceptions` lie at that symbol's address."""
 
     content: bytes
     symbols: dict[str, int]

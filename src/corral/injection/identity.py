@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import struct
+from corral.files import elf, magic
+from corral.files.file import Flaw, ImageFile
 
-from corral.files import elf
-from corral.files.file import ImageFile
-
-_GNU_BUILD_ID = struct.pack("<III4s", 4, 20, 3, b"GNU")
+_GNU, _BUILD_ID = b"GNU\0", 3  # the name and the type of its note
 _SIZE = 20
-_NOTE = 4  # PT_NOTE
-_HEADER = struct.Struct("<32xQ14xHH")  # where the program headers are, the size of one, their number
-_SEGMENT = struct.Struct("<I4xQ16xQ16x")  # type, offset, size in the file
 _PIECE = 1 << 20
 
 
@@ -23,17 +18,14 @@ def of(path: str) -> bytes:
 
 def _build_id(file: ImageFile) -> bytes:
     head = file.head(elf.HEAD)
-    if not head.startswith(elf.MAGIC) or len(head) < _HEADER.size:
+    if not head.startswith(magic.ELF):
         return b""
-    table, size, count = _HEADER.unpack_from(head)
-    if size != _SEGMENT.size or table + size * count > len(head):
-        return b""
-    for kind, offset, length in _SEGMENT.iter_unpack(head[table : table + size * count]):
-        if kind == _NOTE and offset + length <= file.size:
-            notes = file.read(offset, min(length, elf.MAX_NOTES))
-            at = notes.find(_GNU_BUILD_ID)
-            if 0 <= at <= len(notes) - len(_GNU_BUILD_ID) - _SIZE:
-                return notes[at + len(_GNU_BUILD_ID) :][:_SIZE]
+    try:
+        for note in elf.notes(head, file.size, file.read):
+            if (note.name, note.type, len(note.value)) == (_GNU, _BUILD_ID, _SIZE):
+                return note.value
+    except Flaw:  # what loads it says so
+        pass
     return b""
 
 

@@ -16,7 +16,7 @@ class BadMessage(Exception):
 
 
 def send(fd: int, *fields: bytes) -> None:
-    """Raises BadMessage when nobody reads."""
+    """Raises BadMessage when there is no reader."""
     body = b"".join(len(field).to_bytes(_LENGTH, "little") + field for field in fields)
     data = len(body).to_bytes(_LENGTH, "little") + body
     try:

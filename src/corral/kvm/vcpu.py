@@ -39,6 +39,7 @@ class Vcpu:
         self.run_page = ffi.cast("struct kvm_run *", self._page_pointer)
         self._assist: CData | None = None
         self._ram = ram  # keeps the structure alive that C points to
+        self._buses: tuple[CData, ...] = ()
         self.native = ffi.new("struct corral_vcpu *")
         self.native.fd = fd
         self.native.vm_fd = vm_fd
@@ -61,7 +62,7 @@ class Vcpu:
         os.close(fd)
 
     def held(self, function: Callable[..., Any], *arguments: object) -> Any:
-        """`function(native, *arguments)`, during which nobody closes the vCPU. Raises ClosedError."""
+        """`function(native, *arguments)`, during which the vCPU is not closed. Raises ClosedError."""
         return self.fd.call(lambda fd: function(self.native, *arguments))
 
     def run(self) -> int:
@@ -88,13 +89,11 @@ class Vcpu:
         """Makes run() return False soon, from any thread; also a run() that has not begun yet."""
         self.held(lib.corral_vcpu_kick)
 
-    def claim_ports(self, first: int, last: int, operation: CData, device: CData) -> None:
-        """Gives I/O ports first..last to a corral_pio_op in C. Before the vCPU runs."""
-        check("claim_pio", self.held(lib.corral_vcpu_claim_pio, first, last, operation, device))
-
-    def claim_mmio(self, first: int, last: int, operation: CData, device: CData) -> None:
-        """The same for guest physical addresses first..last, accesses of up to four bytes."""
-        check("claim_mmio", self.held(lib.corral_vcpu_claim_mmio, first, last, operation, device))
+    def connect(self, ports: CData, mmio: CData) -> None:
+        """Has C finish accesses to the registers in these struct corral_bus (csrc/bus.h), those of the VM. Before the
+        vCPU runs."""
+        self._buses = ports, mmio  # kept alive
+        self.held(_connect, ports, mmio)
 
     def assist(self) -> None:
         """Completes in C what this KVM's interpreter lacks (docs/assist.md). Before the vCPU runs."""
@@ -192,3 +191,9 @@ class Vcpu:
 
     def set_lapic(self, lapic: CData) -> None:
         ioctl(self.fd, "KVM_SET_LAPIC", lapic)
+
+
+def _connect(native: CData, ports: CData, mmio: CData) -> None:
+    native.ports, native.mmio = ports, mmio
+    native.finish[lib.KVM_EXIT_IO] = lib.corral_finish_pio
+    native.finish[lib.KVM_EXIT_MMIO] = lib.corral_finish_mmio

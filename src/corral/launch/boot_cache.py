@@ -12,7 +12,7 @@ import time
 
 from corral import __version__
 from corral.arch.x86_64.supervisor import Supervisor, supervisor_mode
-from corral.core.shell import Chassis
+from corral.core.shell import Shell
 from corral.errors import BootError, CorralError
 from corral.guests import cache, sources
 from corral.guests.parameters import NONATIVE
@@ -50,17 +50,17 @@ def serves(wanted: Draft) -> bool:
 
 def machine(
     wanted: Draft,
-    chassis: Chassis,
+    shell: Shell,
     with_kernel: Callable[[], MachineConfig],
     open_channel: Callable[[MachineConfig], Channel | None],
 ) -> tuple[Machine, bool]:
     """A machine that goes on from the cache, or else one that begins and is saved there; and whether it goes on. The
-    chassis is the machine's then. Raises what Machine does."""
+    shell is the machine's then. Raises what Machine does."""
     try:
-        folder = _place(wanted, chassis.system)
+        folder = _place(wanted, shell.system)
         saved = _find(folder)
     except BaseException:
-        chassis.close()
+        shell.close()
         raise
     if saved:
         try:
@@ -68,20 +68,20 @@ def machine(
             channel = open_channel(config)
         except BaseException:
             saved.close()
-            chassis.close()
+            shell.close()
             raise
         try:
-            return Machine(config, chassis, channel, saved), True
+            return Machine(config, shell, channel, saved), True
         except BootError:  # damaged, or of a host that was another one
             _remove(folder)
-        chassis = Chassis(wanted.machine.memory)
+        shell = Shell(wanted.machine.memory)
     try:
         config = with_kernel()
         channel = open_channel(config)
     except BaseException:
-        chassis.close()
+        shell.close()
         raise
-    begun = Machine(config, chassis, channel)
+    begun = Machine(config, shell, channel)
     if channel:
         inputs = _state(config)
         channel.before_session = lambda: _keep(begun, folder, inputs)

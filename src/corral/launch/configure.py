@@ -1,6 +1,6 @@
-"""From a request to a MachineConfig: what `corral boot`, corral.linux() and whoever else boots a guest calls.
+"""From a request to a MachineConfig: what `corral boot`, corral.linux() and all others call that boot a guest.
 
-Whoever wants to do something between the steps, like making the VM while the kernel is chosen, takes them one by one:
+A caller with something to do between the steps, like making the VM while the kernel is chosen, takes them one by one:
 draft() says what is wrong with a request, resolved() fetches and builds a distribution, with_kernel() does all else.
 """
 

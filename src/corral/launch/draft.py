@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from corral.launch.events import Tell
     from corral.numa.request import Request as Placement
 
-ABSURD = 16  # times the host's memory: its page structures alone would fill a quarter of that
+ABSURD = 16  # times the host's memory: its page structures alone would fill a quarter of the host's
 
 
 @record(frozen=True)

@@ -1,4 +1,4 @@
-"""What a launch has to tell while it goes on, as values: whoever asked for it decides what is shown, and how."""
+"""What a launch has to tell while it goes on, as values: the caller decides what is shown, and how."""
 
 from __future__ import annotations
 

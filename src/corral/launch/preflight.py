@@ -73,7 +73,7 @@ class Intent:
 
 @record(frozen=True)
 class Finding:
-    """`fatal`: it will not come to a shell, or nobody will see it."""
+    """`fatal`: it will not come to a shell, or it will not be seen."""
 
     fatal: bool
     text: str
@@ -188,7 +188,7 @@ def _config_on_disk(plan: Intent, root: Root, release: str) -> KernelConfig | No
     try:
         with Disk(path) as disk:
             found = boot_folder.configuration(disk, root, release)
-    except OSError:  # whoever opens the disk says so
+    except OSError:  # opening the disk tells why
         return None
     if found is None:
         return None
@@ -232,7 +232,7 @@ def _content(initrd: str | None) -> Content | None:
     try:
         with ImageFile(initrd, "initrd") as file:
             return initramfs_content.read(file)
-    except CorralError:  # whoever loads it says so
+    except CorralError:  # loading it tells why
         return None
 
 

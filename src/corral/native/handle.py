@@ -61,7 +61,7 @@ class Handle:
         while self._users:
             wake(value)
             sleep(_GLANCE)
-        give_back, self._give_back = self._give_back, _nothing  # which may be a method of whoever has this handle
+        give_back, self._give_back = self._give_back, _nothing  # perhaps a method of the handle's owner
         give_back(value)
 
 
@@ -78,7 +78,7 @@ class Event(Handle):
     def clear(self) -> None:
         try:
             self.call(os.eventfd_read)
-        except BlockingIOError:  # nobody has signalled
+        except BlockingIOError:  # not signalled
             pass
 
     def watch(self) -> int:

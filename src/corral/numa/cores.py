@@ -32,7 +32,7 @@ def choose(cpus: Iterable[Cpu], count: int, threads: int, load: Mapping[int, int
 
 
 def _cores(free: Iterable[Cpu], load: Mapping[int, int]) -> list[list[Cpu]]:
-    """Cores with nobody else on a sibling first; of those the ones that share a last cache together, and the cache
+    """Cores with no machine on a sibling first; of those the ones that share a last cache together, and the cache
     with the most of them first."""
     by_core: dict[tuple[int, int], list[Cpu]] = {}
     for cpu in free:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from corral import host_files
 from corral.errors import HostError
 from corral.numa import cpu_list
 from corral.startup.record import record
@@ -73,7 +74,7 @@ class Node:
     hugepages: tuple[HugePages, ...] = ()
 
     def pool(self, size: int) -> HugePages:
-        """Of pages of that size; an empty one where the host has none such."""
+        """Of pages with that size; an empty one where the host has none such."""
         return next((pool for pool in self.hugepages if pool.size == size), HugePages(size, 0, 0))
 
 
@@ -116,19 +117,19 @@ def read(sys: str = "/sys", proc: str = "/proc") -> Host:
         distances=_distances(sys, nodes),
         allowed_cpus=_allowed(proc, "Cpus_allowed_list", online),
         allowed_nodes=_allowed(proc, "Mems_allowed_list", nodes),
-        thp="[never]" not in _text(f"{sys}/kernel/mm/transparent_hugepage/enabled"),
+        thp="[never]" not in host_files.text(f"{sys}/kernel/mm/transparent_hugepage/enabled"),
     )
 
 
 def _cpu(folder: str, number: int, node: int) -> Cpu:
     siblings = _list(f"{folder}/topology/thread_siblings_list") or (number,)
     caches = []
-    for name in sorted(_names(f"{folder}/cache")):
+    for name in host_files.names(f"{folder}/cache"):
         if name.startswith("index"):
             cache = f"{folder}/cache/{name}"
             sharing = _list(f"{cache}/shared_cpu_list") or (number,)
-            level, kind = _number(f"{cache}/level"), _text(f"{cache}/type")
-            caches.append(Cache(max(level, 0), kind, _size(_text(f"{cache}/size")), sharing))
+            level, kind = _number(f"{cache}/level"), host_files.text(f"{cache}/type")
+            caches.append(Cache(max(level, 0), kind, _size(host_files.text(f"{cache}/size")), sharing))
     package = max(_number(f"{folder}/topology/physical_package_id"), 0)
     return Cpu(number, node, package, max(_number(f"{folder}/topology/die_id"), 0), siblings[0], tuple(caches))
 
@@ -139,7 +140,7 @@ def _node(sys: str, proc: str, node: int, alone: bool) -> Node:
     facts = memory_facts(f"{folder}/meminfo") or memory_facts(f"{proc}/meminfo")
     free = sum(facts.get(name, 0) for name in ("MemFree", "Inactive(file)", "Active(file)", "SReclaimable"))
     huge = []
-    for name in _names(f"{folder}/hugepages"):
+    for name in host_files.names(f"{folder}/hugepages"):
         size = name.removeprefix("hugepages-").removesuffix("kB")
         if size.isdigit():
             promised = _number(f"{sys}/kernel/mm/hugepages/{name}/resv_hugepages") if alone else 0
@@ -154,7 +155,7 @@ def _distances(sys: str, nodes: Iterable[int]) -> dict[tuple[int, int], int]:
     """A row has a number for each online node, in order."""
     distances = {}
     for node in nodes:
-        row = _text(f"{sys}/devices/system/node/node{node}/distance").split()
+        row = host_files.text(f"{sys}/devices/system/node/node{node}/distance").split()
         for other, word in zip(nodes, row, strict=False):
             if word.isdigit():
                 distances[node, other] = int(word)
@@ -163,7 +164,7 @@ def _distances(sys: str, nodes: Iterable[int]) -> dict[tuple[int, int], int]:
 
 def _allowed(proc: str, name: str, all_of_them: Iterable[int]) -> frozenset[int]:
     """The affinity mask and the cgroup's cpuset together, as the kernel has it for this process."""
-    for line in _text(f"{proc}/self/status").splitlines():
+    for line in host_files.text(f"{proc}/self/status").splitlines():
         key, _, value = line.partition(":")
         if key == name:
             return frozenset(cpu_list.parse(value)) & frozenset(all_of_them)
@@ -173,7 +174,7 @@ def _allowed(proc: str, name: str, all_of_them: Iterable[int]) -> frozenset[int]
 def memory_facts(path: str) -> dict[str, int]:
     """Bytes by name, of /proc/meminfo or of a node's, which puts "Node N " in front of each line."""
     facts = {}
-    for line in _text(path).splitlines():
+    for line in host_files.text(path).splitlines():
         name, _, rest = line.partition(":")
         words = rest.split()
         if words and words[0].isdigit():
@@ -198,24 +199,8 @@ def _number(path: str) -> int:
 
 
 def _as(parse: Callable[[str], T], path: str, missing: T) -> T:
-    text = _text(path)
+    text = host_files.text(path)
     try:
         return parse(text) if text else missing
     except ValueError:
         return missing
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
-
-
-def _text(path: str) -> str:
-    """ "" for what is not there: kernels and sandboxes differ in what they tell."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""

@@ -5,7 +5,7 @@
         for exit in trace:
             print(exit)
 
-A vCPU writes its exits to a ring of its own; whoever reads takes them out. What finds the ring full is counted in
+A vCPU writes its exits to a ring of its own; a reader takes them out. What finds the ring full is counted in
 `lost` and is not there: read in time, or make the ring larger.
 """
 
@@ -16,7 +16,7 @@ import errno
 from corral.core.exits import exit_reasons
 from corral.errors import ClosedError, ConfigError, HostError
 from corral.native import Handle, ffi, lib
-from corral.observe.outside import Outside
+from corral.observe.paused_vcpu import PausedVcpu
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -113,7 +113,7 @@ class ExitTrace:
         for thread, ring in zip(self._machine.threads, self._rings, strict=False):
             if ring.closed:
                 continue
-            with Outside(thread):
+            with PausedVcpu(thread):
                 thread.vcpu.native.exit_ring = ffi.NULL
                 try:
                     thread.vcpu.held(_no_registers)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from corral import host_files
 from corral.numa import cpu_list
 from corral.startup.record import record
 
@@ -70,13 +71,13 @@ def running(proc: str = "/proc") -> list[Running]:
     found = []
     for pid in sorted(int(name) for name in os.listdir(proc) if name.isdigit()):
         threads = []
-        for tid in _names(f"{proc}/{pid}/task"):
-            name = _text(f"{proc}/{pid}/task/{tid}/comm").strip()
+        for tid in host_files.names(f"{proc}/{pid}/task"):
+            name = host_files.text(f"{proc}/{pid}/task/{tid}/comm").strip()
             if name.startswith("vcpu") and name[4:].isdigit():
                 facts = _facts(f"{proc}/{pid}/task/{tid}", int(name[4:]), int(tid))
                 threads += [facts] if facts else []
         if threads:
-            command = _text(f"{proc}/{pid}/cmdline").replace("\0", " ").strip()
+            command = host_files.text(f"{proc}/{pid}/cmdline").replace("\0", " ").strip()
             maps = f"{proc}/{pid}/numa_maps"
             memory = _sum(nodes for _, nodes in _maps(maps)) if os.access(maps, os.R_OK) else None
             found.append(Running(pid, command, tuple(sorted(threads, key=lambda one: one.vcpu)), memory))
@@ -85,13 +86,13 @@ def running(proc: str = "/proc") -> list[Running]:
 
 def _facts(folder: str, vcpu: int, tid: int) -> VcpuFacts | None:
     """None when the thread is gone."""
-    status = dict(line.split(":", 1) for line in _text(f"{folder}/status").splitlines() if ":" in line)
-    stat = _text(f"{folder}/stat").rpartition(")")[2].split()
+    status = dict(line.split(":", 1) for line in host_files.text(f"{folder}/status").splitlines() if ":" in line)
+    stat = host_files.text(f"{folder}/stat").rpartition(")")[2].split()
     if not status or len(stat) < 37:
         return None
-    times = _text(f"{folder}/schedstat").split() or ["0", "0"]
+    times = host_files.text(f"{folder}/schedstat").split() or ["0", "0"]
     migrations = -1
-    for line in _text(f"{folder}/sched").splitlines():
+    for line in host_files.text(f"{folder}/sched").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "se.nr_migrations" and value.strip().isdigit():
             migrations = int(value)
@@ -108,7 +109,7 @@ def _facts(folder: str, vcpu: int, tid: int) -> VcpuFacts | None:
 
 def _maps(path: str) -> Iterator[tuple[int, dict[int, int]]]:
     """Address of a mapping, and its bytes by node."""
-    for line in _text(path).splitlines():
+    for line in host_files.text(path).splitlines():
         words = line.split()
         sizes = [word for word in words if word.startswith(_PAGE_KIND)]
         size = int(sizes[0].removeprefix(_PAGE_KIND)) << 10 if sizes else 4096
@@ -126,18 +127,3 @@ def _sum(parts: Iterable[dict[int, int]]) -> dict[int, int]:
         for node, size in part.items():
             total[node] = total.get(node, 0) + size
     return total
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:  # the process is gone, or not ours to look into
-        return ""

@@ -14,7 +14,7 @@ import time
 
 from corral.errors import ClosedError, ConfigError, HostError
 from corral.native import Handle, ffi, lib
-from corral.observe.outside import Outside
+from corral.observe.paused_vcpu import PausedVcpu
 from corral.observe.periodic import Periodic
 from corral.observe.unwind import Unwinder
 from corral.symbols.table import of_guest
@@ -99,7 +99,7 @@ class Profiler:
                 self._detach()
                 raise HostError("no memory for samples")
             self._samplers.append(Handle(sampler, lib.corral_sampler_destroy, "this profiler"))
-            with Outside(thread):
+            with PausedVcpu(thread):
                 thread.vcpu.native.sampler = sampler
 
     def __enter__(self) -> Profiler:
@@ -116,7 +116,7 @@ class Profiler:
 
     def _detach(self) -> None:
         for thread, sampler in zip(self._machine.threads, self._samplers, strict=False):
-            with Outside(thread):
+            with PausedVcpu(thread):
                 thread.vcpu.native.sampler = ffi.NULL
             self.profile.lost += sampler.call(lib.corral_sampler_lost)
             sampler.close()

@@ -1,7 +1,7 @@
 """Who called the code at RIP: by frame pointers where a kernel keeps them, else by the return addresses on its stack.
 
 A stack has stale words, too. One is taken for a return address when a call instruction is before it, and that calls the
-function that was found last, or calls through a register or memory, of which nobody knows what it calls. A guest may
+function that was found last, or calls through a register or memory, which may call anything. A guest may
 have anything in its memory: no more comes of it than a wrong name.
 """
 
@@ -62,7 +62,7 @@ class Unwinder:
         return target == 0 or (found is not None and target == callee - found[1])
 
     def _target(self, back: int) -> int | None:
-        """What the call before this address calls; 0: nobody knows, None: there is no call."""
+        """What the call before this address calls; 0: unknown, None: there is no call."""
         if back not in self._calls:
             self._calls[back] = self._decoded(back)
         return self._calls[back]

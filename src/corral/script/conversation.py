@@ -9,7 +9,11 @@ from corral.startup.threads import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.script.machine import ScriptedMachine
+    from collections.abc import Callable
+
+    from corral.machine import Machine
+
+    Text = str | bytes | re.Pattern[bytes]
 
 MOST = 16 << 20  # bytes of output that are kept; of more, the last
 _SHOWN = 200
@@ -17,10 +21,11 @@ _SHOWN = 200
 
 class Conversation:
     """`vm.console`. What the guest sends is read while run_until(), wait() or expect() are at work. `output` and `last`
-    stay when the machine is closed; all else raises ClosedError then."""
+    stay when the machine is closed; all else raises ClosedError then. `run_until` is the machine's, for a text."""
 
-    def __init__(self, vm: ScriptedMachine) -> None:
+    def __init__(self, vm: Machine, run_until: Callable[[Text, float | None], re.Match[bytes]]) -> None:
         self._vm = vm
+        self._run_until = run_until
         self._lock = allocate_lock()
         self._said = bytearray()
         self._found = 0  # what is before this has been found already
@@ -48,11 +53,9 @@ class Conversation:
         self._unsent += text.encode() if isinstance(text, str) else text
         self.offer()
 
-    def expect(self, text: str | bytes | re.Pattern[bytes], timeout: float | None = None) -> re.Match[bytes]:
+    def expect(self, text: Text, timeout: float | None = None) -> re.Match[bytes]:
         """Runs the guest until it says this: run_until() with a text."""
-        match = self._vm.run_until(text, timeout).match
-        assert match
-        return match
+        return self._run_until(text, timeout)
 
     def find(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
         """In what is there; the next search begins after it."""
@@ -84,7 +87,7 @@ class Conversation:
         return bool(self._unsent)
 
 
-def pattern_of(text: str | bytes | re.Pattern[bytes]) -> re.Pattern[bytes]:
+def pattern_of(text: Text) -> re.Pattern[bytes]:
     if isinstance(text, re.Pattern):
         return text
     return re.compile(re.escape(text.encode() if isinstance(text, str) else text))

@@ -14,10 +14,10 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from corral.core.hooks import Hooks
     from corral.core.vcpu_thread import VcpuThread
-    from corral.machine import Machine
     from corral.native import Event
 
 
@@ -38,16 +38,17 @@ class Exit:
 
 
 class ExitHook(Hook):
-    """Attached to all vCPUs of a machine until close(). At the first exit of which `asked` is true the guest is paused
-    and `hit` is signalled."""
+    """Attached to `threads`, all vCPUs of a machine, until close(). At the first exit for which `asked` is true the
+    guest is paused and `hit` is signalled."""
 
     name = "run_until(exit=...)"
     reasons = EVERY_REASON
 
-    def __init__(self, machine: Machine, asked: Callable[[Exit], object], hit: Event) -> None:
+    def __init__(
+        self, hooks: Hooks, threads: Sequence[VcpuThread], asked: Callable[[Exit], object], hit: Event
+    ) -> None:
         self.found: Exit | None = None
-        self._machine = machine
-        self._hooks = machine.hooks
+        self._hooks, self._threads = hooks, threads
         self._hit = hit
         self._asked = asked
         self._names = {number: name for name, number in exit_reasons().items()}
@@ -80,6 +81,6 @@ class ExitHook(Hook):
     def _stop(self, exit: Exit) -> None:
         """The vCPU that is at the exit completes its instruction first, as KVM does before it looks at a kick."""
         self.found = self.found or exit
-        for thread in self._machine.threads:
+        for thread in self._threads:
             thread.request_pause()
         self._hit.signal()

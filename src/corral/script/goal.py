@@ -11,10 +11,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable
+    from typing import Protocol
 
+    from corral.core.hooks import Hooks
+    from corral.core.vcpu_thread import VcpuThread
     from corral.debug.breakpoints import Point, Stop
     from corral.native import Event
-    from corral.script.machine import ScriptedMachine
+    from corral.script.conversation import Conversation
+
+    class Driven(Protocol):
+        """A machine (machine.py), as far as a goal needs it."""
+
+        threads: list[VcpuThread]
+        console: Conversation
+
+        @property
+        def hooks(self) -> Hooks: ...
+        def pause(self) -> None: ...
+        def breakpoint(self, where: str | int) -> Point: ...
+        def remove(self, point: Point) -> None: ...
 
 
 @record(frozen=True)
@@ -34,11 +49,11 @@ class Goal:
 
     def __init__(
         self,
-        machine: ScriptedMachine,
+        machine: Driven,
         what: str | bytes | re.Pattern[bytes] | int | None,
         at: str | int | None,
         exit: Callable[[Exit], object] | None,
-        condition: Callable[[ScriptedMachine], object] | None,
+        condition: Callable[[], object] | None,
         points: bool,
     ) -> None:
         text, self._at = (None, what) if isinstance(what, int) else (what, at)
@@ -56,7 +71,8 @@ class Goal:
     def set(self, hit: Event) -> None:
         """In the machine, which is paused: its breakpoint, and its hook, which signals `hit`. clear() undoes it."""
         self._point = None if self._at is None else self._machine.breakpoint(self._at)
-        self._hook = None if self._exit is None else ExitHook(self._machine, self._exit, hit)
+        if self._exit is not None:
+            self._hook = ExitHook(self._machine.hooks, self._machine.threads, self._exit, hit)
 
     def reached(self) -> Reached | None:
         """What is so now, but for breakpoints. A condition is asked of the machine paused."""
@@ -64,7 +80,7 @@ class Goal:
             return Reached(match=match)
         if self._condition:
             self._machine.pause()
-            if self._condition(self._machine):
+            if self._condition():
                 return Reached(condition=True)
         if self._hook and self._hook.found:
             return Reached(exit=self._hook.found)

@@ -17,49 +17,29 @@ being None for a read. The vCPUs' threads call them; what they raise ends the gu
 
 from __future__ import annotations
 
-from corral.arch.x86_64 import layout
 from corral.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from typing import Any
 
     from corral.core.bus import Bus
-    from corral.machine import Machine
 
-    Ranges = Sequence[tuple[int, int, str]]
-
-_APIC_PAGE = 0xFFF
 _MOST = {"port": 1 << 16, "MMIO": 1 << 52}
 
 
-def mmio_taken(machine: Machine) -> Ranges:
-    """What KVM or the guest's RAM answers before any device of a bus."""
-    ram = [(gpa, gpa + length - 1, "the guest's RAM") for gpa, length in machine.memory.regions]
-    pages = [(at, at + _APIC_PAGE, "an interrupt controller") for at in (layout.IOAPIC, layout.LOCAL_APIC)]
-    return [*ram, *pages, (layout.IDENTITY_MAP, layout.TSS_AREA + 0x2FFF, "KVM's own pages")]
-
-
-def pio_taken() -> Ranges:
-    pic = [(first, last, "the interrupt controller") for first, last in ((0x20, 0x21), (0xA0, 0xA1), (0x4D0, 0x4D1))]
-    return [*pic, (*layout.COM1_PORTS, "the console"), (*layout.POST_PORTS, "the POST port")]
-
-
-def decorator(bus: Bus, where: range | int, taken: Ranges) -> Callable[[Any], Any]:
+def decorator(bus: Bus, where: range | int) -> Callable[[Any], Any]:
     """Claims on use. Raises ConfigError for a range that is empty, outside of the space, or not free."""
     first, last = (where, where) if isinstance(where, int) else (where.start, where.stop - 1)
     if (isinstance(where, range) and where.step != 1) or not 0 <= first <= last < _MOST[bus.name]:
         raise ConfigError(f"{where} is no range of {bus.name} addresses; give it as range(first, last + 1)")
-    for start, end, owner in taken:
-        if first <= end and last >= start:
-            raise ConfigError(f"{bus.name} {first:#x}-{last:#x} overlaps {owner} at {start:#x}-{end:#x}")
 
     def put(given: Any) -> Any:
         device = given() if isinstance(given, type) else given
         registers = device if hasattr(device, "read") and hasattr(device, "write") else _Function(device)
         try:
-            bus.claim(first, last, registers)
+            bus.claim(first, last, registers, owner=getattr(device, "__name__", type(device).__name__))
         except ValueError as error:
             raise ConfigError(f"{error}; choose another") from None
         return device

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from corral.backends.channel import Channel
     from corral.config import MachineConfig
-    from corral.core.shell import Chassis
+    from corral.core.shell import Shell
     from corral.core.vcpu_thread import VcpuThread
     from corral.debug.breakpoints import Point, Stop
     from corral.debug.debugger import Debugger
@@ -57,11 +57,11 @@ class ScriptedMachine(Machine):
     `console.output`, `streams`, `outcome`, `symbols` and the last registers.
     """
 
-    def __init__(self, config: MachineConfig, chassis: Chassis | None = None, channel: Channel | None = None) -> None:
+    def __init__(self, config: MachineConfig, shell: Shell | None = None, channel: Channel | None = None) -> None:
         self.streams: Streams | None = None  # of a command that has pipes
         if config.channel and channel is None:
             channel = self.streams = Streams(config.command)
-        super().__init__(config, chassis, channel)
+        super().__init__(config, shell, channel)
 
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         super()._build(config, undo)
@@ -73,7 +73,7 @@ class ScriptedMachine(Machine):
         self._hit = Event()
         undo.push(self._hit.close)
         undo.push(self._keep)
-        self.console = Conversation(self)
+        self.console = Conversation(self, self._run_until_said)
         self.phys = Physical(self.memory)
         self.mem = self.mem_of(0)
         self.regs = self.regs_of(0)
@@ -100,7 +100,7 @@ class ScriptedMachine(Machine):
         super().start()
 
     def resume(self) -> None:
-        """Lets the guest run and returns; starts it if need be. Nobody reads its console meanwhile: it waits. At a
+        """Lets the guest run and returns; starts it if need be. Its console is not read meanwhile: it waits. At a
         breakpoint it stops; the next run_until() tells of it."""
         self.require_open()
         if self._debugger and not self._debugger.ready():
@@ -161,7 +161,8 @@ class ScriptedMachine(Machine):
         Raises GuestTimeout; GuestError when the guest ends before; what a device, `exit`, `condition` or a callback
         raised. The guest is paused, or over, in any case.
         """
-        goal = Goal(self, what, at, exit, condition, points=bool(self._debugger and self._debugger.points))
+        asked = None if condition is None else lambda: condition(self)
+        goal = Goal(self, what, at, exit, asked, points=bool(self._debugger and self._debugger.points))
         deadline = None if timeout is None else time.monotonic() + timeout
         self.pause()
         try:
@@ -183,6 +184,11 @@ class ScriptedMachine(Machine):
             self.pause()
             self.console.drain()
             goal.clear()
+
+    def _run_until_said(self, text: str | bytes | re.Pattern[bytes], timeout: float | None) -> re.Match[bytes]:
+        match = self.run_until(text, timeout).match
+        assert match
+        return match
 
     def step(self, vcpu: int = 0, timeout: float | None = None) -> Stop:
         """One instruction of one vCPU, the others being stopped. A vCPU that halts may wait: raises GuestTimeout after
@@ -374,9 +380,9 @@ class ScriptedMachine(Machine):
     def mmio(self, where: range | int) -> Callable[[Device], Device]:
         """A decorator: this class, object or function answers these guest physical addresses (live_devices.py)."""
         self.require_open()
-        return live_devices.decorator(self.mmio_bus, where, live_devices.mmio_taken(self))
+        return live_devices.decorator(self.mmio_bus, where)
 
     def pio(self, where: range | int) -> Callable[[Device], Device]:
         """The same for I/O ports."""
         self.require_open()
-        return live_devices.decorator(self.ports, where, live_devices.pio_taken())
+        return live_devices.decorator(self.ports, where)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from corral.memory import GuestMemory
     from corral.script.register_access import Registers
 
-    Bytes = bytes  # which Place has a method of that name
+    Bytes = bytes  # Place has a method with that name
 
 _LONGEST_STRING = 4096
 _WINDOW = 1 << 20  # bytes that search() looks at at once

@@ -9,10 +9,22 @@ from corral.native import CData
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
 
+    from corral.core.vcpu_thread import VcpuThread
     from corral.kvm.vcpu import Vcpu
-    from corral.script.machine import ScriptedMachine
+    from corral.memory import GuestMemory
+
+    class HasRegisters(Protocol):
+        """A machine (machine.py), as far as its registers need it."""
+
+        threads: list[VcpuThread]
+        memory: GuestMemory
+        last_registers: list[tuple[CData, CData]]
+
+        @property
+        def running(self) -> bool: ...
+
 
 GENERAL = (
     *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp"),
@@ -39,11 +51,11 @@ class Registers:
     that KVM refuses KvmError. Of a machine that is closed the last general and control registers and segments can be
     read still; all else raises ClosedError."""
 
-    def __init__(self, machine: ScriptedMachine, vcpu: int) -> None:
+    def __init__(self, machine: HasRegisters, vcpu: int) -> None:
         object.__setattr__(self, "_machine", machine)
         object.__setattr__(self, "_index", vcpu)
 
-    _machine: ScriptedMachine
+    _machine: HasRegisters
     _index: int
 
     def vcpu(self) -> Vcpu:

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.devices.virtio.mmio import MmioTransport
     from corral.kvm.system import System
-    from corral.machine import Machine
+    from corral.snapshot.parts import Parts
 
 TRIES = 20  # to find a moment at which no vCPU is in the middle of an exit
 
@@ -50,7 +50,7 @@ RECORDS: dict[str, type] = {
 }
 
 
-def refuse(machine: Machine) -> None:
+def refuse(machine: Parts) -> None:
     """Raises ConfigError, with the reason, for a machine that cannot be saved."""
     config = machine.config
     for holds, what, cure in (
@@ -68,7 +68,7 @@ class Still:
     """Gives the state of a machine that is paused, and is paused after it too. Until the end of the block its devices
     leave its memory alone. Raises ConfigError, GuestError, HostError, KvmError."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Parts) -> None:
         self._machine = machine
         self._stopped: list[tuple[MmioTransport, NegotiationState]] = []
 
@@ -89,7 +89,7 @@ class Still:
             transport.restore(state)
 
 
-def _read(machine: Machine, virtio: tuple[NegotiationState, ...]) -> MachineState:
+def _read(machine: Parts, virtio: tuple[NegotiationState, ...]) -> MachineState:
     msrs = vcpu_state.msrs_to_keep(machine.system, _sets_tsc(machine.system))
     return MachineState(
         tuple(vcpu_state.save(vcpu, msrs) for vcpu in machine.vcpus),
@@ -107,7 +107,7 @@ def _read(machine: Machine, virtio: tuple[NegotiationState, ...]) -> MachineStat
     )
 
 
-def restore(machine: Machine, state: MachineState) -> None:
+def restore(machine: Parts, state: MachineState) -> None:
     """Into a machine that has its memory already and has not run. Raises BootError for a state that KVM refuses or
     this machine cannot have, KvmError."""
     if len(state.vcpus) != len(machine.vcpus):
@@ -147,7 +147,7 @@ def _sets_tsc(system: System) -> bool:
     return system.kind is Kind.HARDWARE
 
 
-def _complete_exits(machine: Machine) -> None:
+def _complete_exits(machine: Parts) -> None:
     """KVM ends some exits at the next entry; one that leads to another exit has to be run on."""
     for _ in range(TRIES):
         completed = [vcpu_state.complete(vcpu) for vcpu in machine.vcpus]

@@ -12,8 +12,8 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.machine import Machine
     from corral.memory import GuestMemory
+    from corral.snapshot.parts import Parts
 
 
 @record(frozen=True)
@@ -46,21 +46,21 @@ NAME = file.NAME
 RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Guest, Content)}
 
 
-def save(machine: Machine, path: str) -> int:
+def save(machine: Parts, path: str) -> int:
     """Writes a snapshot of a machine that is paused; returns the bytes of its RAM that are in it. Raises ConfigError
     for what cannot be saved, GuestError, HostError, KvmError."""
     with machine_state.Still(machine) as state:
         return file.write(path, _description(machine, state), machine.memory)
 
 
-def save_behind(machine: Machine, folder: str, others: dict[str, bytes]) -> None:
+def save_behind(machine: Parts, folder: str, others: dict[str, bytes]) -> None:
     """The same into a folder that is made for it, by a process that takes over while the machine goes on; NAME is it
     called there, and beside it are `others`. Raises what save() does."""
     with machine_state.Still(machine) as state:
         file.write_behind(folder, others, _description(machine, state), machine.memory)
 
 
-def _description(machine: Machine, state: MachineState) -> str:
+def _description(machine: Parts, state: MachineState) -> str:
     config = machine.config
     guest = Guest(
         *(config.kernel, config.cmdline, config.memory, config.cpus, config.acpi, config.debug_exit, config.nested),
@@ -115,10 +115,10 @@ class Resumed:
         )
 
     def load(self, memory: GuestMemory, cmdline: bytes, initrd: object, rsdp: int) -> None:
-        """Maps the RAM, in which all of that is. There is no entry: see restore()."""
+        """Maps the RAM, which has all of these in it. There is no entry: see restore()."""
         self._file.map(memory)
 
-    def restore(self, machine: Machine) -> None:
+    def restore(self, machine: Parts) -> None:
         """Before the machine runs. Raises BootError for what this host or this machine cannot go on with."""
         host = host_of(machine.system)
         saved = self.content.host

@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from operator import itemgetter
 
-from corral.files.elf import MAGIC
+from corral.files import elf_sections
+from corral.files.elf_sections import EXECUTABLE, SYMBOLS
 from corral.symbols.names import LONGEST, Names
 
 TYPE_CHECKING = False
@@ -14,38 +15,22 @@ if TYPE_CHECKING:
 
 Row = tuple[int, str, str]  # address, kind as nm tells it, name
 
-_SHT_SYMTAB = 2
 _SHN_UNDEF, _SHN_LORESERVE = 0, 0xFF00
 _OBJECT, _FUNCTION, _SECTION, _FILE = 1, 2, 3, 4  # types of symbols
-_EXECUTABLE = 4  # SHF_EXECINSTR
 _MOST_SECTIONS, _LARGEST = 1 << 12, 256 << 20
 
 
 def find(file: ImageFile) -> list[Row]:
     """By address; [] when it is no ELF file, has none, or none that can be read. Raises Flaw for too many."""
-    head = file.head(5)
-    if not head.startswith(MAGIC) or head[4] not in (1, 2):
-        return []
-    try:
-        return sorted(_rows(file, 32 * head[4]), key=itemgetter(0))
-    except struct.error:
-        return []
-
-
-def _rows(file: ImageFile, bits: int) -> list[Row]:
-    header = struct.Struct("<40xQ10xHH" if bits == 64 else "<32xI10xHH")
-    section = struct.Struct("<IIQQQQIIQQ" if bits == 64 else "<IIIIIIIIII")
-    table, size, count = header.unpack_from(file.head(header.size))
-    if size != section.size or not 0 < count <= _MOST_SECTIONS or table + size * count > file.size:
-        return []
-    sections = list(section.iter_unpack(file.read(table, size * count)))
-    for _, kind, _, _, offset, length, link, *_ in sections:
-        if kind == _SHT_SYMTAB and link < count:
-            _, _, _, _, strings, strings_length, *_ = sections[link]
-            if max(offset + length, strings + strings_length) <= file.size and length + strings_length <= _LARGEST:
-                symbols, names = file.read(offset, length), file.read(strings, strings_length)
-                code = {index for index, row in enumerate(sections) if row[2] & _EXECUTABLE}
-                return _symbols(symbols, names, bits, code)
+    table = elf_sections.read(file, _MOST_SECTIONS)
+    for section in table.sections if table else ():
+        if table and section.kind == SYMBOLS and section.link < len(table.sections):
+            strings = table.sections[section.link]
+            ends = section.offset + section.size, strings.offset + strings.size
+            if max(ends) <= file.size and section.size + strings.size <= _LARGEST:
+                symbols, names = file.read(section.offset, section.size), file.read(strings.offset, strings.size)
+                code = {number for number, one in enumerate(table.sections) if one.flags & EXECUTABLE}
+                return sorted(_symbols(symbols, names, table.bits, code), key=itemgetter(0))
     return []
 
 

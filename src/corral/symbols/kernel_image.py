@@ -9,7 +9,7 @@ from corral.arch.x86_64 import layout
 from corral.boot.bzimage import BzImage
 from corral.boot.multiboot import MultibootKernel
 from corral.errors import ConfigError
-from corral.files import elf
+from corral.files import elf, magic
 from corral.files.file import Flaw, ImageFile
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ class KernelImage:
     def __init__(self, path: str) -> None:
         self.file, self.elf = _image(path)
         head = self.file.head(5)
-        self.bits = 32 * head[4] if head.startswith(elf.MAGIC) else self.elf.bits
+        self.bits = 32 * head[4] if head.startswith(magic.ELF) else self.elf.bits
 
     def read(self, address: int, length: int) -> bytes:
         """Up to `length` bytes at a linear address as the kernel is linked, or a physical one; fewer at the end of what
@@ -58,7 +58,7 @@ def _image(path: str) -> tuple[ImageFile, elf.Elf]:
     """The file that has the segments, and those."""
     file = ImageFile(path, "kernel")
     try:
-        if file.head(4) == elf.MAGIC:
+        if file.head(4) == magic.ELF:
             # Also of one that looks like a program: by --protocol it is a kernel all the same.
             return file, elf.parse(file.head(elf.HEAD), file.size, file.read)
     except Flaw:  # a Multiboot header may say where it belongs

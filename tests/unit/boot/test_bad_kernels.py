@@ -85,7 +85,7 @@ STRANGERS = {
     "GPT disk": (at(510, b"\x55\xaaEFI PART"), "GPT"),
     "MBR disk": (at(510, b"\x55\xaa"), "boot sector or a disk image"),
     "ext4": (at(0x438, b"\x53\xef"), "ext2/3/4"),
-    "squashfs": (b"hsqs" + bytes(100), "squashfs"),
+    "squashfs": (b"hsqs" + bytes(100), "SquashFS"),
     "EFI program": (at(0, b"MZ"), "an EFI or Windows program"),
     "script": (b"#!/bin/sh\nexec qemu\n", "a script"),
     "web page": (b"\n<!DOCTYPE html><html>404</html>", "web page"),

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from corral.errors import BootError
 from corral.files.file import Flaw, ImageFile
+from corral.files.stream import unpacked
 from corral.files.tar import Archive, Member
-from corral.files.unpack import Stream
 from tests.support import kernels
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -50,7 +50,7 @@ def pack(*members: tuple[tarfile.TarInfo, bytes], format: int = tarfile.PAX_FORM
 def read(path: Path) -> list[tuple[Member, bytes]]:
     found = []
     with ImageFile(path, "archive") as file:
-        archive = Archive(Stream(file))
+        archive = Archive(unpacked(file))
         for member in archive:
             data = bytearray(member.size)
             for offset, piece in archive.data(member):
@@ -213,7 +213,7 @@ def test_any_damage_is_read_or_refused(changes: list[tuple[int, bytes]], sum_up:
         file.write(summed(data) if sum_up else bytes(data))
         file.flush()
         with ImageFile(file.name, "archive") as opened:
-            archive = Archive(Stream(opened))
+            archive = Archive(unpacked(opened))
             try:
                 for member in archive:
                     for _ in archive.data(member):

@@ -94,22 +94,7 @@ DEBUG_EXIT_PORTS = 4
 FW_CFG_PORTS = (0x510, 0x511)
 HANDOVER_PORT = 0xCA2
 RESET_CONTROL = 0xCF9
-PCI_ADDRESS_PORTS = (0xCF8, 0xCFB)
+PCI_ADDRESS_PORTS, PCI_DATA_PORTS = (0xCF8, 0xCFB), (0xCFC, 0xCFF)
 CRT_PORTS = ((0x3D4, 0x3D5), (0x3DA, 0x3DA))  # of the text screen, for guests that are not Linux
-# What nobody else may have. Configuration space of PCI, too: a guest that looks for it must find nothing.
-PORTS_IN_USE = (
-    *PIT_PORTS,
-    *I8042_PORTS,
-    RTC_PORTS,
-    POST_PORTS,
-    COM1_PORTS,
-    *CRT_PORTS,
-    ACPI_POWER_PORTS,
-    (STATUS_PORT, STATUS_PORT),
-    FW_CFG_PORTS,
-    (HANDOVER_PORT, HANDOVER_PORT),
-    (0x20, 0x21),  # the interrupt controllers of the kernel
-    (0xA0, 0xA1),
-    (0x4D0, 0x4D1),
-    (0xCF8, 0xCFF),
-)
+# Of KVM itself: no access to them is seen by a device.
+PIC_PORTS = ((0x20, 0x21), (0xA0, 0xA1), (0x4D0, 0x4D1))

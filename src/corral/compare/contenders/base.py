@@ -30,7 +30,7 @@ class Unsuitable(Exception):
 @dataclass(frozen=True)
 class Job:
     """A program to run. In its arguments `{scratch}` stands for the name under which it finds the file `scratch`, which
-    is a disk of its own, and `{private}` for a place where it may write what nobody else sees: a layer of its own over
+    is a disk of its own, and `{private}` for a place where it may write what no other sees: a layer of its own over
     what all instances share, which for a virtual machine is the disk `base`. `root`: a folder that has the program at
     its own path, with all that it needs; without, it is a static binary that needs nothing. `memory`: bytes that a
     guest must have for it; `cpus`: its vCPUs. `placement` of these on the host: one of PLACEMENTS, "" for whatever a

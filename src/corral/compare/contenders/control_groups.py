@@ -1,4 +1,4 @@
-"""Control groups that an interrupted container leaves, since nobody knows any more that it had them."""
+"""Control groups that an interrupted container leaves, since no process knows any more that it had them."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from corral.compare.contenders.base import Job, Kit
+from corral.files import cpio
 from corral.guests import initramfs, kernel
 from corral.images.build import from_folder
 
@@ -28,9 +29,9 @@ def initrd(kit: Kit, job: Job) -> Path:
     program = job.program
     if program not in kit.images:
         base = Path(initramfs.path()).read_bytes()
-        added = initramfs.entry(f"bin/{program.name}", FILE, program.read_bytes())
+        added = cpio.entry(f"bin/{program.name}", FILE, program.read_bytes())
         path = kit.folder / f"{program.name}.cpio"
-        path.write_bytes(base + added + initramfs.trailer())
+        path.write_bytes(base + added + cpio.trailer())
         kit.images[program] = path
     return kit.images[program]
 

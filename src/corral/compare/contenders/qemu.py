@@ -25,7 +25,7 @@ COMMON = ["-accel", "kvm", "-cpu", "host", "-display", "none", "-nodefaults", "-
 
 def by_debug_exit(status: int, lines: Sequence[bytes]) -> int:
     """What init reported, from the end that isa-debug-exit makes of it; an even status is an end by other means. QEMU's
-    own failure is 1, as a program's 0 is: nobody takes that for a success who has not seen the program's lines."""
+    own failure is 1, as a program's 0 is: it counts as a success only with the program's lines."""
     return status >> 1 if status & 1 else status or 255
 
 

@@ -14,7 +14,7 @@ _LAST = 0.5  # seconds that gdb has for the last answer
 
 
 class Closed(Exception):
-    """Nobody is at the other end, or somebody who does not speak this protocol, or it is over."""
+    """The other end is closed, or does not speak this protocol."""
 
 
 class Packets:

@@ -13,10 +13,10 @@ from corral.native import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.core.bus import InC
     from corral.core.irq import VirtioInterrupt
     from corral.devices.virtio.device import VirtioDevice
     from corral.devices.virtio.negotiation import NegotiationState
-    from corral.kvm.vcpu import Vcpu
     from corral.kvm.vm import Vm
 
 MAGIC = 0x74726976  # "virt"
@@ -54,10 +54,10 @@ class MmioTransport:
         for index, doorbell in enumerate(self.negotiation.doorbells):
             vm.ioeventfd(base + QUEUE_NOTIFY, 4, None if self.device.one_doorbell else index, doorbell.value)
 
-    def attach(self, vcpu: Vcpu, base: int) -> None:
-        """Lets `vcpu` finish in C what every interrupt needs."""
-        registers = base + INTERRUPT_STATUS, base + INTERRUPT_ACK + 3
-        vcpu.claim_mmio(*registers, lib.corral_virtio_irq_access, self.interrupt.native)
+    @property
+    def in_c(self) -> tuple[InC, ...]:
+        """What every interrupt needs (Bus.claim)."""
+        return ((INTERRUPT_STATUS, INTERRUPT_ACK + 3, lib.corral_virtio_irq_access, self.interrupt.native),)
 
     def save(self) -> NegotiationState:
         """Stops the device, while no vCPU runs; restore() has it go on, here or in another machine. Raises HostError

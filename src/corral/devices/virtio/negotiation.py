@@ -208,7 +208,7 @@ class Negotiation:
 
     @property
     def queue(self) -> QueueSetup | None:
-        """The chosen one, None where there is none of that number."""
+        """The chosen one, None where there is none with that number."""
         return self.queues[self.queue_sel] if self.queue_sel < len(self.queues) else None
 
     def doorbell(self, index: int) -> Event:

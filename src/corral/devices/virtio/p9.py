@@ -31,7 +31,7 @@ class Share(ServedDevice):
     def __init__(self, config: ShareConfig, place: Place) -> None:
         from corral.backends import folder_server
 
-        folder_server.find()  # now: when the driver asks for it, nobody can be told
+        folder_server.find()  # now: when the driver asks for it, it is too late for an error
         self._share = config
         self.tag = config.tag
         tag = config.tag.encode()

@@ -49,6 +49,6 @@ def create(
         undo.push(transport.close)
         base = layout.virtio_mmio(slot)
         transport.connect(vm, base)
-        mmio.claim(base, base + SIZE - 1, transport)
+        mmio.claim(base, base + SIZE - 1, transport, owner=device.name, in_c=transport.in_c)
         transports.append(transport)
     return transports

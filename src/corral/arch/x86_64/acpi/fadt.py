@@ -17,7 +17,7 @@ NO_FIXED_BUTTONS = 1 << 4 | 1 << 5  # to power off and to sleep; the DSDT has on
 RESET_REGISTER = 1 << 10
 HARDWARE_REDUCED = 1 << 20
 
-# IAPC_BOOT_ARCH (table 5.11). The clock in CMOS and the keyboard controller's reset line are there, for whoever knows,
+# IAPC_BOOT_ARCH (table 5.11). The clock in CMOS and the keyboard controller's reset line are there to be used,
 # but drivers shall not probe them: kvmclock has the time, and there is no keyboard.
 NO_VGA, NO_MSI, NO_ASPM, NO_CMOS_CLOCK = 1 << 2, 1 << 3, 1 << 4, 1 << 5
 

@@ -42,7 +42,7 @@ def build(apic_ids: Sequence[int]) -> bytes:
     nmi = _LOCAL_APIC_NMI_ENTRY.pack(_LOCAL_APIC_NMI, _LOCAL_APIC_NMI_ENTRY.size, _ALL, _AS_THE_BUS, _LINT1)
     if max(apic_ids) >= FIRST_X2APIC_ID:
         nmi += _X2APIC_NMI_ENTRY.pack(_LOCAL_X2APIC_NMI, _X2APIC_NMI_ENTRY.size, _AS_THE_BUS, _ALL_X2, _LINT1)
-    no_8259 = 0  # flags: hardware-reduced, so nobody is to mask the pair that KVM has
+    no_8259 = 0  # flags: hardware-reduced, so a guest is not to mask the pair that KVM has
     return table(b"APIC", _REVISION, _FIXED.pack(layout.LOCAL_APIC, no_8259) + b"".join(processors) + ioapic + nmi)
 
 

@@ -1,4 +1,4 @@
-"""A vCPU out of its guest for a moment, whatever state it was in."""
+"""A vCPU that is paused within a block, so that what C reads at each exit can be changed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from corral.core.vcpu_thread import VcpuThread
 
 
-class Outside:
-    """A context manager: what C reads at each exit may be changed within."""
+class PausedVcpu:
+    """A context manager. A vCPU that ran goes on after the block."""
 
     def __init__(self, thread: VcpuThread) -> None:
         self._thread = thread
