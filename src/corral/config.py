@@ -35,7 +35,7 @@ class DiskConfig(DeviceConfig):
     """A disk over the raw image or block device at `path`.
 
     `snapshot`: what the guest writes is kept beside the image, in a file without a name, and gone with the guest.
-    `layer`: how many bytes of that there may be, a multiple of 4096; 0: half of what is free there at the start.
+    `layer`: the most bytes of it, a multiple of 4096; 0: half of what is free there at the start.
     `cache`: "writeback" and "direct" (which does without the host's page cache) are durable when the guest flushes,
     "writethrough" with every write. `raw`: the image is raw even if it begins like another format. `locked`: it is
     locked, and refused when another program has locked it. `operations` and `bandwidth` (bytes) are limits per second,

@@ -2,44 +2,35 @@
  *
  * An input is a list of steps, a byte each and what it wants behind it. A model beside the UART knows what was
  * sent: each byte that counts as sent is drained once, in order. */
+#include "input.h"
 #include "uart_device.h"
 #include "uart_registers.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define REQUIRE(what)                                                                                             \
-    do {                                                                                                          \
-        if (!(what)) {                                                                                            \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what);                                    \
-            abort();                                                                                              \
-        }                                                                                                         \
-    } while (0)
+/* How many bytes of an input the guest sends without looking. */
+#define FLOOD (CORRAL_UART_OUTPUT + 1000u)
 
 static struct corral_uart *uart;
-#define FLOOD                                                                                                     \
-    (CORRAL_UART_OUTPUT + 1000u) /* bytes of an input that the guest sends without looking: an end for it         \
-                                  */
-
-static uint8_t sent[CORRAL_UART_OUTPUT + 1]; /* by the guest, and not drained yet */
+/* What the guest has sent, and what was not drained yet. */
+static uint8_t sent[CORRAL_UART_OUTPUT + 1];
 static size_t sent_head, sent_used;
-static bool output_told,
-    room_told; /* what the eventfds say: here they are these, a system call costs more than all else */
+/* What the eventfds say. Here they are no more than this: a system call costs more than all else. */
+static bool output_told, room_told;
 
 int __wrap_eventfd_write(int fd, uint64_t value);
 int __wrap_eventfd_read(int fd, uint64_t *value);
 
 int __wrap_eventfd_write(int fd, uint64_t value)
 {
-    REQUIRE(value == 1 && (fd == uart->output_fd || fd == uart->room_fd));
+    require(value == 1 && (fd == uart->output_fd || fd == uart->room_fd));
     *(fd == uart->output_fd ? &output_told : &room_told) = true;
     return 0;
 }
 
 int __wrap_eventfd_read(int fd, uint64_t *value)
 {
-    REQUIRE(fd == uart->output_fd || fd == uart->room_fd);
+    require(fd == uart->output_fd || fd == uart->room_fd);
     bool *told = fd == uart->output_fd ? &output_told : &room_told;
     *value = *told;
     *told = false;
@@ -49,13 +40,13 @@ int __wrap_eventfd_read(int fd, uint64_t *value)
 static void look(void)
 {
     struct corral_uart *u = uart;
-    REQUIRE(u->fifo.used <= CORRAL_UART_FIFO && u->fifo.head < CORRAL_UART_FIFO);
-    REQUIRE(u->input.used <= CORRAL_UART_INPUT + CORRAL_UART_FIFO);
-    REQUIRE(u->output.used == sent_used && sent_used <= CORRAL_UART_OUTPUT);
-    REQUIRE(u->trigger == 1 || u->trigger == 4 || u->trigger == 8 || u->trigger == 14);
-    REQUIRE(!(u->ier & 0xf0) && !(u->mcr & ~MCR_BITS));
-    REQUIRE(!u->line_high);             /* there is no VM to raise it in */
-    REQUIRE(output_told || !sent_used); /* who waits for output does not sleep beside it */
+    require(u->fifo.used <= CORRAL_UART_FIFO && u->fifo.head < CORRAL_UART_FIFO);
+    require(u->input.used <= CORRAL_UART_INPUT + CORRAL_UART_FIFO);
+    require(u->output.used == sent_used && sent_used <= CORRAL_UART_OUTPUT);
+    require(u->trigger == 1 || u->trigger == 4 || u->trigger == 8 || u->trigger == 14);
+    require(!(u->ier & 0xf0) && !(u->mcr & ~MCR_BITS));
+    require(!u->line_high);             /* there is no VM to raise it in */
+    require(output_told || !sent_used); /* who waits for output does not sleep beside it */
 }
 
 static void out(uint16_t offset, uint8_t byte)
@@ -63,9 +54,9 @@ static void out(uint16_t offset, uint8_t byte)
     bool goes = offset == RBR_THR && !(uart->lcr & LCR_DLAB) && !(uart->mcr & MCR_LOOP);
     uint64_t before = uart->stats.sent;
     uint32_t value = byte;
-    REQUIRE(corral_uart_pio(uart, true, offset, 1, &value));
+    require(corral_uart_pio(uart, true, offset, 1, &value));
     if (uart->stats.sent > before) {
-        REQUIRE(goes && uart->stats.sent == before + 1 && sent_used < sizeof sent);
+        require(goes && uart->stats.sent == before + 1 && sent_used < sizeof sent);
         sent[(sent_head + sent_used++) % sizeof sent] = byte;
     }
 }
@@ -73,17 +64,17 @@ static void out(uint16_t offset, uint8_t byte)
 static void in(uint16_t offset)
 {
     uint32_t value = 0;
-    REQUIRE(corral_uart_pio(uart, false, offset, 4, &value));
-    REQUIRE(value >> 8 == 0xffffff);
+    require(corral_uart_pio(uart, false, offset, 4, &value));
+    require(value >> 8 == 0xffffff);
 }
 
 static void drain(size_t size)
 {
     uint8_t buffer[256];
     size_t taken = corral_uart_drain(uart, buffer, size);
-    REQUIRE(taken == (size < sent_used ? size : sent_used));
+    require(taken == (size < sent_used ? size : sent_used));
     for (size_t i = 0; i < taken; i++)
-        REQUIRE(buffer[i] == sent[(sent_head + i) % sizeof sent]);
+        require(buffer[i] == sent[(sent_head + i) % sizeof sent]);
     sent_head = (sent_head + taken) % sizeof sent;
     sent_used -= taken;
 }
@@ -96,9 +87,9 @@ static void restore(const uint8_t *data, size_t size)
     memcpy(&state, data, size < sizeof state ? size : sizeof state);
     bool possible = state.fifo_used <= CORRAL_UART_FIFO &&
                     (state.trigger == 1 || state.trigger == 4 || state.trigger == 8 || state.trigger == 14);
-    REQUIRE((corral_uart_restore(uart, &state) == 0) == possible);
+    require((corral_uart_restore(uart, &state) == 0) == possible);
     corral_uart_save(uart, &again);
-    REQUIRE(!possible || (again.fifo_used == state.fifo_used && !memcmp(again.fifo, state.fifo, state.fifo_used)));
+    require(!possible || (again.fifo_used == state.fifo_used && !memcmp(again.fifo, state.fifo, state.fifo_used)));
 }
 
 /* As it is when it is made. To make one takes five system calls. */
@@ -119,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!uart)
         uart = corral_uart_create(-1, 4);
-    REQUIRE(uart);
+    require(uart);
     renew();
     unsigned flood = 0;
     for (size_t at = 0; at + 1 < size;) {
@@ -138,7 +129,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             static const uint8_t much[2048];
             size_t length = step & 1 ? argument * 8u : argument < left ? argument : left;
             size_t taken = corral_uart_offer(uart, step & 1 ? much : data + at, length);
-            REQUIRE(taken <= length);
+            require(taken <= length);
             at += step & 1 ? 0 : length;
             break;
         }

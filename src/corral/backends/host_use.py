@@ -62,7 +62,7 @@ def holder(fd: int) -> str:
     """Who has locked an open file by flock(2), in words; "" where that cannot be told (proc_locks(5))."""
     ours = os.fstat(fd)
     place = f"{os.major(ours.st_dev):02x}:{os.minor(ours.st_dev):02x}:{ours.st_ino}"
-    for line in _text("/proc/locks").splitlines():
+    for line in host_files.text("/proc/locks").splitlines():
         words = line.split()
         if len(words) > 5 and words[1] == "FLOCK" and words[5] == place and words[4] not in ("0", "-1"):
             return _process(int(words[4]))
@@ -81,7 +81,7 @@ def _process(pid: int) -> str:
         user = pwd.getpwuid(uid).pw_name
     except KeyError:
         user = f"user {uid}"
-    return f"process {pid}, {_text(f'/proc/{pid}/comm') or '?'} of {user}"
+    return f"process {pid}, {host_files.text(f'/proc/{pid}/comm') or '?'} of {user}"
 
 
 def _behind(loop: str) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 from corral.files.ext4 import ROOT_INODE, Inode
 from corral.files.file import Flaw, ImageFile
+from corral.files.stream import unpacked
 from corral.files.tar import Archive
-from corral.files.unpack import Stream
 from corral.images.tree import Tree
 from tests.fuzz.targets import MemoryFile, one_line, own_folder
 
 LONGEST = 8192
-CONCERNED = ("corral.files.tar", "corral.files.unpack", "corral.files.xattr", "corral.images.tree")
+CONCERNED = ("corral.files.tar", "corral.files.stream", "corral.files.xattr", "corral.images.tree")
 
 _file = MemoryFile()
 _PARENT = own_folder()
@@ -33,7 +33,7 @@ def one(data: bytes) -> None:
     try:
         with ImageFile(_file.put(data), "archive") as file:
             tree = Tree(folder, 1 << 20, "too large", len(data))
-            tree.take(Archive(Stream(file)))
+            tree.take(Archive(unpacked(file)))
             for notice in tree.notices:
                 assert notice.isprintable()
             for command in tree.commands(inodes(tree.stage())):
