@@ -44,6 +44,13 @@ HARNESSES = {
         wrapped=("calloc", "aligned_alloc", "pthread_create"),
         uring=True,
     ),
+    "net": Harness(
+        harness="net_fuzzer.c",
+        folder=build_ffi.CSRC,
+        compiled=re.compile(r"^((net|virtq|virtio)\w*|memory|queue_worker|vector_io|thread)\.[ch]$"),
+        concerned=re.compile(r"^net(?!_fuzzer)\w*\.c$"),
+        wrapped=("corral_worker_add_thread",),
+    ),
     "p9": Harness(
         harness="p9_fuzzer.c",
         folder=build_ffi.SERVER_SOURCES,
