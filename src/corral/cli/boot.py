@@ -269,7 +269,7 @@ def _boot(
                 if jail:
                     watch = jail.watch(watch)
                 outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)
-            for line in [*_of_console(console), *complaints.of(machine)]:
+            for line in complaints.of(machine, console):
                 print(f"corral: {line}", file=sys.stderr)
             if "screen" in arguments.values:
                 from corral.debug import text_screen
@@ -336,12 +336,6 @@ class _Closing:
         if self._machine.unanswered:
             said = "a disk's image does not answer; the host may keep this process until it does"
             print(f"corral: {said}", file=sys.stderr)
-
-
-def _of_console(console: Console) -> list[str]:
-    if not console.lost:
-        return []
-    return [f"the console's file is full: {console.lost} bytes of what the guest said are lost; for more: ,size=SIZE"]
 
 
 def _run(
