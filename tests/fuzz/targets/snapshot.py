@@ -57,7 +57,9 @@ def example(kind: str) -> Any:
 
 
 _TEXT = json.dumps(example("Content"), separators=(",", ":")).encode()
-_BARE = example("Content") | {"state": example("Content")["state"] | {"vcpus": [], "virtio": [], "channel": None}}
+_PLAIN = {"memory": 512 << 20, "debug_exit": None, "channel": "", "cards": []}  # a machine that can be
+_BARE = example("Content") | {"guest": example("Guest") | _PLAIN}
+_BARE["state"] |= {"vcpus": [], "virtio": [], "channel": None}
 SEEDS = [
     b"\0" + _TEXT,
     b"\0" + json.dumps(_BARE, separators=(",", ":")).encode(),
