@@ -31,6 +31,16 @@ class DeviceConfig:
 
 
 @record(frozen=True)
+class ImageIdentity:
+    """By what an image is known again: its bytes, when it was last written (ns since 1970; 0: a block device does not
+    tell), and the SHA-256 of its first bytes (backends.disk_image.DiskImage.identity)."""
+
+    size: int
+    written: int
+    head: bytes
+
+
+@record(frozen=True)
 class DiskConfig(DeviceConfig):
     """A disk over the raw image or block device at `path`.
 
@@ -39,7 +49,7 @@ class DiskConfig(DeviceConfig):
     `cache`: "writeback" and "direct" (which does without the host's page cache) are durable when the guest flushes,
     "writethrough" with every write. `raw`: the image is raw even if it begins like another format. `locked`: it is
     locked, and refused when another program has locked it. `operations` and `bandwidth` (bytes) are limits per second,
-    0 for none. Raises ConfigError.
+    0 for none. `identity`: only this image will do, as it was then. Raises ConfigError.
     """
 
     module = "blk"
@@ -54,6 +64,7 @@ class DiskConfig(DeviceConfig):
     locked: bool = True
     operations: int = 0
     bandwidth: int = 0
+    identity: ImageIdentity | None = None
 
     def __post_init__(self) -> None:
         if not self.path:
