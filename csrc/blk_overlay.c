@@ -9,7 +9,7 @@
  * it is released. It holds one claim at a time, so that no two requests wait for each other. Pieces whose granules
  * have all moved claim nothing.
  *
- * It holds no more than it may: what would be more fails before it is written. */
+ * It holds no more than it may (blk_room.c). */
 #define _GNU_SOURCE
 #include "blk_device.h"
 
@@ -29,9 +29,6 @@ struct corral_overlay {
     uint64_t layer_offset;  /* where that begins in its file */
     pthread_mutex_t lock;   /* all below; taken alone */
     uint64_t *moved, *busy; /* a bit a granule: is in the overlay; is being moved */
-    uint64_t *held;         /* has been written there; what is punched out again stays held */
-    uint64_t n_held, most;  /* granules */
-    bool refused;           /* more than `most` were wanted */
     struct corral_blk_request *parked;
     bool no_holes; /* the overlay's file system cannot punch them */
 };
@@ -60,15 +57,12 @@ struct corral_overlay *corral_overlay_create(const struct corral_blk_config *c)
     o->size = c->size;
     o->moved = calloc(1, bytes);
     o->busy = calloc(1, bytes);
-    o->held = calloc(1, bytes);
-    uint64_t most = c->overlay_most;
-    o->most = most && most < c->size ? most / GRANULE : c->size / GRANULE + 1;
     o->layered = c->layer_map ? malloc(bytes) : NULL;
     o->layer_offset = c->layer_offset;
     pthread_mutex_init(&o->lock, NULL);
     if (o->layered)
         memcpy(o->layered, c->layer_map, bytes);
-    if (o->moved && o->busy && o->held && !o->layered == !c->layer_map)
+    if (o->moved && o->busy && !o->layered == !c->layer_map)
         return o;
     corral_overlay_destroy(o);
     errno = ENOMEM;
@@ -82,7 +76,6 @@ void corral_overlay_destroy(struct corral_overlay *o)
     pthread_mutex_destroy(&o->lock);
     free(o->moved);
     free(o->busy);
-    free(o->held);
     free(o->layered);
     free(o);
 }
@@ -128,32 +121,6 @@ static void set_moved(struct corral_overlay *o, uint64_t first, uint64_t end)
     for (uint64_t g = first; g < end; g++)
         o->moved[g / 64] |= 1ull << g % 64;
     pthread_mutex_unlock(&o->lock);
-}
-
-/* A granule counts for good once it is written. If a discard gave it back, a write that races with the discard
- * could leave bytes that nothing counts. */
-bool corral_overlay_reserve(struct corral_overlay *o, uint64_t offset, uint64_t length)
-{
-    uint64_t first = offset / GRANULE, end = (offset + length + GRANULE - 1) / GRANULE, more = 0;
-    pthread_mutex_lock(&o->lock);
-    for (uint64_t g = first; g < end; g++)
-        more += !bit(o->held, g);
-    bool fits = more <= o->most - o->n_held;
-    if (fits && more)
-        for (uint64_t g = first; g < end; g++)
-            o->held[g / 64] |= 1ull << g % 64;
-    o->n_held += fits ? more : 0;
-    o->refused |= !fits;
-    pthread_mutex_unlock(&o->lock);
-    return fits;
-}
-
-bool corral_overlay_is_full(struct corral_overlay *o)
-{
-    pthread_mutex_lock(&o->lock);
-    bool full = o->refused;
-    pthread_mutex_unlock(&o->lock);
-    return full;
 }
 
 void corral_overlay_map(const struct corral_overlay *o, uint64_t *map)

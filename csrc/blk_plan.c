@@ -326,7 +326,7 @@ static bool ends_the_image(const struct corral_blk *b, const struct corral_blk_c
 static bool is_refused(struct corral_blk *b, const struct corral_blk_call *c)
 {
     return c->file == CORRAL_BLK_OVERLAY && c->op == CORRAL_BLK_WRITE &&
-           !corral_overlay_reserve(b->overlay, c->offset, c->length);
+           !corral_blk_room_take(b->room, c->offset, c->length);
 }
 
 int64_t corral_blk_before_call(struct corral_blk *b, struct corral_blk_request *r)
