@@ -62,7 +62,8 @@ class Machine:
         self._hooks: Hooks | None = None
         self.threads: list[VcpuThread] = []
         self.waiters: list[Event] = []  # what close() and a failing hook signal: another thread may wait for it
-        self.shell = shell or Shell(config.memory, config.plan.page if config.plan else 0)
+        goes_on = saved is not None or config.snapshot is not None
+        self.shell = shell or Shell(config.memory, config.plan.page if config.plan else 0, goes_on)
         self._undo = Undo()
         self._undo.push(self.shell.close)
         if channel:

@@ -225,6 +225,7 @@ class SnapshotFile:
             raise self.error("is cut off; save it again")
         if sha256(text) != digest:
             raise self.error("has been changed or damaged; save it again")
+        self.digest = digest
         self._ram_at, self._size = _aligned(_HEAD.size + length), status.st_size
         return text
 
