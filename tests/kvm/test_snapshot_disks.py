@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 import corral
-from corral.errors import BootError, HostError
+from corral.errors import BootError, ConfigError, HostError
+from tests.kvm.test_snapshot import changed
 from tests.support import root_image
 from tests.support.file_systems import ext4
 
@@ -190,6 +191,36 @@ def test_another_image_is_refused(reader: Path, image: Path) -> None:
     image.write_bytes(content)
     os.utime(image, ns=(then, then))
     reads(reader, image)
+
+
+HOSTILE: list[tuple[dict[str, Any], str]] = [
+    ({"size": -1}, "sizes make no sense"),
+    ({"size": 1 << 63}, r"has .* bytes, and had 9223372036854775808"),
+    ({"size": 512, "snapshot": True, "read_only": False}, "is cut off"),
+    ({"operations": -1}, "limits of disk .* make no sense"),
+    ({"path": ""}, "needs the path of an image"),
+    ({"path": "/dev/null"}, "neither a file nor a block device"),
+    ({"path": "/etc/passwd"}, r"multiple of 512|has .* bytes, and had|is another image|was written"),
+    ({"path": "a\0b"}, "path makes no sense"),
+    ({"cache": "none"}, "is none of writeback"),
+    ({"serial": "x" * 21}, "at most 20 printable bytes"),
+    ({"head": "00"}, "is another image"),
+    ({"head": "x"}, "head makes no sense"),
+    ({"written": 0}, "was written after"),
+    ({"snapshot": True}, "exclude each other|is cut off"),
+    ({"id": 7}, "id makes no sense"),
+]
+
+
+def test_a_hostile_description_of_a_disk_is_refused(reader: Path, tmp_path: Path) -> None:
+    for fields, text in HOSTILE:
+
+        def change(plain: dict[str, Any], fields: dict[str, Any] = fields) -> None:
+            plain["guest"]["disks"][0].update(fields)
+
+        with pytest.raises((BootError, ConfigError), match=text) as error:
+            corral.restore(changed(reader, tmp_path / "changed", change))
+        assert "\n" not in str(error.value)
 
 
 def test_a_snapshot_of_another_user(reader: Path, image: Path) -> None:
