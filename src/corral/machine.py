@@ -62,8 +62,7 @@ class Machine:
         self._hooks: Hooks | None = None
         self.threads: list[VcpuThread] = []
         self.waiters: list[Event] = []  # what close() and a failing hook signal: another thread may wait for it
-        goes_on = saved is not None or config.snapshot is not None
-        self.shell = shell or Shell(config.memory, config.plan.page if config.plan else 0, goes_on)
+        self.shell = shell or Shell(config.memory, config.plan.page if config.plan else 0, bool(saved or config.snapshot))
         self._undo = Undo()
         self._undo.push(self.shell.close)
         if channel:
@@ -137,6 +136,8 @@ class Machine:
 
             self.lidt = lidt.watch(self.memory, kernel.code, self.vcpus)
         self.shell.connected()
+        for transport in self.virtio:
+            transport.device.ready()
         if resumed:
             resumed.restore(self)
 

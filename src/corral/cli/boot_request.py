@@ -11,8 +11,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from corral.network import NetConfig
+
 # What is about this end of a guest, and not about what it was made as.
-_OF_RESTORED = {"restore", "overlay", "console", "gdb", "report", "screen", "stats", "grace", "timeout", "jail"}
+_OF_RESTORED = {
+    "restore",
+    "overlay",
+    "net",
+    "publish",
+    "allow",
+    "deny",
+    "net-dump",
+    "console",
+    "gdb",
+    "report",
+    "screen",
+    "stats",
+    "grace",
+    "timeout",
+    "jail",
+}
 
 
 def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
@@ -21,8 +39,13 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
     grace = seconds(values["grace"], "--grace") if "grace" in values else None
     if "restore" in values:
         _require_restorable(arguments)
-        command = None if arguments.rest is None else tuple(arguments.rest)
-        return BootRequest(snapshot=values["restore"], overlay="overlay" in values, command=command, grace=grace)
+        return BootRequest(
+            snapshot=values["restore"],
+            overlay="overlay" in values,
+            command=None if arguments.rest is None else tuple(arguments.rest),
+            nets=_nets(every),
+            grace=grace,
+        )
     if "overlay" in values:
         raise ConfigError("--overlay is about the disks of --restore FILE; with --disk write PATH,snapshot=on")
     memory = parse_size(values["memory"]) if "memory" in values else None
@@ -39,6 +62,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         memory=memory,
         disks=disks,
         shares=shares,
+        nets=_nets(every),
         cloud_init=_cloud_init(values),
         root=values.get("root"),
         bios="bios" in values,
@@ -56,6 +80,15 @@ def _require_restorable(arguments: Arguments) -> None:
         raise ConfigError("--restore goes on with the kernel that the snapshot has; leave others out")
     if given:
         raise ConfigError(f"--restore goes on with the machine that was saved; leave --{given[0]} out")
+
+
+def _nets(every: dict[str, list[str]]) -> tuple[NetConfig, ...]:
+    if not {"net", "publish", "allow", "deny", "net-dump"} & every.keys():
+        return ()
+    from corral import network
+
+    nets, published, allowed, denied = (every.get(name, []) for name in ("net", "publish", "allow", "deny"))
+    return network.parse_all(nets, published, allowed, denied, every.get("net-dump", [""])[-1])
 
 
 def _cloud_init(values: dict[str, str]) -> CloudInit | None:

@@ -54,6 +54,11 @@ TOPICS = {
         "corral snapshot saves one. docs/snapshot.md has what can be saved, and the boot cache.",
     ),
     "folders": Topic("folders of the host in the guest", ("share",)),
+    "network": Topic(
+        "network cards, published ports, and where a guest may connect to",
+        ("net", "publish", "allow", "deny", "net-dump"),
+        "docs/network.md has the rest.",
+    ),
     "machine": Topic("memory, CPUs, and how the guest learns of them", ("memory", "cpus", "acpi", "nested")),
     "numa": Topic(
         "where vCPUs and memory are on the host",

@@ -20,8 +20,10 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.config import MachineConfig
     from corral.devices.virtio.mmio import MmioTransport
     from corral.kvm.system import System
+    from corral.network import NetConfig
     from corral.snapshot.parts import Parts
 
 TRIES = 20  # to find a moment at which no vCPU is in the middle of an exit
@@ -58,7 +60,7 @@ def refuse(machine: Parts) -> None:
     others = [one for one in config.others if not isinstance(one, RngConfig)]
     for holds, what, cure in (
         (config.shares, "a shared folder", "its server cannot be taken along: leave --share out"),
-        (others, "a device that has no state yet", "leave it out"),
+        (len(others) > len(cards(config)), "a device that has no state yet", "leave it out"),
         (config.bios, "a BIOS", "boot it by a protocol of its own"),
         (config.plan, "a NUMA plan", "leave --numa out"),
     ):
@@ -66,6 +68,15 @@ def refuse(machine: Parts) -> None:
             raise ConfigError(f"a machine with {what} cannot be saved yet; {cure}")
     for one, disk in zip(config.disks, machine.disks, strict=True):
         disks.refuse(one, disk)
+
+
+def cards(config: MachineConfig) -> tuple[NetConfig, ...]:
+    """Its network cards."""
+    if not config.others:
+        return ()
+    from corral.network import NetConfig
+
+    return tuple(one for one in config.others if isinstance(one, NetConfig))
 
 
 class Still:

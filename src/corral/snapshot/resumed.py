@@ -12,20 +12,31 @@ from corral.snapshot import disks, file, machine_state, values
 from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
 from corral.snapshot.machine_state import MachineState
-from corral.startup.record import record
+from corral.startup.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.config import DeviceConfig
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.device import Layer
     from corral.memory import GuestMemory
+    from corral.network import NetConfig
     from corral.snapshot.parts import Parts
+
+
+@record(frozen=True)
+class Card:
+    """A network card as the guest knows it (network.NetConfig)."""
+
+    backend: str
+    mac: str
+    mtu: int
 
 
 @record(frozen=True)
 class Guest:
     """What a machine is made from, as far as a snapshot of it needs that. `linux` tells whether its kernel is one;
-    `rngs` are the bandwidths of its devices of random bytes."""
+    `rngs` are of its devices of random bytes the place among those and the cards, and the bandwidth."""
 
     kernel: str
     cmdline: str
@@ -37,7 +48,8 @@ class Guest:
     channel: str
     linux: bool
     disks: tuple[DiskState, ...]
-    rngs: tuple[int, ...]
+    cards: tuple[Card, ...]
+    rngs: tuple[tuple[int, int], ...]
 
 
 @record(frozen=True)
@@ -53,7 +65,7 @@ class Content:
 
 NAME = file.NAME
 LOOKS, GLANCE = 20, 0.001  # for how often, and seconds between
-RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Guest, Content, DiskState)}
+RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Card, Guest, Content, DiskState)}
 
 
 def save(machine: Parts, path: str) -> int:
@@ -100,16 +112,20 @@ def _description(machine: Parts, state: MachineState) -> str:
         config.channel if machine.channel else "",
         machine.is_linux,
         tuple(disks.save(one, disk) for one, disk in zip(config.disks, machine.disks, strict=True)),
-        tuple(one.bandwidth for one in config.others if isinstance(one, RngConfig)),
+        tuple(Card(card.backend, card.mac, card.mtu) for card in machine_state.cards(config)),
+        tuple((place, one.bandwidth) for place, one in enumerate(config.others) if isinstance(one, RngConfig)),
     )
     return file.dump(Content(__version__, host_of(machine.system), guest, machine.cpuid, state))
 
 
-def config(path: str, overlay: bool = False, command: str | None = None) -> MachineConfig:
-    """The machine that a snapshot goes on in; `overlay`: what it writes to images is kept beside them, and gone with
-    it; `command`: a line for its shell, if it waits for its session. Raises BootError, ConfigError."""
+def config(
+    path: str, nets: tuple[NetConfig, ...] = (), overlay: bool = False, command: str | None = None
+) -> MachineConfig:
+    """The machine that a snapshot goes on in. Its network cards are connected to `nets`, and to nothing without them:
+    that is not for a file to say. `overlay`: what it writes to images is kept beside them, and gone with it; `command`:
+    a line for its shell, if it waits for its session. Raises BootError, ConfigError."""
     with Resumed(path) as resumed:
-        return resumed.config(overlay, command)
+        return resumed.config(nets, overlay, command)
 
 
 _last: tuple[bytes, Content] | None = None  # whose digest that is: many guests go on from one
@@ -140,7 +156,7 @@ class Resumed:
         guest = self.content.guest
         self.is_linux = guest.linux
         try:
-            if any(size < 0 for size in (guest.memory, *guest.rngs, *(disk.size for disk in guest.disks))):
+            if any(size < 0 for size in (guest.memory, *sum(guest.rngs, ()), *(disk.size for disk in guest.disks))):
                 raise self._file.error("its sizes make no sense")
             self._file.require(guest.memory, [disk.size for disk in guest.disks if disk.snapshot])
         except BaseException:
@@ -169,7 +185,9 @@ class Resumed:
         channel = self.content.state.channel
         return channel is not None and channel.is_ready
 
-    def config(self, overlay: bool = False, command: str | None = None) -> MachineConfig:
+    def config(
+        self, nets: tuple[NetConfig, ...] = (), overlay: bool = False, command: str | None = None
+    ) -> MachineConfig:
         """What the machine has to be, as config() has it. Raises BootError, ConfigError."""
         guest = self.content.guest
         if command is not None and not self.is_ready:
@@ -192,7 +210,7 @@ class Resumed:
             channel=guest.channel,
             command=command,
             disks=found,
-            others=tuple(RngConfig(bandwidth) for bandwidth in guest.rngs),
+            others=_others(guest, nets) if guest.cards or guest.rngs or nets else (),
             snapshot=self._file.path,
         )
 
@@ -231,3 +249,25 @@ class Resumed:
             machine_state.restore(machine, self.content.state)
         except BootError as error:
             raise self._file.error(str(error)) from None
+
+
+def _others(guest: Guest, nets: tuple[NetConfig, ...]) -> tuple[DeviceConfig, ...]:
+    """In the order in which the guest has them. Raises ConfigError for other cards than it has."""
+    others: list[DeviceConfig] = list(_connected(guest.cards, nets))
+    for place, bandwidth in guest.rngs:
+        others.insert(place, RngConfig(bandwidth))
+    return tuple(others)
+
+
+def _connected(cards: tuple[Card, ...], nets: tuple[NetConfig, ...]) -> tuple[NetConfig, ...]:
+    """Raises ConfigError for other cards than the guest has."""
+    from corral.network import NetConfig
+
+    if nets and [net.backend for net in nets] != [card.backend for card in cards]:
+        had = ", ".join(f"--net {card.backend}" for card in cards) or "no network card"
+        raise ConfigError(f"the guest in this snapshot has {had}; give it the same, or none to leave them unconnected")
+    if not nets:
+        return tuple(
+            NetConfig(card.backend, "unconnected", mac=card.mac, mtu=card.mtu, connected=False) for card in cards
+        )
+    return tuple(replace(net, mac=card.mac, mtu=card.mtu) for net, card in zip(nets, cards, strict=True))
