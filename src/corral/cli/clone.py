@@ -70,7 +70,7 @@ def run(words: list[str]) -> int:
     from corral.snapshot.resumed import Resumed
 
     with Resumed(arguments.operands[0]) as saved:
-        config = saved.config((), "overlay" in values, _line(arguments))
+        config = saved.config("overlay" in values, _line(arguments))
         _check(saved, config, number, arguments)
         terms = Terms(
             config,
@@ -114,7 +114,7 @@ def _check(saved: Resumed, config: MachineConfig, number: int, arguments: Argume
         from corral.backends.channel import named
 
         named(f"{name}-{number}")
-    if saved.content.guest.cards:
+    if any(other.card for other in saved.content.guest.others):
         print("corral: the network cards of clones are connected to nothing", file=sys.stderr)
     if not config.channel and number > 1:
         said = "these guests have no channel: they are twins, with the same random numbers, name and time"

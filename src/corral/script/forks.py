@@ -31,7 +31,7 @@ MOST = 1000  # of one call
 def machine(make: Make[Made], saved: Resumed, overlay: bool, line: str | None, name: str | None) -> Made:
     """One that goes on, with the other arguments of corral.restore(); the open snapshot is its own then."""
     try:
-        config = saved.config((), overlay, line)
+        config = saved.config(overlay, line)
         if name is not None and not config.channel:
             raise ConfigError("this guest has no channel by which it could be told a name; leave the name out")
         identity = None if name is None else named(name)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 
 from corral import __version__
-from corral.config import MachineConfig, RngConfig
+from corral.config import MachineConfig
 from corral.errors import BootError, ConfigError, HostError
 from corral.kvm import vcpu_state
-from corral.snapshot import disks, file, machine_state, values
+from corral.snapshot import disks, file, machine_state, other_devices, values
 from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
 from corral.snapshot.machine_state import MachineState
-from corral.startup.record import record, replace
+from corral.snapshot.other_devices import Card, Other
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.config import DeviceConfig
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.device import Layer
     from corral.memory import GuestMemory
@@ -25,18 +25,8 @@ if TYPE_CHECKING:
 
 
 @record(frozen=True)
-class Card:
-    """A network card as the guest knows it (network.NetConfig)."""
-
-    backend: str
-    mac: str
-    mtu: int
-
-
-@record(frozen=True)
 class Guest:
-    """What a machine is made from, as far as a snapshot of it needs that. `linux` tells whether its kernel is one;
-    `rngs` are of its devices of random bytes the place among those and the cards, and the bandwidth."""
+    """What a machine is made from, as far as a snapshot of it needs that. `linux` tells whether its kernel is one."""
 
     kernel: str
     cmdline: str
@@ -48,8 +38,7 @@ class Guest:
     channel: str
     linux: bool
     disks: tuple[DiskState, ...]
-    cards: tuple[Card, ...]
-    rngs: tuple[tuple[int, int], ...]
+    others: tuple[Other, ...]
 
 
 @record(frozen=True)
@@ -65,7 +54,7 @@ class Content:
 
 NAME = file.NAME
 LOOKS, GLANCE = 20, 0.001  # for how often, and seconds between
-RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Card, Guest, Content, DiskState)}
+RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Card, Other, Guest, Content, DiskState)}
 
 
 def save(machine: Parts, path: str) -> int:
@@ -112,20 +101,19 @@ def _description(machine: Parts, state: MachineState) -> str:
         config.channel if machine.channel else "",
         machine.is_linux,
         tuple(disks.save(one, disk) for one, disk in zip(config.disks, machine.disks, strict=True)),
-        tuple(Card(card.backend, card.mac, card.mtu) for card in machine_state.cards(config)),
-        tuple((place, one.bandwidth) for place, one in enumerate(config.others) if isinstance(one, RngConfig)),
+        tuple(other_devices.save(one) for one in config.others),
     )
     return file.dump(Content(__version__, host_of(machine.system), guest, machine.cpuid, state))
 
 
 def config(
-    path: str, nets: tuple[NetConfig, ...] = (), overlay: bool = False, command: str | None = None
+    path: str, overlay: bool = False, command: str | None = None, nets: tuple[NetConfig, ...] = ()
 ) -> MachineConfig:
-    """The machine that a snapshot goes on in. Its network cards are connected to `nets`, and to nothing without them:
-    that is not for a file to say. `overlay`: what it writes to images is kept beside them, and gone with it; `command`:
-    a line for its shell, if it waits for its session. Raises BootError, ConfigError."""
+    """The machine that a snapshot goes on in; `overlay`: what it writes to images is kept beside them, and gone with
+    it; `command`: a line for its shell, if it waits for its session; `nets`: what its network cards are connected to,
+    which is nothing without them. Raises BootError, ConfigError."""
     with Resumed(path) as resumed:
-        return resumed.config(nets, overlay, command)
+        return resumed.config(overlay, command, nets)
 
 
 _last: tuple[bytes, Content] | None = None  # whose digest that is: many guests go on from one
@@ -156,7 +144,8 @@ class Resumed:
         guest = self.content.guest
         self.is_linux = guest.linux
         try:
-            if any(size < 0 for size in (guest.memory, *sum(guest.rngs, ()), *(disk.size for disk in guest.disks))):
+            numbers = [other.bandwidth or 0 for other in guest.others] + [disk.size for disk in guest.disks]
+            if min(guest.memory, *numbers, 0) < 0:
                 raise self._file.error("its sizes make no sense")
             self._file.require(guest.memory, [disk.size for disk in guest.disks if disk.snapshot])
         except BaseException:
@@ -186,7 +175,7 @@ class Resumed:
         return channel is not None and channel.is_ready
 
     def config(
-        self, nets: tuple[NetConfig, ...] = (), overlay: bool = False, command: str | None = None
+        self, overlay: bool = False, command: str | None = None, nets: tuple[NetConfig, ...] = ()
     ) -> MachineConfig:
         """What the machine has to be, as config() has it. Raises BootError, ConfigError."""
         guest = self.content.guest
@@ -197,6 +186,7 @@ class Resumed:
             )
         try:
             found = tuple(disks.config(disk, overlay) for disk in guest.disks)
+            others = other_devices.configs(guest.others, nets) if guest.others or nets else ()
         except BootError as error:
             raise self._file.error(str(error)) from None
         return MachineConfig(
@@ -210,7 +200,7 @@ class Resumed:
             channel=guest.channel,
             command=command,
             disks=found,
-            others=_others(guest, nets) if guest.cards or guest.rngs or nets else (),
+            others=others,
             snapshot=self._file.path,
         )
 
@@ -249,25 +239,3 @@ class Resumed:
             machine_state.restore(machine, self.content.state)
         except BootError as error:
             raise self._file.error(str(error)) from None
-
-
-def _others(guest: Guest, nets: tuple[NetConfig, ...]) -> tuple[DeviceConfig, ...]:
-    """In the order in which the guest has them. Raises ConfigError for other cards than it has."""
-    others: list[DeviceConfig] = list(_connected(guest.cards, nets))
-    for place, bandwidth in guest.rngs:
-        others.insert(place, RngConfig(bandwidth))
-    return tuple(others)
-
-
-def _connected(cards: tuple[Card, ...], nets: tuple[NetConfig, ...]) -> tuple[NetConfig, ...]:
-    """Raises ConfigError for other cards than the guest has."""
-    from corral.network import NetConfig
-
-    if nets and [net.backend for net in nets] != [card.backend for card in cards]:
-        had = ", ".join(f"--net {card.backend}" for card in cards) or "no network card"
-        raise ConfigError(f"the guest in this snapshot has {had}; give it the same, or none to leave them unconnected")
-    if not nets:
-        return tuple(
-            NetConfig(card.backend, "unconnected", mac=card.mac, mtu=card.mtu, connected=False) for card in cards
-        )
-    return tuple(replace(net, mac=card.mac, mtu=card.mtu) for net, card in zip(nets, cards, strict=True))
