@@ -18,7 +18,7 @@ COMPARE = $(BIN)/corral compare --contenders native,corral --only start,memory-1
 PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-min=5 \
 	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
-.PHONY: help boot check test test-all lint declarations unit guests kvm nested nested-machines nested-hosts sanitize fuzz durability \
+.PHONY: help boot check test test-all lint declarations unit guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize fuzz durability \
 	kvm-long compilers debian13 bench baseline venv clean
 
 help:  ## what can be made
@@ -27,20 +27,20 @@ help:  ## what can be made
 boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which takes a few minutes)
 	@$(BIN)/corral boot $(ARGS)
 
-# Two parts at a time, begun in this order; a table of them comes last. `kvm` builds the small kernel beside the others.
-QUICK := kvm lint unit
+# Some parts at a time, begun in this order; a table of them comes last. `kvm-1` builds the small kernel beside the others.
+QUICK := kvm-1 kvm-2 lint unit
 LONG := nested-hosts nested-machines debian13 durability sanitize fuzz kvm-long compilers
 
-check: $(VENV)/ready  ## lint and unit: a minute
+check: $(VENV)/dev  ## lint and unit: a minute
 	@$(BIN)/python -m tests lint unit
 
-test: $(VENV)/ready  ## what is quick: lint, unit and kvm
+test: $(VENV)/dev  ## what is quick: lint, unit and kvm
 	@$(BIN)/python -m tests $(QUICK)
 
-test-all: $(VENV)/ready  ## all that CI runs
+test-all: $(VENV)/dev  ## all that CI runs
 	@$(BIN)/python -m tests $(QUICK) $(LONG)
 
-venv: $(VENV)/ready  ## the Python environment with Corral in it, for work on Corral
+venv: $(VENV)/dev  ## the Python environment with Corral in it, for work on Corral
 
 $(VENV)/ready: pyproject.toml $(SHIM)
 	@command -v gcc >/dev/null || { echo "corral: no gcc; install it: apt-get install gcc" >&2; exit 3; }
@@ -52,45 +52,59 @@ $(VENV)/ready: pyproject.toml $(SHIM)
 	@echo '#include <liburing.h>' | gcc -E - >/dev/null 2>&1 || \
 		{ test "$$(id -u)" = 0 && apt-get -o DPkg::Lock::Timeout=600 install -qq -y liburing-dev >/dev/null 2>&1; } || \
 		echo "corral: disks will use threads; for io_uring: apt-get install liburing-dev, then make clean" >&2
-	@$(BIN)/pip --quiet --disable-pip-version-check install -e '.[dev]'
+	@$(BIN)/pip --quiet --disable-pip-version-check install -e .
 	@touch $@
 
-$(ASAN)/_corral_shim.abi3.so: $(VENV)/ready
+# What tests and linters take: 300 MB that a guest does not need.
+$(VENV)/dev: pyproject.toml | $(VENV)/ready
+	@echo "corral: setting up what tests need" >&2
+	@$(BIN)/pip --quiet --disable-pip-version-check install $$($(BIN)/python -c \
+		'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"])')
+	@touch $@
+
+$(ASAN)/_corral_shim.abi3.so: $(VENV)/dev
 	@$(BIN)/python csrc/build_ffi.py --into $(ASAN) --sanitize
 
-lint: $(VENV)/ready  ## ruff, mypy --strict, clang-format, the shim's types
+lint: $(VENV)/dev  ## ruff, mypy --strict, clang-format, the shim's types
 	$(BIN)/ruff check src tests benchmarks csrc
 	$(BIN)/ruff format --check src tests benchmarks csrc
 	$(BIN)/python csrc/declarations.py --check
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/p9server/*.[ch] guests/bare/*.[ch] guests/hostile/*.c tests/fuzz/*.[ch] $(wildcard benchmarks/workloads/*.[ch])
 
-declarations: $(VENV)/ready  ## the types of what the shim offers, made anew from its headers
+declarations: $(VENV)/dev  ## the types of what the shim offers, made anew from its headers
 	$(BIN)/python csrc/declarations.py --write
 
-unit: $(VENV)/ready  ## tests that need no KVM
+unit: $(VENV)/dev  ## tests that need no KVM
 	$(PYTEST) tests/unit
 
 guests: $(VENV)/ready  ## the kernels that tests and benchmarks boot, made or fetched into the cache
 	@for name in small stock stock-generic; do $(BIN)/corral kernel path $$name >/dev/null || exit; done
 
 KVM ?= tests/kvm
-kvm: guests  ## tests on this machine's KVM
+kvm: guests $(VENV)/dev  ## tests on this machine's KVM
 	$(PYTEST) -m 'not long' $(KVM)
 
-kvm-long: guests  ## those that take minutes, fifty boots in a row among them
+# Halves that take as long as each other.
+kvm-1: guests $(VENV)/dev
+	$(PYTEST) -m 'not long' tests/kvm/test_[a-g]*.py
+
+kvm-2: guests $(VENV)/dev
+	$(PYTEST) -m 'not long' tests/kvm/test_[h-z]*.py
+
+kvm-long: guests $(VENV)/dev  ## those that take minutes, fifty boots in a row among them
 	$(PYTEST) -m long tests/kvm
 
-nested: guests  ## tests in an emulated host with hardware KVM
+nested: guests $(VENV)/dev  ## tests in an emulated host with hardware KVM
 	$(PYTEST) tests/nested
 
 # Halves that take as long as each other, for `make test-all`.
 MACHINES := tests/nested/test_hardware_kvm.py tests/nested/test_distribution.py
 
-nested-machines: guests
+nested-machines: guests $(VENV)/dev
 	$(PYTEST) $(MACHINES)
 
-nested-hosts: guests
+nested-hosts: guests $(VENV)/dev
 	$(PYTEST) tests/nested $(MACHINES:%=--ignore=%)
 
 # The tests that go through the shim; those of whole Linux guests take too long with it.
@@ -102,24 +116,24 @@ sanitize: $(ASAN)/_corral_shim.abi3.so  ## the tests of the shim again, under AS
 
 # Needs clang, and installs it when root. FUZZ=600 makes it ten minutes.
 FUZZ ?= 60
-fuzz: $(VENV)/ready  ## fuzz what a guest's driver can do to a disk, and to a shared folder's server
+fuzz: $(VENV)/dev  ## fuzz what a guest's driver can do to a disk, and to a shared folder's server
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ)
 
 # CORRAL_DURABILITY=10 looks ten times as hard, CORRAL_SEED repeats a run.
-durability: guests  ## power cuts, kills and failing hosts: what a guest has flushed is there
+durability: guests $(VENV)/dev  ## power cuts, kills and failing hosts: what a guest has flushed is there
 	$(PYTEST) tests/durability
 
-compilers: $(VENV)/ready  ## the shim with every compiler that is here, and C programs of ours under the sanitizers
+compilers: $(VENV)/dev  ## the shim with every compiler that is here, and C programs of ours under the sanitizers
 	$(PYTEST) tests/compilers
 
 debian13:  ## `make boot` and the main parts in a Debian 13 chroot
 	@.ci/debian13
 
-bench: guests  ## measure; see docs/benchmarks.md. After `make baseline`: against that, too
+bench: guests $(VENV)/dev  ## measure; see docs/benchmarks.md. After `make baseline`: against that, too
 	$(BIN)/python -m benchmarks
 	@test ! -e $(BASELINE)/samples.json || $(COMPARE) --out $(CACHE)/compared --check $(BASELINE)/samples.json
 
-baseline: guests  ## what `make bench` compares Corral with; made in the checkout of the last release
+baseline: guests $(VENV)/dev  ## what `make bench` compares Corral with; made in the checkout of the last release
 	$(COMPARE) --out $(BASELINE)
 
 clean:  ## remove what was built for this checkout
