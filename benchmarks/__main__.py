@@ -13,6 +13,7 @@ NAMES = [
     "channel",
     "dataplane",
     "blk",
+    "net",
     "footprint",
     "boot",
     "native",
