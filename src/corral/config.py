@@ -31,13 +31,24 @@ class DeviceConfig:
 
 
 @record(frozen=True)
+class ImageIdentity:
+    """By what an image is known again: its bytes, when it was last written (ns since 1970; 0: a block device does not
+    tell), and the SHA-256 of its first bytes (backends.disk_image.DiskImage.identity)."""
+
+    size: int
+    written: int
+    head: bytes
+
+
+@record(frozen=True)
 class DiskConfig(DeviceConfig):
     """A disk over the raw image or block device at `path`.
 
     `snapshot`: what the guest writes is kept beside the image, in a file without a name, and gone with the guest.
     `cache`: "writeback" and "direct" (which does without the host's page cache) are durable when the guest flushes,
     "writethrough" with every write. `raw`: the image is raw even if it begins like another format. `operations` and
-    `bandwidth` (bytes) are limits per second, 0 for none. Raises ConfigError.
+    `bandwidth` (bytes) are limits per second, 0 for none. `identity`: only this image will do, as it was then. Raises
+    ConfigError.
     """
 
     module = "blk"
@@ -50,6 +61,7 @@ class DiskConfig(DeviceConfig):
     raw: bool = False
     operations: int = 0
     bandwidth: int = 0
+    identity: ImageIdentity | None = None
 
     def __post_init__(self) -> None:
         if not self.path:

@@ -69,6 +69,7 @@ RUNNING: Arguments = {
     "disassemble": (AT, 1),
     "run_until": ("never", 0.1),
     "snapshot": ("/nowhere/x",),
+    "fork": (1,),
     "step": (0, 0.1),
     "wait": (0.1,),
     "mmio": (0xD1000000,),
@@ -256,7 +257,7 @@ def test_devices(vm: Machine) -> None:
     vm.close()
     serial = {"offer": (b"x",), "restore": (state,)}
     assert answers(vm.serial, serial) == {"close", "__repr__"}
-    of_disk = {"start": (0, [], []), "resume": (0, [], [], saved), "write_config": (0, b"")}
+    of_disk = {"start": (0, [], []), "resume": (0, [], [], saved), "write_config": (0, b""), "save_layer": (0, 0, 0)}
     assert answers(vm.disks[0], of_disk) == {"close", "device_id", "one_doorbell", "write_config", "kind", "__repr__"}
     transport = vm.virtio[0]
     registers = {"read": (0, 4), "write": (0x50, 4, 0), "connect": (vm.vm, 0)}
@@ -400,7 +401,7 @@ def test_who_uses_a_machine_that_another_thread_closes(disk: Path, round: int) -
         "watch_room",
         "beyond",
     }
-    left_alone |= {"watch_interrupts", "pause", "resume"}
+    left_alone |= {"watch_interrupts", "pause", "resume", "save_layer"}
     strange: list[object] = []
     over = threading.Event()
 

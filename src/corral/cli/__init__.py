@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "boot": "boot a guest: Linux to a shell, or a kernel of yours",
     "cache": "what Corral keeps on this host's disk, and how large it is; remove it",
+    "clone": "run many guests at once that go on from one snapshot",
     "compare": "measure native processes, containers, Corral's and QEMU's VMs side by side",
     "completion": "completion of commands and options for bash, zsh or fish",
     "disasm": "the code of a kernel file or of a running guest, with symbols",

@@ -77,6 +77,7 @@ with it the guest.""",
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
         Option("restore", "FILE", "go on from what corral snapshot saved, with all that it had"),
+        Option("overlay", "", "with --restore: what it writes to disks is gone with it, and images stay as they are"),
         Option("fresh", "", "boot, also where the boot cache has a guest that has booted"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("early", "", "show all that Linux says, from the first line on"),
@@ -276,7 +277,7 @@ def _boot(
 
                 print(counters.text(machine), file=sys.stderr)
                 print(jail.text() if jail else "jail: none", file=sys.stderr)
-            if _died(outcome, console.tail):
+            if died(outcome, console.tail):
                 from corral.cli import death
 
                 return death.report(outcome, machine, console.tail, ends.shows_console, report, jail)
@@ -284,7 +285,7 @@ def _boot(
                 from corral.cli import death
 
                 death.report_reset(outcome, machine, console.tail, report, jail)
-            return _conclude(outcome, arguments, timeout, b"" if ends.shows_console else console.tail)
+            return conclude(outcome, bool(arguments.rest), timeout, b"" if ends.shows_console else console.tail)
 
 
 def _machine(wanted: Draft, plan: Plan | None, shell: Shell, ends: Ends, told: Told, anew: bool) -> Machine:
@@ -352,15 +353,18 @@ def _run(
     return machine.run(console, timeout)
 
 
-def machine_config(words: list[str]) -> MachineConfig | None:
-    """The machine that a command line asks for, without running it; None when it asks for help."""
+def machine_config(words: list[str], session: str = "") -> MachineConfig | None:
+    """The machine that a command line asks for, without running it; None when it asks for help. `session` is what it
+    has by the channel; with --tty a terminal."""
     from corral.launch.configure import configure
 
     arguments = parse(COMMAND, words)
-    return None if arguments is None else configure(from_arguments(arguments))
+    if arguments is None:
+        return None
+    return configure(from_arguments(arguments, sessions.TERMINAL if "tty" in arguments.values else session))
 
 
-def _died(outcome: Outcome, console_tail: bytes) -> bool:
+def died(outcome: Outcome, console_tail: bytes) -> bool:
     """Whether the guest's end was none that it wanted."""
     from corral.core.exits import Cause
 
@@ -369,9 +373,9 @@ def _died(outcome: Outcome, console_tail: bytes) -> bool:
     return outcome.cause is not None and not outcome.cause.clean
 
 
-def _conclude(outcome: Outcome, arguments: Arguments, timeout: float | None, unseen: bytes) -> int:
+def conclude(outcome: Outcome, has_command: bool, timeout: float | None, unseen: bytes) -> int:
     """The exit status of a guest that did not die, and the words that go with it. `unseen` is the end of its console,
-    where that went nowhere that a person would look."""
+    where that went nowhere that a person would look. Raises GuestTimeout, GuestError."""
     from corral.core.exits import Cause, Over
 
     if outcome.over is Over.TIMEOUT:
@@ -381,7 +385,7 @@ def _conclude(outcome: Outcome, arguments: Arguments, timeout: float | None, uns
     if outcome.over is Over.QUIT:
         print(file=sys.stderr)  # the guest left the cursor anywhere
     # Who powers off means it.
-    if outcome.status is None and arguments.rest and outcome.cause is not Cause.POWER_OFF:
+    if outcome.status is None and has_command and outcome.cause is not Cause.POWER_OFF:
         if outcome.over is Over.QUIT:
             return QUIT
         if said := unseen.decode("utf-8", "replace").replace("\r", "").strip():

@@ -48,6 +48,11 @@ TOPICS = {
         ("disk", "root", "cloud-init", "hostname", "ssh-key"),
         "corral image makes images from folders and archives. docs/cli.md has all about disks.",
     ),
+    "snapshots": Topic(
+        "guests that go on from a file",
+        ("restore", "overlay", "fresh"),
+        "corral snapshot saves one. docs/snapshot.md has what can be saved, and the boot cache.",
+    ),
     "folders": Topic("folders of the host in the guest", ("share",)),
     "network": Topic(
         "network cards, published ports, and where a guest may connect to",

@@ -82,7 +82,7 @@ def draft(request: BootRequest, tell: Tell = ignore) -> Draft:
     if request.snapshot is not None:
         from corral.snapshot import resumed
 
-        return Draft(request, resumed.config(request.snapshot, request.nets))
+        return Draft(request, resumed.config(request.snapshot, request.overlay, request.line, request.nets))
     if request.kernel is None and (request.modules or request.protocol is not None or request.flat):
         raise ConfigError("--module, --protocol and --flat are about a KERNEL of yours; name it")
     if request.protocol is not None:

@@ -38,8 +38,9 @@ class BootRequest:
     `bios`: it starts as a PC does. `placement` is where on the host vCPUs and memory go; its numbers of them do not
     count. `grace` is for how many seconds the guest may shut down when it is asked to end.
 
-    `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, and what its network cards
-    are connected to: without `nets`, to nothing.
+    `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, what its network cards are
+    connected to (without `nets`, to nothing), and the `command` if it waits for one. `overlay`: what it writes to
+    images is kept beside them, and gone with it.
     """
 
     kernel: str | None = None
@@ -67,6 +68,7 @@ class BootRequest:
     nested: bool = False
     grace: float | None = None
     snapshot: str | None = None
+    overlay: bool = False
 
     @property
     def line(self) -> str | None:
