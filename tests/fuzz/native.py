@@ -64,6 +64,13 @@ HARNESSES = {
         concerned=re.compile(r"^uart(_state)?\.c$"),
         wrapped=("eventfd_write", "eventfd_read"),
     ),
+    "vsock": Harness(
+        harness="vsock_fuzzer.c",
+        folder=build_ffi.CSRC,
+        compiled=re.compile(r"^((vsock(?!_connector)|virtq|virtio)\w*|memory|queue_worker|thread)\.[ch]$"),
+        concerned=re.compile(r"^vsock(?!_fuzzer)\w*\.c$"),
+        wrapped=("corral_worker_add_thread",),
+    ),
 }
 
 
