@@ -14,6 +14,7 @@ NAMES = [
     "inside",
     "dataplane",
     "blk",
+    "net",
     "footprint",
     "boot",
     "native",
