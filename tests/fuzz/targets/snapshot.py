@@ -16,6 +16,7 @@ CONCERNED = ("corral.snapshot.file", "corral.snapshot.values", "corral.snapshot.
 
 _file = MemoryFile()
 _HEAD = 48
+RAM = 1 << 20  # bytes, of which a file has none: holes
 
 
 def one(data: bytes) -> None:
@@ -23,7 +24,7 @@ def one(data: bytes) -> None:
     if not data:
         return
     whole, content = data[0] & 1, data[1:]
-    path = _file.put(content) if whole else _file.put(packed(content), _ram_at(len(content)) + 4096)
+    path = _file.put(content) if whole else _file.put(packed(content), _ram_at(len(content)) + RAM)
     try:
         with resumed.Resumed(path) as found:
             config = found.config()
@@ -57,7 +58,7 @@ def example(kind: str) -> Any:
 
 
 _TEXT = json.dumps(example("Content"), separators=(",", ":")).encode()
-_PLAIN = {"memory": 512 << 20, "debug_exit": None, "channel": "", "cards": []}  # a machine that can be
+_PLAIN = {"memory": RAM, "debug_exit": None, "channel": "", "disks": [], "others": []}  # a machine that can be
 _BARE = example("Content") | {"guest": example("Guest") | _PLAIN}
 _BARE["state"] |= {"vcpus": [], "virtio": [], "channel": None}
 SEEDS = [
