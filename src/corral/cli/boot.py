@@ -86,7 +86,7 @@ with it the guest.""",
         Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
         Option("debug-exit", "PORT", "writing V there ends the guest, exit status (V << 1) | 1; QEMU's: 0xf4"),
         Option("nested", "", "the guest may run guests itself: it sees the CPU's VMX or SVM"),
-        Option("console", "WHERE", "stdio, stderr, none, or file:PATH (default: stdio); see below"),
+        Option("console", "WHERE", "stdio, stderr, none, or file:PATH[,size=SIZE] (default: stdio); see below"),
         Option("tty", "", "a terminal for COMMAND or the shell, also where standard input or output is none"),
         Option("gdb", "PATH", "the guest waits for gdb at this socket; tcp:PORT is open to every user of this host"),
         Option("report", "FILE", "if the guest dies: all about it; its last exits are kept for that"),
@@ -97,6 +97,7 @@ with it the guest.""",
         Option("limit-cpu", "N", "CPUs' worth of time, like 1.5, for the guest and all that serves it; see below"),
         Option("limit-memory", "SIZE", "memory, the guest's and Corral's together"),
         Option("limit-io", "PATH,...", "of the device that has PATH: rbps=, wbps= (bytes), riops=, wiops= a second"),
+        Option("yes", "", "as root: install by apt-get, unasked, what a kernel or a distribution is made with"),
         Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
         Option("name", "NAME", "by which corral exec, stop and others find it; see corral help background"),
         Option("detach", "", "in the background: returns when the guest runs; needs --name"),
@@ -124,9 +125,10 @@ examples:
   corral boot --restore shell.snapshot       what corral snapshot saved, at once
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
 
---disk takes after the path: ro; snapshot=on (writes are gone with the guest); cache=writeback, direct (past
-  the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
-  format=raw (it is raw although it begins like another format)
+--disk takes after the path: ro; snapshot=on (writes are gone with the guest) with layer=SIZE (of writes, at
+  most; default: half of what is free in TMPDIR); cache=writeback, direct (past the host's page cache) or
+  writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second); format=raw (it is raw although
+  it begins like another format); lock=off (also if another program has locked it)
 
 --share takes after the path: rw; tag=NAME (default: share); the guest mounts it by that:
   mount -t 9p -o trans=virtio share /mnt
@@ -143,9 +145,10 @@ examples:
   outside of the guest. With an --allow all else is denied, the resolver too but for the names that are
   allowed; names are looked up once, at the start. --deny wins. What came in by --publish may be answered
 
---console: where what the guest's kernel and init say goes. COMMAND, and a script from a pipe, have our
-  standard input, output and error, apart and byte for byte; then 'stdio' is nowhere (its end is told if
-  something goes wrong). At a terminal, and with --tty, they work on the console.
+--console: where what the guest's kernel and init say goes; a file takes 1G of it if no size is said.
+  COMMAND, and a script from a pipe, have our standard input, output and error, apart and byte for byte; then
+  'stdio' is nowhere (its end is told if something goes wrong). At a terminal, and with --tty, they work on
+  the console.
 
 --acpi: 'on' gives ACPI tables, by which a distribution's kernel finds CPUs and disks and powers off;
   'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
@@ -280,6 +283,7 @@ def _boot(
             with terminal.Raw(0 if ends.person else None):
                 keys = (2 if os.isatty(2) else 0) if ends.person else None
                 console = Console(ends.console, ends.input, keys, machine.channel)
+                console.room = ends.room
                 console.may_end_early = ends.console is None and watch is None
                 if ends.person:
                     from corral.cli import about
@@ -290,7 +294,7 @@ def _boot(
                 if jail:
                     watch = jail.watch(watch)
                 outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)
-            for line in complaints.of(machine):
+            for line in complaints.of(machine, console):
                 print(f"corral: {line}", file=sys.stderr)
             if "screen" in arguments.values:
                 from corral.debug import text_screen

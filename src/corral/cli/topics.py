@@ -41,7 +41,7 @@ COMMON = ("memory", "cpus", "disk", "share", "initrd", "append", "kernel", "cons
 TOPICS = {
     "kernels": Topic(
         "what is booted, and with which parameters",
-        ("kernel", "initrd", "append", "module", "protocol", "flat", "bios", "debug-exit", "early"),
+        ("kernel", "initrd", "append", "module", "protocol", "flat", "bios", "debug-exit", "early", "yes"),
     ),
     "disks": Topic(
         "disks, images, and the system that is on them",
@@ -120,6 +120,7 @@ From inside: the shell's `exit`, or `poweroff` in a distribution, ends the guest
         text="""\
   XDG_CACHE_HOME   kernels and images are in its folder corral (default: ~/.cache); see corral cache
   TMPDIR           where what a guest writes to a snapshot is kept (default: /var/tmp)
+  CORRAL_INSTALL   1: as root, install by apt-get what is missing; 0: never; else a person is asked (default)
   NO_COLOR         set to anything: no colours""",
     ),
 }
