@@ -227,7 +227,7 @@ def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, name
         with told.progress:
             wanted = resolved(wanted, told)
     if jail:
-        jail.prepare(report.path if report else "", arguments, limited, bool(watch))
+        jail.prepare(report.path if report else "", arguments, limited, bool(watch or named or "net-dump" in values))
 
     def start(plan: Plan | None) -> int:
         if limited is None:
