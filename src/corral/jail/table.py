@@ -148,6 +148,7 @@ _STARTS = (
     Rule("sched_getaffinity", "the same, to put them back"),
 )
 _MAIN_ONLY = (
+    Rule("accept4", "who asks for a guest by its name"),
     Rule("poll", "waits for the guest, the terminal and the end"),
     Rule("brk", "memory of the C library"),
     Rule("rt_sigprocmask", "the C library does, as a thread begins"),
