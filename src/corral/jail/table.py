@@ -52,6 +52,7 @@ _REGISTERS = (
 )
 _DEVICES = (
     "KVM_IRQ_LINE",
+    "KVM_SET_GSI_ROUTING",
     "KVM_IOEVENTFD",
     "KVM_CREATE_PIT2",
     "KVM_GET_PIT2",

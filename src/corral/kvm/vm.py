@@ -30,6 +30,11 @@ class Vm:
         """PIC, IOAPIC and a local APIC for each vCPU, all in the kernel. Before any vCPU."""
         ioctl(self.fd, "KVM_CREATE_IRQCHIP")
 
+    def split_irqchip(self, pins: int) -> None:
+        """A local APIC for each vCPU, and nothing else in the kernel; GSIs 0 to `pins` - 1 are an IOAPIC's (api.rst,
+        KVM_CAP_SPLIT_IRQCHIP). Before any vCPU."""
+        self.enable_capability(lib.KVM_CAP_SPLIT_IRQCHIP, pins)
+
     def create_pit(self) -> None:
         """The 8254 timer with port 0x61 answered in the kernel. After the irqchip; also while vCPUs run."""
         ioctl(self.fd, "KVM_CREATE_PIT2", ffi.new("struct kvm_pit_config *", {"flags": 1}))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from corral.memory import GuestMemory
 
 MAGIC = b"CORRALSN"
-VERSION = 2
+VERSION = 3
 _HEAD = struct.Struct("<8sII32s")
 NAME = "guest"  # of a snapshot that has a folder of its own
 MOST_TEXT = 16 << 20  # bytes of the JSON: 1024 vCPUs fit

@@ -29,6 +29,7 @@ class Guest:
     nested: bool
     channel: str
     linux: bool
+    split_irqchip: bool
 
 
 @record(frozen=True)
@@ -66,6 +67,7 @@ def _description(machine: Parts, state: MachineState) -> str:
         *(config.kernel, config.cmdline, config.memory, config.cpus, config.acpi, config.debug_exit, config.nested),
         config.channel if machine.channel else "",
         machine.is_linux,
+        machine.shell.ioapic is not None,
     )
     return file.dump(Content(__version__, host_of(machine.system), guest, machine.cpuid, state))
 
@@ -112,6 +114,7 @@ class Resumed:
             nested=guest.nested,
             channel=guest.channel,
             snapshot=self._file.path,
+            split_irqchip=guest.split_irqchip,
         )
 
     def load(self, memory: GuestMemory, cmdline: bytes, initrd: object, rsdp: int) -> None:
