@@ -88,8 +88,8 @@ class Machine:
         if kernel is not self._saved:
             undo.push(kernel.close)
         self.is_linux = kernel.is_linux
-        if config.split_irqchip and not kernel.is_linux:
-            raise ConfigError("split_irqchip is for Linux: what boots here may need an 8259 or a timer's ticks")
+        if config.split_irqchip and kernel.expects_bios:
+            raise ConfigError("split_irqchip: this kernel may wait for an 8254's ticks, which it would not have")
 
         plan = config.plan
         if plan:
@@ -100,10 +100,8 @@ class Machine:
         rsdp = self._describe_to_guest(config)
         entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd, rsdp)
 
-        self._create_devices(undo)
+        self._create_devices(undo, kernel.expects_bios)
         self.screen: CrtController | None = None
-        if kernel.expects_bios:
-            self.pit.make()  # type: ignore[union-attr]
         if not kernel.is_linux and not config.bios:  # the one is told that there is none, the other writes to COM1
             from corral.devices import crt_controller
 
@@ -167,7 +165,8 @@ class Machine:
         at = layout.above_bios(self.memory.low_end) if config.bios else layout.ACPI_TABLES
         return acpi.write(self.memory, ids, len(config.devices), nodes, at)
 
-    def _create_devices(self, undo: Undo) -> None:
+    def _create_devices(self, undo: Undo, ticks: bool) -> None:
+        """`ticks`: the guest may wait for the timer's without a look at it."""
         self.ports, self.mmio_bus = self.shell.ports, self.shell.mmio
         self.power_button: PowerButton | None = None
         ioapic = self.shell.ioapic
@@ -186,6 +185,8 @@ class Machine:
             from corral.devices import pit
 
             self.pit = pit.LatePit(self.vm)
+            if ticks:
+                self.pit.make()
         for first, last in layout.PIT_PORTS:
             self.ports.claim(first, last, self.pit, first - 0x40, owner="the timer")
         self.i8042, self.cmos, self.pci_address = I8042(), Cmos(), PciAddress()

@@ -55,7 +55,7 @@ class _Counter:
 
     def restore(self, state: CounterState) -> None:
         self.mode, self.access, self.bcd, self.count = state.mode & 7, state.access & 3, state.bcd & 1, state.count
-        if not 1 <= state.count <= 0x10000 or self.mode > 5 or not self.access or state.ticks < 0:
+        if not 1 <= state.count <= 0x10000 or self.mode > 5 or not self.access or not 0 <= state.ticks < 1 << 63:
             raise ValueError("a timer has no such state")
         self.gate, self._latch, self._status = state.gate & 1, min(state.latch, 0xFFFF), min(state.status, 0xFF)
         self._second, self._low = state.second & 3, state.low & 0xFF
@@ -67,7 +67,7 @@ class _Counter:
 
     def _start(self, ticks: int = 0) -> None:
         self._held = ticks  # while the gate keeps it from counting
-        self._zero = self._now() - ticks * 1_000_000_000 // FREQUENCY
+        self._zero = self._now() + -ticks * 1_000_000_000 // FREQUENCY  # not less than they take
 
     @property
     def _counts(self) -> bool:
