@@ -18,7 +18,7 @@ COMPARE = $(BIN)/corral compare --contenders native,corral --only start,memory-1
 PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-min=5 \
 	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
-.PHONY: help boot check test test-all lint declarations unit guests kvm nested nested-machines nested-hosts sanitize fuzz durability \
+.PHONY: help boot check test test-all lint declarations unit guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize fuzz durability \
 	kvm-long compilers debian13 bench baseline venv clean
 
 help:  ## what can be made
@@ -27,8 +27,8 @@ help:  ## what can be made
 boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which takes a few minutes)
 	@$(BIN)/corral boot $(ARGS)
 
-# Two parts at a time, begun in this order; a table of them comes last. `kvm` builds the small kernel beside the others.
-QUICK := kvm lint unit
+# Some parts at a time, begun in this order; a table of them comes last. `kvm-1` builds the small kernel beside the others.
+QUICK := kvm-1 kvm-2 lint unit
 LONG := nested-hosts nested-machines debian13 durability sanitize fuzz kvm-long compilers
 
 check: $(VENV)/dev  ## lint and unit: a minute
@@ -84,6 +84,13 @@ guests: $(VENV)/ready  ## the kernels that tests and benchmarks boot, made or fe
 KVM ?= tests/kvm
 kvm: guests $(VENV)/dev  ## tests on this machine's KVM
 	$(PYTEST) -m 'not long' $(KVM)
+
+# Halves that take as long as each other.
+kvm-1: guests $(VENV)/dev
+	$(PYTEST) -m 'not long' tests/kvm/test_[a-g]*.py
+
+kvm-2: guests $(VENV)/dev
+	$(PYTEST) -m 'not long' tests/kvm/test_[h-z]*.py
 
 kvm-long: guests $(VENV)/dev  ## those that take minutes, fifty boots in a row among them
 	$(PYTEST) -m long tests/kvm

@@ -134,6 +134,11 @@ int corral_virtq_pop(struct corral_virtq *q, struct corral_chain *chain)
     return 1;
 }
 
+void corral_virtq_put_back(struct corral_virtq *q, uint16_t n)
+{
+    q->next_avail -= n;
+}
+
 unsigned corral_virtq_in_flight(const struct corral_virtq *q)
 {
     return (uint16_t)(q->next_avail - __atomic_load_n(&q->next_used, __ATOMIC_ACQUIRE));

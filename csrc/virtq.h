@@ -62,6 +62,10 @@ void corral_virtq_resume(struct corral_virtq *q);
 /* 1: a chain; 0: there is none; -EPROTO: the rings make no sense, and the queue is broken for good. */
 int corral_virtq_pop(struct corral_virtq *q, struct corral_chain *chain);
 
+/* The last `n` that were popped are as if they never were: the next pop gives them again. None of them was pushed.
+ */
+void corral_virtq_put_back(struct corral_virtq *q, uint16_t n);
+
 /* How many chains were popped and not pushed. By the thread that pops. */
 unsigned corral_virtq_in_flight(const struct corral_virtq *q);
 

@@ -1,4 +1,4 @@
-"""python -m tests PART...: runs parts of the tests, two at a time, and ends with a table of them.
+"""python -m tests PART...: runs parts of the tests, two or three at a time, and ends with a table of them.
 
 A part is a target of the Makefile. Its output is shown when it ends. One that fails fails the run, but the others run
 all the same. With CORRAL_RESULTS=FOLDER the output and pytest's JUnit files stay there.
@@ -20,7 +20,8 @@ from tests.support import programs
 from tests.support.results import Part, table
 
 WITHOUT_GUESTS = {"lint", "unit", "compilers", "fuzz", "debian13"}  # the others build the small kernel first
-AT_ONCE = min(2, len(os.sched_getaffinity(0)))
+WAITING = {"kvm-1", "kvm-2", "lint", "unit"}  # for guests, files and processes, for half of their time
+CORES = min(2, len(os.sched_getaffinity(0)))
 
 
 class Running:
@@ -68,12 +69,17 @@ def prepare(names: list[str]) -> None:
     programs.install(files, packages)
 
 
+def at_once(names: set[str]) -> int:
+    """How many parts may run beside each other, if these are they."""
+    return CORES + 1 if names <= WAITING else CORES
+
+
 def run(names: list[str], folder: Path) -> list[Part]:
     """Runs them in this order, as many at once as there is room for; gives them in this order, too."""
     waiting, running, ended = names[:], list[Running](), list[Part]()
     try:
         while waiting or running:
-            while waiting and len(running) < AT_ONCE:
+            while waiting and len(running) < at_once({waiting[0], *(part.name for part in running)}):
                 running.append(Running(waiting.pop(0), folder))
             pid, status = os.wait()
             for part in [part for part in running if part.process.pid == pid]:

@@ -8,9 +8,8 @@
  * corral.cwd=PATH: where to begin, percent-encoded. */
 
 #include "early.h"
+#include "network.h"
 #include "session.h"
-
-#include <linux/sockios.h>
 
 #define MOUNTS 9
 
@@ -73,19 +72,6 @@ static void mount_host(void)
     SYSCALL(chroot, ".", 0, 0, 0, 0);
 }
 
-static void loopback_up(void)
-{
-    /* struct ifreq and IFF_UP, whose header needs a C library's. */
-    struct {
-        char name[16];
-        short flags;
-        char rest[22];
-    } request = {.name = "lo", .flags = 1};
-    long fd = SYSCALL(socket, 2 /* AF_INET */, 2 /* SOCK_DGRAM */, 0, 0, 0);
-    SYSCALL(ioctl, fd, SIOCSIFFLAGS, &request, 0, 0);
-    SYSCALL(close, fd, 0, 0, 0, 0);
-}
-
 __attribute__((noreturn, used)) static void start(void)
 {
     static const char *const shells[] = {"/bin/bash", "/bin/sh", 0};
@@ -105,6 +91,7 @@ __attribute__((noreturn, used)) static void start(void)
     mount("tmpfs", "/dev/shm");
     open_console();
     loopback_up();
+    network_up(command_line);
     read_file("/etc/hostname", text, sizeof text);
     SYSCALL(sethostname, text, length(text), 0, 0, 0);
     if (parameter(command_line, "corral.cwd", text, sizeof text)) {

@@ -3,6 +3,7 @@
  * Freestanding on purpose: every byte of it is copied by the guest's kernel, which a pagetable KVM interprets. */
 
 #include "early.h"
+#include "network.h"
 #include "session.h"
 
 __attribute__((noreturn, used)) static void start(void)
@@ -18,5 +19,6 @@ __attribute__((noreturn, used)) static void start(void)
     mount("tmpfs", "/tmp");
     read_file("/proc/cmdline", command_line, sizeof command_line);
     load_modules();
+    network_up(command_line);
     session(shells, environment);
 }

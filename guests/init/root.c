@@ -3,9 +3,10 @@
  * (guests/root_initramfs.py).
  *
  * From the kernel command line: root=/dev/NAME and init=PATH, as without an initramfs. The file system is ext4. With
- * corral.channel= the system is to run a command (service.h). */
+ * corral.channel= the system is to run a command, with corral.net= it is to have a network (service.h). */
 
 #include "early.h"
+#include "resolver.h"
 #include "service.h"
 
 #include <linux/time_types.h>
@@ -29,7 +30,8 @@ static void mount_root(const char *disk)
 __attribute__((noreturn, used)) static void start(void)
 {
     static const char *environment[] = {"HOME=/", "TERM=linux", 0};
-    static char disk[256] = "/dev/vda", init[256] = "/sbin/init", channel[16];
+    static char disk[256] = "/dev/vda", init[256] = "/sbin/init", channel[16], cards[1024];
+    int has_command, has_network;
     mount("devtmpfs", "/dev");
     mount("proc", "/proc");
     read_file("/proc/cmdline", command_line, sizeof command_line);
@@ -37,8 +39,16 @@ __attribute__((noreturn, used)) static void start(void)
     parameter(command_line, "init", init, sizeof init);
     load_modules();
     mount_root(disk);
-    if (parameter(command_line, "corral.channel", channel, sizeof channel))
+    has_command = parameter(command_line, "corral.channel", channel, sizeof channel);
+    has_network = parameter(command_line, "corral.net", cards, sizeof cards);
+    if (has_command || has_network)
+        mount_run();
+    if (has_command)
         put_command();
+    if (has_network) {
+        put_network();
+        use_resolver(cards, "/root/etc", "/root/etc/resolv.conf");
+    }
     SYSCALL(umount2, "/proc", 0, 0, 0, 0);
     SYSCALL(mount, "/dev", "/root/dev", 0, MS_MOVE, 0);
     SYSCALL(chdir, "/root", 0, 0, 0, 0);

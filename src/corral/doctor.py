@@ -51,8 +51,8 @@ class Diagnosis:
 
     `supervisor` is how a guest's kernel code can run, by a word of supervisor.Supervisor, and `supervisor_reason` why.
     `boots` is what `corral boot` takes without a kernel, `disks` how it reads and writes images, `shares` what keeps
-    the server of a shared folder to it; `advice` is what could be better, or will be missed when a kernel is fetched or
-    built.
+    the server of a shared folder to it, `networks` by what a guest has one; `advice` is what could be better, or will
+    be missed when a kernel is fetched or built.
     """
 
     kvm: str
@@ -72,6 +72,7 @@ class Diagnosis:
     boots: str
     disks: str
     shares: str
+    networks: str
     problems: list[str]
     advice: list[str]
 
@@ -114,6 +115,7 @@ def diagnose(device: str = "/dev/kvm") -> Diagnosis:
         boots=f"{choice.why}; {'ready' if is_ready else 'made on first use'}",
         disks=_disks(),
         shares=_shares(),
+        networks=_networks(),
         problems=problems,
         advice=([] if is_ready else _missing_tools(choice.stock)) + _missing_uring(),
     )
@@ -142,6 +144,15 @@ def _shares() -> str:
         return f"a server jailed by {folder_server.jail().text}"
     except HostError as error:
         return f"none: {error}"
+
+
+def _networks() -> str:
+    from corral.backends import passt
+
+    try:
+        return f"--net user by {passt.find()}"
+    except HostError as error:
+        return str(error)
 
 
 def _missing_uring() -> list[str]:

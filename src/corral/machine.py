@@ -135,6 +135,8 @@ class Machine:
 
             self.lidt = lidt.watch(self.memory, kernel.code, self.vcpus)
         self.shell.connected()
+        for transport in self.virtio:
+            transport.device.ready()
         if resumed:
             resumed.restore(self)
 

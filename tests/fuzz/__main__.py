@@ -1,9 +1,9 @@
 """python -m tests.fuzz [--target NAME] [--seconds N] [--jobs N] [--coverage] [INPUT...]: fuzzes virtio-blk's data plane
-(blk) and the server of shared folders (p9), or the one that is named.
+(blk), virtio-net's (net) and the server of shared folders (p9), or the one that is named.
 
-libFuzzer over csrc (blk_fuzzer.c, p9_fuzzer.c), under ASan and UBSan. Inputs that reach something new are kept in the
-user's cache and built upon by the next run. With INPUTs it runs these alone, as to look at a finding. Exit status 1: a
-finding, which is in a file that is named.
+libFuzzer over csrc (blk_fuzzer.c, net_fuzzer.c, p9_fuzzer.c), under ASan and UBSan. Inputs that reach something new are
+kept in the user's cache and built upon by the next run. With INPUTs it runs these alone, as to look at a finding. Exit
+status 1: a finding, which is in a file that is named.
 """
 
 from __future__ import annotations
@@ -55,6 +55,14 @@ TARGETS = {
         concerned=re.compile(r"^(blk(?!_fuzzer)|virtq|virtio|queue_worker|limit)\w*\.c$"),
         wrapped=["calloc", "aligned_alloc", "pthread_create"],
         uring=True,
+    ),
+    "net": Target(
+        harness="net_fuzzer.c",
+        folder=build_ffi.CSRC,
+        compiled=re.compile(r"^((net|virtq|virtio)\w*|memory|queue_worker|vector_io|thread)\.[ch]$"),
+        concerned=re.compile(r"^net(?!_fuzzer)\w*\.c$"),
+        wrapped=["corral_worker_add_thread"],
+        uring=False,
     ),
     "p9": Target(
         harness="p9_fuzzer.c",
@@ -176,7 +184,8 @@ def coverage(target: Target, compiler: str, corpus: Path, show: bool) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.fuzz", description="Fuzz virtio-blk's data plane and the server of shared folders."
+        prog="python -m tests.fuzz",
+        description="Fuzz the data planes of virtio-blk and virtio-net, and the server of shared folders.",
     )
     parser.add_argument("--target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=60)

@@ -6,12 +6,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from corral.errors import HostError
 from corral.guests import distribution
-from tests.support import stock_kernels
+from tests.support import apt_mirror, stock_kernels
 
 SESSION = [sys.executable, "-m", "tests.support.debian_session"]
 
@@ -62,3 +63,16 @@ def test_its_own_kernel_to_a_login_and_a_clean_end(name: str, kernel: str, cpus:
     except HostError as error:
         pytest.skip(f"{name} cannot be made here: {error}")
     session("--name", name, "--kernel", kernel, "--cpus", cpus, end)
+
+
+def test_apt_in_it_fetches_and_installs_from_a_mirror_on_this_host(tmp_path: Path) -> None:
+    stock_kernels.skip_where_interpreted()
+    with apt_mirror.served(tmp_path) as port:
+        mirror = f"deb [trusted=yes] http://10.0.2.2:{port}/ ./"
+        script = (
+            f"set -e; echo '{mirror}' >/etc/apt/sources.list; rm -rf /etc/apt/sources.list.d; apt-get -q update >&2; "
+            "apt-get -q -y install corral-hello >&2; corral-hello; cat /etc/resolv.conf"
+        )
+        command = [sys.executable, "-m", "corral", "boot", "debian", "--net", "--timeout", "850", "--", script]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900)
+    assert (done.returncode, done.stdout) == (0, "hello from a package\nnameserver 10.0.2.3\n"), done.stderr

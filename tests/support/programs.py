@@ -30,6 +30,8 @@ NEEDED = {
         "make": "make",
         "mke2fs": "e2fsprogs",
         "mmdebstrap": "mmdebstrap",
+        "passt": "passt",
+        "pgrep": "procps",
         "runc": "runc",
         "sqlite3": "sqlite3",
     },

@@ -29,6 +29,7 @@ LAYERS = [
     "arch",
     "numa",
     "config",
+    "network",
     "core",
     "files",
     "backends",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.__main__ import CORES, at_once
 from tests.support.results import Part, table
 
 JUNIT = """<testsuites><testsuite>
@@ -66,3 +67,8 @@ def test_a_file_that_was_cut_off_counts_for_nothing(tmp_path: Path) -> None:
     part = Part("kvm", 1, 2, "Killed")
     part.read([tmp_path / "kvm.xml"])
     assert (part.passed, part.failed, part.result) == (0, [], "failed")
+
+
+def test_a_part_more_runs_where_all_wait_for_guests() -> None:
+    assert at_once({"kvm-1", "kvm-2", "unit"}) == CORES + 1
+    assert at_once({"kvm-1", "fuzz"}) == CORES

@@ -10,7 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.backends.console import Console
     from corral.cli.options import Arguments
+    from corral.devices.virtio.device import VirtioDevice
     from corral.machine import Machine
+
+_CARD = 1  # a device's number (virtio 1.2, section 5)
 
 
 def attach(console: Console, machine: Machine, arguments: Arguments) -> None:
@@ -30,9 +33,15 @@ def text(machine: Machine, seconds: float) -> str:
         how = " (read-only)" if disk.read_only else " (what it writes is gone with it)" if disk.snapshot else ""
         lines.append(f"/dev/vd{chr(ord('a') + number)}: {disk.path}{how}")
     lines += [f"folder {share.tag}: {share.path}{'' if share.writable else ' (read-only)'}" for share in config.shares]
+    lines += [_of_card(transport.device) for transport in machine.virtio if transport.device.device_id == _CARD]
     sent = machine.serial.stats()
     lines.append(f"console: {sent['sent']} bytes from the guest, {sent['received']} to it")
     return "\n".join(lines)
+
+
+def _of_card(device: VirtioDevice) -> str:
+    counted = device.counters()
+    return f"{device.name}: {counted['sent']} frames from the guest, {counted['received']} to it"
 
 
 def hint(machine: Machine, early: bool) -> str:

@@ -7,9 +7,9 @@ import sys
 import time
 
 from corral import voice
+from corral.cli import complaints, terminal
 from corral.cli import jail as jails
 from corral.cli import session as sessions
-from corral.cli import terminal
 from corral.cli.boot_request import from_arguments
 from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.session import Ends
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from corral.numa.plan import Plan
 
     Watch = Callable[[Machine], AbstractContextManager[object]]
+
+NETS = ("user", "tap", "socket", "none", "mac", "mtu", "ip")
 
 COMMAND = Command(
     name="boot",
@@ -66,6 +68,11 @@ with it the guest.""",
         Option("plan-json", "", "the same for programs"),
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
         Option("share", "PATH[,...]", "a folder for the guest, read-only unless ,rw; may be repeated; see below"),
+        Option("net", "[KIND][,...]", "a network card; user (default), tap=NAME, socket=PATH; see below", begins=NETS),
+        Option("publish", "PORT:PORT", "a port of the host that leads to one of the guest's; may be repeated"),
+        Option("allow", "HOST[:PORT]", "the guest may connect there, and nowhere else; may be repeated; see below"),
+        Option("deny", "HOST[:PORT]", "the guest may not connect there; may be repeated"),
+        Option("net-dump", "FILE", "all frames of the network card, as pcapng, for tshark and Wireshark"),
         Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
@@ -104,6 +111,8 @@ examples:
   corral boot host -- make check             this host's own kernel and files, here; they stay as they are
   corral boot --disk rootfs.img              the system that is on the image
   corral boot --disk base.img,snapshot=on    the same, and the image stays as it is
+  corral boot --net -- wget -O - http://example.org/    a network, with your connections
+  corral boot --net --publish 8080:80        port 80 of the guest as 8080 of this host
   corral boot --restore shell.snapshot       what corral snapshot saved, at once
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
 
@@ -114,6 +123,17 @@ examples:
 --share takes after the path: rw; tag=NAME (default: share); the guest mounts it by that:
   mount -t 9p -o trans=virtio share /mnt
   The guest's kernel needs drivers for it, which Corral's small one has not; it may do there what you may
+
+--net: 'user' is the network as you have it, by passt: TCP and UDP go out as yours, and 10.0.2.2 is this
+  host; nothing comes in but by --publish. tap=NAME is a tap device of this host's, socket=PATH a Unix
+  socket with QEMU's framing, for two guests or a switch; ,listen awaits the other end there. After it may
+  come ,mac=MAC ,mtu=N and, of tap and socket, ,ip=ADDRESS/PREFIX. May be repeated; without it there is none
+
+--publish: 8080:80, 8053:53/udp, 0.0.0.0:8080:80; without an address at 127.0.0.1, for this host alone
+
+--allow and --deny: example.org:443, 10.0.0.0/8, [fd00::1]:80-90, host:8080 (this host), all. They are held
+  outside of the guest. With an --allow all else is denied, the resolver too but for the names that are
+  allowed; names are looked up once, at the start. --deny wins. What came in by --publish may be answered
 
 --console: where what the guest's kernel and init say goes. COMMAND, and a script from a pipe, have our
   standard input, output and error, apart and byte for byte; then 'stdio' is nowhere (its end is told if
@@ -179,7 +199,7 @@ def run(words: list[str], watch: Watch | None = None) -> int:
         report = DeathReport(values["report"])
         watch = report.watch(watch)
     jail = jails.allowed(jail, watched)
-    if wanted.machine.disks or wanted.machine.shares or wanted.is_named:
+    if wanted.machine.disks or wanted.machine.shares or wanted.machine.others or wanted.is_named:
         from corral.launch.judge import judge
 
         judge(wanted)
@@ -245,7 +265,7 @@ def _boot(
                 if jail:
                     watch = jail.watch(watch)
                 outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)
-            for line in _of_folders(machine):
+            for line in complaints.of(machine):
                 print(f"corral: {line}", file=sys.stderr)
             if "screen" in arguments.values:
                 from corral.debug import text_screen
@@ -312,15 +332,6 @@ class _Closing:
         if self._machine.unanswered:
             said = "a disk's image does not answer; the host may keep this process until it does"
             print(f"corral: {said}", file=sys.stderr)
-
-
-def _of_folders(machine: Machine) -> list[str]:
-    """What the servers of shared folders had to complain of."""
-    for share in machine.shares:
-        share.request_stop()
-    for share in machine.shares:
-        share.stop()
-    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.complaints]
 
 
 def _run(

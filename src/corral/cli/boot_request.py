@@ -11,8 +11,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from corral.network import NetConfig
+
 # What is about this end of a guest, and not about what it was made as.
-_OF_RESTORED = {"restore", "console", "gdb", "report", "screen", "stats", "grace", "timeout"}
+_OF_RESTORED = {
+    "restore",
+    "net",
+    "publish",
+    "allow",
+    "deny",
+    "net-dump",
+    "console",
+    "gdb",
+    "report",
+    "screen",
+    "stats",
+    "grace",
+    "timeout",
+}
 
 
 def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
@@ -21,7 +37,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
     grace = seconds(values["grace"], "--grace") if "grace" in values else None
     if "restore" in values:
         _require_restorable(arguments)
-        return BootRequest(snapshot=values["restore"], grace=grace)
+        return BootRequest(snapshot=values["restore"], nets=_nets(every), grace=grace)
     memory = parse_size(values["memory"]) if "memory" in values else None
     disks = tuple(parse_disk(text) for text in every.get("disk", []))
     shares = tuple(parse_share(text) for text in every.get("share", []))
@@ -36,6 +52,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         memory=memory,
         disks=disks,
         shares=shares,
+        nets=_nets(every),
         cloud_init=_cloud_init(values),
         root=values.get("root"),
         bios="bios" in values,
@@ -53,6 +70,15 @@ def _require_restorable(arguments: Arguments) -> None:
         raise ConfigError("--restore goes on with the kernel and the command that the snapshot has; leave others out")
     if given:
         raise ConfigError(f"--restore goes on with the machine that was saved; leave --{given[0]} out")
+
+
+def _nets(every: dict[str, list[str]]) -> tuple[NetConfig, ...]:
+    if not {"net", "publish", "allow", "deny", "net-dump"} & every.keys():
+        return ()
+    from corral import network
+
+    nets, published, allowed, denied = (every.get(name, []) for name in ("net", "publish", "allow", "deny"))
+    return network.parse_all(nets, published, allowed, denied, every.get("net-dump", [""])[-1])
 
 
 def _cloud_init(values: dict[str, str]) -> CloudInit | None:

@@ -46,6 +46,7 @@ def _text(d: Diagnosis) -> str:
         textwrap.fill(f"boots       {d.boots}", WIDTH, subsequent_indent=" " * 12),
         f"disks       {d.disks}",
         textwrap.fill(f"shares      {d.shares}", WIDTH, subsequent_indent=" " * 12),
+        textwrap.fill(f"networks    {d.networks}", WIDTH, subsequent_indent=" " * 12),
         f"CPU         {d.cpu}, {d.cpus} for this process",
         f"memory      {d.memory / (1 << 30):.1f} GiB, {d.memory_available / (1 << 30):.1f} available",
         "hugepages   " + (", ".join(f"{size}: {free} free" for size, free in d.hugepages.items()) or "none"),

@@ -18,12 +18,14 @@ _MANY = 20  # options: more than that do not fit a screen
 
 @record(frozen=True)
 class Option:
-    """`--name VALUE`, or a switch when `metavar` is empty. `short`: one letter, for `-x VALUE`."""
+    """`--name VALUE`, or a switch when `metavar` is empty. `short`: one letter, for `-x VALUE`. `begins`: the value may
+    be left out, and is "" then; a word that follows is one if it begins with one of these and a comma, = or its end."""
 
     name: str
     metavar: str
     help: str
     short: str = ""
+    begins: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -122,7 +124,10 @@ def parse(command: Command, words: list[str]) -> Arguments | None:
             near = spelling.meant(name, (*by_name, "--help", "--help-all"))
             meant = f"did you mean {near}? Or " if near else ""
             raise ConfigError(f"corral {command.name} has no option {name}; {meant}{hint}")
-        if option.metavar and not equals:
+        if option.begins and not equals:
+            begins = queue[0].partition(",")[0].partition("=")[0] if queue else ""
+            value = queue.pop(0) if begins in option.begins else ""
+        elif option.metavar and not equals:
             if not queue:
                 raise ConfigError(f"{name} needs a value, {option.metavar}; {hint}")
             value = queue.pop(0)

@@ -1,7 +1,7 @@
 """`corral boot` with a clock in it: python -P staged.py FILE boot ARGUMENTS... leaves `moment stage` lines in FILE.
 
 A moment is the end of its stage, in nanoseconds of CLOCK_MONOTONIC. The functions between which a start passes are
-wrapped from here, so that a start without a terminal has no such lines.
+wrapped from here, so that an ordinary start has no such lines.
 """
 
 import time

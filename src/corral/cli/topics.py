@@ -49,6 +49,11 @@ TOPICS = {
         "corral image makes images from folders and archives. docs/cli.md has all about disks.",
     ),
     "folders": Topic("folders of the host in the guest", ("share",)),
+    "network": Topic(
+        "network cards, published ports, and where a guest may connect to",
+        ("net", "publish", "allow", "deny", "net-dump"),
+        "docs/network.md has the rest.",
+    ),
     "machine": Topic("memory, CPUs, and how the guest learns of them", ("memory", "cpus", "acpi", "nested")),
     "numa": Topic(
         "where vCPUs and memory are on the host",

@@ -9,7 +9,7 @@ SIZE = 4 << 30  # of the image, in bytes; it is sparse
 VARIANT = "minbase"
 # systemd and what it wants for a login and for the power button; and what a person misses at once.
 PACKAGES = ("systemd-sysv", "udev", "dbus", "libpam-systemd", "kmod", "e2fsprogs", "procps", "less", "vim-tiny")
-MOTD = "This guest has no network yet: apt-get, ssh and the like reach nobody. poweroff ends it."
+MOTD = "poweroff ends this guest. It has a network if corral boot was told so, by --net."
 HOOKS = (
     'chroot "$1" passwd --delete root',
     'echo corral >"$1/etc/hostname"',

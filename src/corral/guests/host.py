@@ -42,20 +42,21 @@ class HostGuest:
     initramfs: str
 
 
-def get(progress: Progress = lambda text: None) -> HostGuest:
-    """Made if the cache lacks it. Raises HostError."""
+def get(network: bool = False, progress: Progress = lambda text: None) -> HostGuest:
+    """Made if the cache lacks it; `network`: with what a network card takes. Raises HostError."""
     kernel = find(os.uname().release) or _distributions(progress)
     about = os.stat(kernel.image)
     key = sources.digest(f"{kernel.image} {about.st_size} {about.st_mtime_ns} {kernel.modules}".encode())
     from corral.guests import initramfs, root_initramfs, unpacked
 
     vmlinux = unpacked.vmlinux(kernel.image, f"host-{kernel.release}_{key}", progress)
-    target = cache.folder("host", f"{kernel.release}_{key}_{initramfs.key('host.c')}")
+    target = cache.folder("host", f"{kernel.release}{'_net' * network}_{key}_{initramfs.key('host.c')}")
     with cache.making(target, progress) as unfinished:
         if unfinished:
             progress("making its initramfs")
             path = os.path.join(unfinished, "initramfs.cpio")
-            root_initramfs.build("host.c", MODULES, kernel.modules, path)
+            modules = MODULES + root_initramfs.NETWORK * network
+            root_initramfs.build("host.c", modules, kernel.modules, path)
     return HostGuest(kernel, vmlinux, os.path.join(target, "initramfs.cpio"))
 
 

@@ -114,6 +114,12 @@ def for_channel(session: str) -> str:
     return f"corral.channel={session}"
 
 
+def for_network(cards: list[str]) -> str:
+    """What an init of Corral's sets up: of each card its address with a prefix, a gateway and a resolver, 0.0.0.0 for
+    none."""
+    return f"corral.net={'+'.join(cards)}"
+
+
 def for_host(mounts: list[str], folder: str) -> str:
     """What the init of a guest that looks like its host needs to know; it begins in `folder`."""
     return f"corral.mounts={','.join(map(_encoded, mounts))} corral.cwd={_encoded(folder)}"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # modprobe's names. ext4 asks for crc32c by an alias, which is not resolved here: both drivers of it are loaded first.
 ROOT_DISK = ["virtio_mmio", "virtio_blk", "crc32c_generic", "crc32c_intel", "ext4"]
 CHANNEL = ["virtio_mmio", "virtio_console"]
+NETWORK = ["virtio_mmio", "virtio_net"]
 MOST_MODULES = 100  # that guests/init/early.h looks for
 
 
@@ -52,15 +53,16 @@ def module_entries(modules: list[tuple[str, bytes]]) -> list[bytes]:
     return [entry("modules", stat.S_IFDIR | 0o755), *files, *links]
 
 
-def with_shell(release: str, tree: str, progress: Callable[[str], None]) -> str:
-    """Corral's initramfs (initramfs.path) with the modules of the channel, for a kernel that has them apart; made when
-    it is not in the cache. Raises HostError."""
-    target = cache.folder("initramfs", f"{release}_{initramfs.key('init.c')}")
+def with_shell(release: str, tree: str, network: bool, progress: Callable[[str], None]) -> str:
+    """Corral's initramfs (initramfs.path) with the modules of the channel and of a network card, for a kernel that has
+    them apart; made when it is not in the cache. Raises HostError."""
+    modules = CHANNEL + NETWORK * network
+    target = cache.folder("initramfs", f"{release}{'_net' * network}_{initramfs.key('init.c')}")
     with cache.making(target, progress) as unfinished:
         if unfinished:
             with open(initramfs.path(progress), "rb") as file:
                 content = file.read()
             with open(os.path.join(unfinished, "initramfs.cpio"), "wb") as file:
                 file.write(content)  # archives may follow each other
-                file.writelines([*module_entries(load_order(tree, CHANNEL)), trailer()])
+                file.writelines([*module_entries(load_order(tree, modules)), trailer()])
     return os.path.join(target, "initramfs.cpio")

@@ -110,7 +110,8 @@ STREAM = (
     Rule("recvmsg", "into the guest's memory, from a socket"),
     Rule("sendmsg", "from the guest's memory, to a socket"),
     Rule("getrandom", "the guest's random bytes"),
-    *_WORKER,
+    Rule("ioctl", "a tap is told what its guest knows; the terminal", _ioctl("TUNSETOFFLOAD", "TCSETS2")),
+    *(rule for rule in _WORKER if rule.call != "ioctl"),
 )
 
 # What a new thread asks first. clone3 hides its flags in memory, where no filter looks, so it is absent (ENOSYS), and
@@ -131,6 +132,7 @@ _MAIN_ONLY = (
     Rule("brk", "memory of the C library"),
     Rule("rt_sigprocmask", "the C library does, as a thread begins"),
     Rule("close", "descriptors of what ends"),
+    Rule("wait4", "what started passt has ended"),
     Rule("flock", "an image is given free", Check(1, ("LOCK_UN",))),
     Rule("fstat", "what a descriptor is"),
     Rule("newfstatat", "the same, of an older C library", Check(3, ("AT_EMPTY_PATH",), "AT_EMPTY_PATH")),

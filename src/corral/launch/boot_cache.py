@@ -42,8 +42,9 @@ def serves(wanted: Draft) -> bool:
     host is in it. Only where its kernel runs natively on a pagetable KVM: too little is known of others that go on."""
     request, machine = wanted.request, wanted.machine
     others = machine.disks or machine.shares or machine.snapshot or request.bios or request.placement
+    wired = any(card.backend != "user" for card in request.nets)  # who is there may be another each time
     own = request.kernel or request.initrd
-    if not machine.channel or others or own or request.early or NONATIVE in request.parameters.split():
+    if not machine.channel or others or wired or own or request.early or NONATIVE in request.parameters.split():
         return False
     return supervisor_mode().supervisor is Supervisor.NATIVE
 
@@ -64,7 +65,7 @@ def machine(
         raise
     if saved:
         try:
-            config = replace(saved.config(), command=wanted.request.line)
+            config = replace(saved.config(wanted.request.nets), command=wanted.request.line)
             channel = open_channel(config)
         except BaseException:
             saved.close()
@@ -89,9 +90,11 @@ def machine(
 
 
 def _place(wanted: Draft, system: System) -> str:
-    """Where a guest of this request is kept. The session's command is no part of it."""
-    request = replace(wanted.request, command=None, grace=None)
-    about = repr((__version__, host_of(system), request, wanted.machine))
+    """Where a guest of this request is kept. The session's command is no part of it, nor is what a
+    network card leads to."""
+    nets = tuple(replace(card, published=(), rules=(), dump="") for card in wanted.request.nets)
+    request = replace(wanted.request, command=None, grace=None, nets=nets)
+    about = repr((__version__, host_of(system), request, replace(wanted.machine, others=nets)))
     return cache.folder(FOLDER, sources.digest(about.encode()))
 
 
@@ -115,7 +118,7 @@ def _find(folder: str) -> Resumed | None:
 def _state(config: MachineConfig) -> bytes:
     """What the guest was made from, and what it would be chosen and made by."""
     paths = [path for path in (config.kernel, config.initrd, config.injection, SHIM) if path]
-    paths += [cache.folder(kind) for kind in ("kernels", "linux", "initramfs")]
+    paths += [cache.folder(kind) for kind in ("kernels", "linux")]
     for name in ("linux", "init"):
         for folder, _, files in os.walk(sources.folder(name)):
             paths += [os.path.join(folder, file) for file in sorted(files)]

@@ -111,7 +111,7 @@ def _host(request: BootRequest, tell: Tell) -> BootRequest:
 
     from corral.guests import host, parameters
 
-    found = host.get(steps(tell))
+    found = host.get(bool(request.nets), steps(tell))
     if native and kernel is None:
         _require_native(found, tell)
     if not found.kernel.own:

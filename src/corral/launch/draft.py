@@ -86,7 +86,7 @@ def draft(request: BootRequest, tell: Tell = ignore) -> Draft:
     if request.snapshot is not None:
         from corral.snapshot import resumed
 
-        return Draft(request, resumed.config(request.snapshot))
+        return Draft(request, resumed.config(request.snapshot, request.nets))
     if request.kernel is None and (request.modules or request.protocol is not None or request.flat):
         raise ConfigError("--module, --protocol and --flat are about a KERNEL of yours; name it")
     if request.protocol is not None:
@@ -99,12 +99,13 @@ def draft(request: BootRequest, tell: Tell = ignore) -> Draft:
         cpus=request.cpus,
         disks=disks,
         shares=request.shares,
+        others=request.nets,
         protocol=request.protocol,
         flat=request.flat,
         modules=request.modules,
         debug_exit=request.debug_exit,
         nested=request.nested,
-        channel=request.session if len(disks) + len(request.shares) < MOST_DEVICES else "",
+        channel=request.session if len(disks) + len(request.shares) + len(request.nets) < MOST_DEVICES else "",
         split_irqchip=_suits_split_irqchip(request),
     )
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -11,6 +11,12 @@ def judge(draft: Draft) -> None:
     """Opens what the machine needs of the host, and lets go of it again. Raises ConfigError for a root disk that there
     is not, HostError, BootError, KvmError."""
     machine, _ = draft.machine, draft.root
+    if any(card.backend == "user" for card in draft.request.nets):
+        from corral.backends import passt
+
+        passt.find()
+    if not (machine.disks or machine.shares or draft.is_named):
+        return
     from corral.kvm.system import System
 
     with System():

@@ -167,10 +167,10 @@ def _default(draft: Draft, tell: Tell) -> Chosen:
     has_acpi = parameters.has_acpi(kind, choice.stock) if request.acpi is None else request.acpi
     initrd = request.initrd
     ours = initrd is None
-    if ours and machine.channel and found.package:
+    if ours and (machine.channel or request.nets) and found.package:
         from corral.guests import root_initramfs
 
-        initrd = root_initramfs.with_shell(found.version, found.package.modules, steps(tell))
+        initrd = root_initramfs.with_shell(found.version, found.package.modules, bool(request.nets), steps(tell))
     return Chosen(found.path, choice.stock, has_acpi, initrd, channel=ours)
 
 
@@ -219,7 +219,7 @@ def _parameters(draft: Draft, chosen: Chosen, channel: str) -> list[str]:
 
     request, machine = draft.request, draft.machine
     kind, words = host_kind(), []
-    devices = len(machine.disks) + len(machine.shares) + bool(channel)
+    devices = len(machine.disks) + len(machine.shares) + bool(channel) + len(machine.others)
     given = request.parameters
     if not chosen.ours_first:
         words.append(given)
@@ -236,6 +236,8 @@ def _parameters(draft: Draft, chosen: Chosen, channel: str) -> list[str]:
         words.append(parameters.for_command(list(request.command)))
     if channel:
         words.append(parameters.for_channel(channel))
+    if request.nets and chosen.parameters:
+        words.append(parameters.for_network([card.parameter for card in request.nets]))
     return [*words, given] if chosen.ours_first else words
 
 

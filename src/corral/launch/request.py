@@ -7,6 +7,7 @@ from corral.startup.record import record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.config import DiskConfig, FlatEntry, Module, ShareConfig
+    from corral.network import NetConfig
     from corral.numa.request import Request as Placement
 
 HOST = "host"
@@ -37,7 +38,8 @@ class BootRequest:
     `bios`: it starts as a PC does. `placement` is where on the host vCPUs and memory go; its numbers of them do not
     count. `grace` is for how many seconds the guest may shut down when it is asked to end.
 
-    `snapshot` is a file to go on from. All but the `grace` of such a guest is in there.
+    `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, and what its network cards
+    are connected to: without `nets`, to nothing.
     """
 
     kernel: str | None = None
@@ -52,6 +54,7 @@ class BootRequest:
     cpus: int = 1
     disks: tuple[DiskConfig, ...] = ()
     shares: tuple[ShareConfig, ...] = ()
+    nets: tuple[NetConfig, ...] = ()
     cloud_init: CloudInit | None = None
     root: str | None = None
     acpi: bool | None = None

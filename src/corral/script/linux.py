@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from corral.network import NetConfig
+
 
 def linux(
     *command: str,
@@ -19,6 +21,10 @@ def linux(
     cpus: int | str = 1,
     disks: str | Sequence[str] = (),
     shares: str | Sequence[str] = (),
+    nets: str | Sequence[str] = (),
+    publish: str | Sequence[str] = (),
+    allow: str | Sequence[str] = (),
+    deny: str | Sequence[str] = (),
     root: str | int | None = None,
     acpi: str = "auto",
     numa: str | None = None,
@@ -27,7 +33,7 @@ def linux(
 ) -> ScriptedMachine:
     """A machine, not started, with what these options of `corral boot` say, and Corral's init to run `command`, or a
     shell: `memory="2G"` (a number is MiB), `disks=["a.img,ro", "b.img"]` or `disks="a.img"`, `shares="src,tag=src,rw"`,
-    `cpus="sockets=2,cores=2"`, `numa="spread"`, `pin="0-3"`.
+    `cpus="sockets=2,cores=2"`, `numa="spread"`, `pin="0-3"`, `nets="user"`, `publish=["8080:80"]`, `allow="host:80"`.
 
     with corral.linux() as vm:
         vm.console.expect("# ", timeout=60)
@@ -56,6 +62,7 @@ def linux(
             cpus=count,
             disks=tuple(parse_disk(disk) for disk in _each(disks)),
             shares=tuple(parse_share(share) for share in _each(shares)),
+            nets=_cards(nets, publish, allow, deny),
             root=None if root in (None, "") else str(root),
             acpi=parse_acpi(acpi),
             placement=parse_placement(shape, numa or None, pin or None),
@@ -64,6 +71,16 @@ def linux(
     if pipes and not config.channel:
         raise ConfigError("pipes=True takes a kernel and an initramfs of Corral's; leave kernel and initrd out")
     return ScriptedMachine(config)
+
+
+def _cards(
+    nets: str | Sequence[str], publish: str | Sequence[str], allow: str | Sequence[str], deny: str | Sequence[str]
+) -> tuple[NetConfig, ...]:
+    if not (nets or publish or allow or deny):
+        return ()
+    from corral import network
+
+    return network.parse_all(list(_each(nets)), list(_each(publish)), list(_each(allow)), list(_each(deny)))
 
 
 def _each(given: str | Sequence[str]) -> Sequence[str]:

@@ -20,8 +20,10 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.config import MachineConfig
     from corral.devices.virtio.mmio import MmioTransport
     from corral.kvm.system import System
+    from corral.network import NetConfig
     from corral.snapshot.parts import Parts
 
 TRIES = 20  # to find a moment at which no vCPU is in the middle of an exit
@@ -61,12 +63,21 @@ def refuse(machine: Parts) -> None:
     for holds, what, cure in (
         (config.disks, "a disk", "leave --disk out"),
         (config.shares, "a shared folder", "its server cannot be taken along: leave --share out"),
-        (config.others, "a device that has no state yet", "leave it out"),
+        (len(config.others) > len(cards(config)), "a device that has no state yet", "leave it out"),
         (config.bios, "a BIOS", "boot it by a protocol of its own"),
         (config.plan, "a NUMA plan", "leave --numa out"),
     ):
         if holds:
             raise ConfigError(f"a machine with {what} cannot be saved yet; {cure}")
+
+
+def cards(config: MachineConfig) -> tuple[NetConfig, ...]:
+    """Its network cards."""
+    if not config.others:
+        return ()
+    from corral.network import NetConfig
+
+    return tuple(one for one in config.others if isinstance(one, NetConfig))
 
 
 class Still:

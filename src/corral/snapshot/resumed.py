@@ -8,12 +8,22 @@ from corral.errors import BootError
 from corral.snapshot import file, machine_state, values
 from corral.snapshot.host import Host, host_of
 from corral.snapshot.machine_state import MachineState
-from corral.startup.record import record
+from corral.startup.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.memory import GuestMemory
+    from corral.network import NetConfig
     from corral.snapshot.parts import Parts
+
+
+@record(frozen=True)
+class Card:
+    """A network card as the guest knows it (network.NetConfig)."""
+
+    backend: str
+    mac: str
+    mtu: int
 
 
 @record(frozen=True)
@@ -30,6 +40,7 @@ class Guest:
     channel: str
     linux: bool
     split_irqchip: bool
+    cards: tuple[Card, ...]
 
 
 @record(frozen=True)
@@ -44,7 +55,7 @@ class Content:
 
 
 NAME = file.NAME
-RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Guest, Content)}
+RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Card, Guest, Content)}
 
 
 def save(machine: Parts, path: str) -> int:
@@ -68,14 +79,15 @@ def _description(machine: Parts, state: MachineState) -> str:
         config.channel if machine.channel else "",
         machine.is_linux,
         machine.shell.ioapic is not None,
+        tuple(Card(card.backend, card.mac, card.mtu) for card in machine_state.cards(config)),
     )
     return file.dump(Content(__version__, host_of(machine.system), guest, machine.cpuid, state))
 
 
-def config(path: str) -> MachineConfig:
-    """The machine that a snapshot goes on in. Raises BootError, ConfigError."""
+def config(path: str, nets: tuple[NetConfig, ...] = ()) -> MachineConfig:
+    """The machine that a snapshot goes on in, its network cards connected to these. Raises BootError, ConfigError."""
     with Resumed(path) as resumed:
-        return resumed.config()
+        return resumed.config(nets)
 
 
 class Resumed:
@@ -101,8 +113,9 @@ class Resumed:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def config(self) -> MachineConfig:
-        """What the machine has to be. Raises ConfigError."""
+    def config(self, nets: tuple[NetConfig, ...] = ()) -> MachineConfig:
+        """What the machine has to be; its network cards are connected to `nets`, and to nothing without them: that is
+        not for a file to say. Raises ConfigError."""
         guest = self.content.guest
         return MachineConfig(
             guest.kernel,
@@ -113,6 +126,7 @@ class Resumed:
             debug_exit=guest.debug_exit,
             nested=guest.nested,
             channel=guest.channel,
+            others=_connected(guest.cards, nets) if guest.cards or nets else (),
             snapshot=self._file.path,
             split_irqchip=guest.split_irqchip,
         )
@@ -139,3 +153,18 @@ class Resumed:
             machine_state.restore(machine, self.content.state)
         except BootError as error:
             raise self._file.error(str(error)) from None
+
+
+def _connected(cards: tuple[Card, ...], nets: tuple[NetConfig, ...]) -> tuple[NetConfig, ...]:
+    """Raises ConfigError for other cards than the guest has."""
+    from corral.errors import ConfigError
+    from corral.network import NetConfig
+
+    if nets and [net.backend for net in nets] != [card.backend for card in cards]:
+        had = ", ".join(f"--net {card.backend}" for card in cards) or "no network card"
+        raise ConfigError(f"the guest in this snapshot has {had}; give it the same, or none to leave them unconnected")
+    if not nets:
+        return tuple(
+            NetConfig(card.backend, "unconnected", mac=card.mac, mtu=card.mtu, connected=False) for card in cards
+        )
+    return tuple(replace(net, mac=card.mac, mtu=card.mtu) for net, card in zip(nets, cards, strict=True))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from corral.native import lib
-from tests.support import denied
+from tests.support import denied, net_driver
 from tests.support.p9_client import LERROR, message
 from tests.support.virtio_driver import Disk
 from tests.unit.virtio import test_p9, test_ports, test_rng
@@ -78,12 +78,27 @@ def share() -> Iterator[tuple[Step, Step, Step]]:
     yield start, work, stop
 
 
+@contextmanager
+def net() -> Iterator[tuple[Step, Step, Step]]:
+    driver = net_driver.Driver()
+
+    def work() -> None:
+        driver.send(net_driver.ethernet(60))
+        assert driver.arrived() == net_driver.ethernet(60)
+        driver.post(100)
+        driver.give(net_driver.ethernet(60))
+        driver.get(1)
+
+    yield driver.start, work, driver.stop
+
+
 DEVICES = {
     "disk by threads": lambda: disk(lib.CORRAL_BLK_THREADS),
     "disk by io_uring": lambda: disk(lib.CORRAL_BLK_URING),
     "rng": rng,
     "ports": ports,
     "share": share,
+    "net": net,
 }
 
 

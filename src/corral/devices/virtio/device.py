@@ -26,6 +26,9 @@ if TYPE_CHECKING:
         def config(self) -> bytes:
             """The configuration space."""
 
+        def ready(self) -> None:
+            """Returns when what its making has begun on the host is done. Raises HostError."""
+
         def write_config(self, offset: int, data: bytes) -> None:
             """The driver writes there; what is not its own to write is ignored."""
 

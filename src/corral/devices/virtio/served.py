@@ -60,6 +60,9 @@ class ServedDevice:
         """C's function of this kind, on the device. Raises ClosedError."""
         return self._native.call(self._function(name), *arguments)
 
+    def ready(self) -> None:
+        """It is, once it is made."""
+
     def close(self) -> None:
         self._native.close()
 

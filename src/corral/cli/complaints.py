@@ -1,0 +1,34 @@
+"""What the host's side of a guest's devices had to complain of, once the guest has ended."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.machine import Machine
+
+
+def of(machine: Machine) -> list[str]:
+    """A line each."""
+    return [*_of_folders(machine), *(_of_cards(machine) if machine.config.others else ())]
+
+
+def _of_folders(machine: Machine) -> list[str]:
+    """What the servers of shared folders said."""
+    for share in machine.shares:
+        share.request_stop()
+    for share in machine.shares:
+        share.stop()
+    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.complaints]
+
+
+def _of_cards(machine: Machine) -> list[str]:
+    """Which networks came to an end before the guest did."""
+    from corral.devices.virtio.net import Net
+
+    devices: list[object] = [transport.device for transport in machine.virtio]
+    cut = [device for device in devices if isinstance(device, Net) and device.is_cut]
+    return [
+        f"{card.name}: its other end, {card.other_end}, was gone before the guest{card.last_words and ': '}"
+        f"{card.last_words}"
+        for card in cut
+    ]
