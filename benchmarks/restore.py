@@ -1,8 +1,10 @@
 """restore: a guest that goes on from a snapshot, against booting it, and against a container.
 
 Whole processes: `corral boot -- true` from the boot cache and without it, `corral boot --restore` of a shell whose
-standard input is at its end, and `runc run` of a program that says a line, where there is runc. And in a process that
-has Corral loaded: `corral.restore()` alone, and until the restored shell has answered a line.
+standard input is at its end, and `runc run` of a program that says a line, where there is runc. `corral clone`: what
+one of many takes. And in a process that has Corral loaded: `corral.restore()` alone, until a program in the guest has
+run an instruction, and until the restored shell has answered a line; a hundred at once, and the memory that is theirs
+alone.
 """
 
 from __future__ import annotations
@@ -16,20 +18,74 @@ from pathlib import Path
 import corral
 from benchmarks import installed
 from benchmarks.measure import interleaved, report, seconds, verdict
+from corral.boot.payload import parse_flat
 from corral.compare import programs
 from corral.compare.contenders.base import Job, Kit
 from corral.compare.contenders.runc import Runc
+from tests.support.tiny_guests import flat
 
 ROUNDS = 15
 LIMIT = 60.0  # seconds
 WHOLE, BOOT, CACHED, RUNC = "corral boot --restore", "corral boot --fresh -- true", "corral boot -- true", "runc run"
 CALL, ANSWER = "corral.restore()", "until its shell answered"
+FIRST = "until an instruction of a program"
+COUNTER = 0x300000  # where that program counts
+CLONES, AT_ONCE, LIST_ROUNDS = 64, 100, 5
 
 
 def save(path: Path) -> None:
     with corral.linux() as vm:
         vm.console.expect("# ", timeout=LIMIT)
         vm.snapshot(str(path))
+
+
+def save_counting(path: Path) -> None:
+    """A guest whose program, at CPL 3, counts."""
+    count = f"8: incl {COUNTER:#x}; jmp 8b"
+    kernel = flat("user_interrupt", 0x200000, 64, INSTRUCTIONS=count, CODE_3=0x1B, GATES=0xEE)
+    config = corral.MachineConfig(str(kernel), memory=16 << 20, flat=parse_flat("long@0x200000"), debug_exit=0xF4)
+    with corral.Machine(config) as vm:
+        vm.run_until(condition=lambda vm: vm.phys[COUNTER].u32 > 0, timeout=LIMIT)
+        vm.snapshot(str(path))
+
+
+def counts(vm: corral.Machine) -> None:
+    """Returns when its program has run on."""
+    with vm.memory.view(COUNTER, 4).cast("I") as counter:
+        before = counter[0]
+        vm.resume()
+        while counter[0] == before:
+            time.sleep(0)  # the thread of the vCPU wants the interpreter too
+
+
+def first(path: Path) -> float:
+    start = time.perf_counter()
+    with corral.restore(path) as vm:
+        counts(vm)
+        return time.perf_counter() - start
+
+
+def many(path: Path) -> float:
+    """A hundred at once, of each an instruction; told per guest."""
+    before, start = private(), time.perf_counter()
+    machines = []
+    try:
+        for _ in range(AT_ONCE):
+            machines.append(corral.restore(path))
+            counts(machines[-1])
+            machines[-1].pause()
+        took = (time.perf_counter() - start) / AT_ONCE
+        print(f"  {AT_ONCE} at once: {(private() - before) / AT_ONCE / 1024:.2f} MiB each that are theirs alone")
+        return took
+    finally:
+        for machine in machines:
+            machine.close()
+
+
+def private() -> int:
+    """KiB of this process that no other shares."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
 def call(path: Path) -> float:
@@ -72,8 +128,17 @@ def main() -> bool:
         met = verdict("restore / boot", medians[WHOLE] / medians[BOOT], 0.8)
         if RUNC in medians:
             met &= verdict("boot from the cache / runc", medians[CACHED] / medians[RUNC], 1.0)
-        inside = {CALL: partial(call, path), ANSWER: partial(answer, path)}
+        ready, counting = Path(folder, "ready"), Path(folder, "counting")
+        seconds([program, "snapshot", str(ready)], installed.environment())
+        cloned = [program, "clone", str(ready), "-n", str(CLONES), "--", "true"]
+        each = {"corral clone: each": lambda: seconds(cloned, installed.environment()) / CLONES}
+        took = report(f"clones, {CLONES} of a command", interleaved(each, LIST_ROUNDS), "corral clone: each")
+        print(f"  {1 / took['corral clone: each']:.0f} clones a second, from start to end")
+        save_counting(counting)
+        inside = {CALL: partial(call, path), FIRST: partial(first, counting), ANSWER: partial(answer, path)}
         report("restore, in a process that has Corral loaded", interleaved(inside, ROUNDS), ANSWER)
+        every = f"{AT_ONCE} guests: each"
+        report("restore, many in one process", interleaved({every: partial(many, counting)}, LIST_ROUNDS), every)
     return met
 
 

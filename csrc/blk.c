@@ -11,7 +11,7 @@
 static bool is_valid(const struct corral_blk_config *c)
 {
     bool block_size_ok = c->block_size >= 512 && c->block_size <= 4096 && !(c->block_size & (c->block_size - 1));
-    bool layers_ok = c->overlay_fd < 0 || !c->direct;
+    bool layers_ok = c->overlay_fd < 0 ? !c->layer_map : !c->direct;
     return c->size % 512 == 0 && block_size_ok && layers_ok && c->n_queues &&
            c->n_queues <= CORRAL_VIRTIO_QUEUES_MAX && c->engine <= CORRAL_BLK_NULL && c->fault_errno >= 0;
 }
@@ -23,7 +23,7 @@ static int open_backend(struct corral_blk *b)
     const struct corral_blk_config *c = &b->config;
     b->engine = engines[c->engine];
     if (c->overlay_fd >= 0) {
-        b->overlay = corral_overlay_create(c->overlay_fd, c->size);
+        b->overlay = corral_overlay_create(c);
         if (!b->overlay)
             return -errno;
     }
@@ -47,6 +47,7 @@ struct corral_blk *corral_blk_create(const struct corral_blk_config *config, con
         b->config.queue_size = CORRAL_VIRTQ_SIZE_MAX;
     b->files[CORRAL_BLK_IMAGE] = config->fd;
     b->files[CORRAL_BLK_OVERLAY] = config->overlay_fd;
+    b->files[CORRAL_BLK_LAYER] = config->layer_map ? config->layer_fd : -1;
     b->writeback = true;
     b->ops.rate = config->ops_per_second;
     b->bytes.rate = config->bytes_per_second;
@@ -57,6 +58,7 @@ struct corral_blk *corral_blk_create(const struct corral_blk_config *config, con
     int error = corral_worker_init(&b->worker, CORRAL_JAIL_DISK, &config->worker, ram, irq);
     if (!error)
         error = open_backend(b);
+    b->config.layer_map = NULL; /* it is the caller's again */
     if (error < 0) {
         corral_blk_destroy(b);
         errno = -error;

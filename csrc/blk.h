@@ -29,11 +29,19 @@
 
 #define CORRAL_BLK_LATENCY_BUCKETS 40
 
+#define CORRAL_BLK_GRANULE 4096ull /* bytes that an overlay has, or has not */
+
 /* Descriptors in here stay the caller's and must be open until corral_blk_destroy. */
 struct corral_blk_config {
     struct corral_worker_config worker;
-    int fd;              /* the image: a regular file or a block device */
-    int overlay_fd;      /* -1: none. Else an empty private file that takes every write; fd is only read then */
+    int fd;         /* the image: a regular file or a block device */
+    int overlay_fd; /* -1: none. Else an empty private file that takes every write; fd is only read then */
+    /* Not NULL: what the overlay of an earlier disk had, which is only read: at `layer_offset` of the file, a
+     * multiple of CORRAL_BLK_GRANULE, and on, where the map has the bit of a granule. Needed until create returns.
+     */
+    const uint64_t *layer_map;
+    uint64_t layer_offset;
+    int layer_fd;
     uint64_t size;       /* bytes, a multiple of 512 */
     uint32_t block_size; /* of fd where it is O_DIRECT: power of two, 512 to 4096; else a hint */
     bool read_only;
@@ -73,7 +81,7 @@ struct corral_blk_stats {
 
 struct corral_blk_record {
     uint64_t request;  /* tells those that are in flight apart */
-    uint32_t op, file; /* read 0, write 1, sync 2, allocate 3; image 0, overlay 1 */
+    uint32_t op, file; /* read 0, write 1, sync 2, allocate 3; image 0, overlay 1, layer 2 */
     uint32_t flags;    /* RWF_ or FALLOC_FL_ */
     uint32_t done;     /* 0: about to be made; 1: this is its result */
     uint64_t offset, length;
@@ -109,6 +117,14 @@ int corral_blk_hold(struct corral_blk *b);
 
 /* After a hold and a stop that gave 0. */
 void corral_blk_save(const struct corral_blk *b, struct corral_blk_saved *saved);
+
+/* Bytes of a map with a bit for each granule of a disk of `size` bytes. */
+uint64_t corral_blk_map_size(uint64_t size);
+
+/* Writes what a disk with an overlay has that its image has not into a file: the map at `map_at`, and each granule
+ * at its own offset from `data_at` on; zeros stay holes. The file is long enough. As corral_blk_save. Returns how
+ * many bytes of granules were written, or -errno. */
+int64_t corral_blk_save_layer(const struct corral_blk *b, int fd, uint64_t map_at, uint64_t data_at);
 
 /* Begins to stop: takes no more requests, and makes no more calls for those it has. Many disks are asked first and
  * waited for after. */

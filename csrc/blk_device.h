@@ -17,7 +17,7 @@ struct corral_blk_queue;
 struct corral_overlay;
 
 enum corral_blk_op { CORRAL_BLK_READ, CORRAL_BLK_WRITE, CORRAL_BLK_SYNC, CORRAL_BLK_ALLOCATE };
-enum { CORRAL_BLK_IMAGE, CORRAL_BLK_OVERLAY, CORRAL_BLK_FILES };
+enum { CORRAL_BLK_IMAGE, CORRAL_BLK_OVERLAY, CORRAL_BLK_LAYER, CORRAL_BLK_FILES };
 
 /* One call of the backend. */
 struct corral_blk_call {
@@ -199,8 +199,12 @@ extern const struct corral_blk_body corral_blk_transfer, corral_blk_bounce, corr
 extern const uint8_t corral_blk_zeros[CORRAL_BLK_ZEROS];
 
 /* --- copy-on-write: blk_overlay.c --- */
-struct corral_overlay *corral_overlay_create(int fd, uint64_t size); /* NULL with errno */
+struct corral_overlay *corral_overlay_create(const struct corral_blk_config *c); /* NULL with errno */
 void corral_overlay_destroy(struct corral_overlay *o);
+/* How much of [offset, offset + left) lies in one file, and in which. */
+uint64_t corral_overlay_run(struct corral_overlay *o, uint64_t offset, uint64_t left, unsigned *file);
+/* What is not in the image, as corral_blk_config.layer_map says it; while nothing moves. */
+void corral_overlay_map(const struct corral_overlay *o, uint64_t *map);
 extern const struct corral_blk_body corral_overlay_read, corral_overlay_write, corral_overlay_zero;
 /* Lets go of what a request claimed; requests that were parked meanwhile are submitted again. */
 void corral_overlay_release(struct corral_blk *b, struct corral_blk_request *r);

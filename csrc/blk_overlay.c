@@ -19,10 +19,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#define GRANULE 4096ull
+#define GRANULE CORRAL_BLK_GRANULE
 
 struct corral_overlay {
     uint64_t size;          /* of the disk, bytes */
+    uint64_t *layered;      /* a bit a granule: is in the layer below; NULL: there is none */
+    uint64_t layer_offset;  /* where that begins in its file */
     pthread_mutex_t lock;   /* all below; taken alone */
     uint64_t *moved, *busy; /* a bit a granule: is in the overlay; is being moved */
     struct corral_blk_request *parked;
@@ -36,20 +38,29 @@ static bool bit(const uint64_t *bits, uint64_t n)
     return bits[n / 64] >> (n % 64) & 1;
 }
 
-struct corral_overlay *corral_overlay_create(int fd, uint64_t size)
+uint64_t corral_blk_map_size(uint64_t size)
+{
+    return (size / GRANULE / 64 + 1) * sizeof(uint64_t);
+}
+
+struct corral_overlay *corral_overlay_create(const struct corral_blk_config *c)
 {
     /* Sparse, and as long as the disk: granules that are zero need no write. */
-    if (ftruncate(fd, size) < 0)
+    if (ftruncate(c->overlay_fd, c->size) < 0)
         return NULL;
     struct corral_overlay *o = calloc(1, sizeof *o);
     if (!o)
         return NULL;
-    size_t words = size / GRANULE / 64 + 1;
-    o->size = size;
-    o->moved = calloc(words, sizeof *o->moved);
-    o->busy = calloc(words, sizeof *o->busy);
+    size_t bytes = corral_blk_map_size(c->size);
+    o->size = c->size;
+    o->moved = calloc(1, bytes);
+    o->busy = calloc(1, bytes);
+    o->layered = c->layer_map ? malloc(bytes) : NULL;
+    o->layer_offset = c->layer_offset;
     pthread_mutex_init(&o->lock, NULL);
-    if (o->moved && o->busy)
+    if (o->layered)
+        memcpy(o->layered, c->layer_map, bytes);
+    if (o->moved && o->busy && !o->layered == !c->layer_map)
         return o;
     corral_overlay_destroy(o);
     errno = ENOMEM;
@@ -63,6 +74,7 @@ void corral_overlay_destroy(struct corral_overlay *o)
     pthread_mutex_destroy(&o->lock);
     free(o->moved);
     free(o->busy);
+    free(o->layered);
     free(o);
 }
 
@@ -81,13 +93,20 @@ static bool is_moved(struct corral_overlay *o, uint64_t granule)
     return moved;
 }
 
-/* How much of [offset, offset + left) lies in granules that are all moved, or all not. */
-static uint64_t run(struct corral_overlay *o, uint64_t offset, uint64_t left, bool *moved)
+/* Which file has a granule; under the lock, unless nothing moves. */
+static unsigned file_of(const struct corral_overlay *o, uint64_t granule)
+{
+    if (bit(o->moved, granule))
+        return CORRAL_BLK_OVERLAY;
+    return o->layered && bit(o->layered, granule) ? CORRAL_BLK_LAYER : CORRAL_BLK_IMAGE;
+}
+
+uint64_t corral_overlay_run(struct corral_overlay *o, uint64_t offset, uint64_t left, unsigned *file)
 {
     uint64_t end = offset + left, at = offset / GRANULE;
     pthread_mutex_lock(&o->lock);
-    *moved = bit(o->moved, at);
-    while (end_of(o, at) < end && bit(o->moved, at + 1) == *moved)
+    *file = file_of(o, at);
+    while (end_of(o, at) < end && file_of(o, at + 1) == *file)
         at++;
     pthread_mutex_unlock(&o->lock);
     uint64_t reach = end_of(o, at);
@@ -100,6 +119,12 @@ static void set_moved(struct corral_overlay *o, uint64_t first, uint64_t end)
     for (uint64_t g = first; g < end; g++)
         o->moved[g / 64] |= 1ull << g % 64;
     pthread_mutex_unlock(&o->lock);
+}
+
+void corral_overlay_map(const struct corral_overlay *o, uint64_t *map)
+{
+    for (uint64_t i = 0; i < corral_blk_map_size(o->size) / sizeof *map; i++)
+        map[i] = o->moved[i] | (o->layered ? o->layered[i] : 0);
 }
 
 /* --- claims --- */
@@ -163,15 +188,24 @@ static uint64_t reach(const struct corral_overlay *o, const struct corral_blk_re
     return rest < r->left ? rest : r->left;
 }
 
+/* The call that was planned for the disk's offset, as its file has that. */
+static enum corral_blk_next in_file(const struct corral_overlay *o, struct corral_blk_request *r)
+{
+    if (r->call.file == CORRAL_BLK_LAYER)
+        r->call.offset += o->layer_offset;
+    return CORRAL_BLK_CALL;
+}
+
 /* --- READ --- */
 
 static enum corral_blk_next read_step(struct corral_blk *b, struct corral_blk_request *r)
 {
     if (!r->left)
         return CORRAL_BLK_DONE;
-    bool moved;
-    uint64_t length = run(b->overlay, r->offset, corral_blk_piece(r), &moved);
-    return corral_blk_call_data(r, CORRAL_BLK_READ, moved ? CORRAL_BLK_OVERLAY : CORRAL_BLK_IMAGE, length);
+    unsigned file;
+    uint64_t length = corral_overlay_run(b->overlay, r->offset, corral_blk_piece(r), &file);
+    corral_blk_call_data(r, CORRAL_BLK_READ, file, length);
+    return in_file(b->overlay, r);
 }
 
 static void read_took(struct corral_blk *b, struct corral_blk_request *r, int64_t result)
@@ -187,7 +221,7 @@ const struct corral_blk_body corral_overlay_read = {read_step, read_took};
 
 /* --- WRITE, and what is common with WRITE_ZEROES --- */
 
-/* A part of a granule that has not moved: the rest of it comes from the image (FILL), then all of it is written
+/* A part of a granule that has not moved: the rest of it comes from below (FILL), then all of it is written
  * (PATCH). The guest's bytes, or zeros, are put in between. */
 static enum corral_blk_next move_partly(struct corral_blk *b, struct corral_blk_request *r)
 {
@@ -208,9 +242,12 @@ static enum corral_blk_next move_partly(struct corral_blk *b, struct corral_blk_
         r->got = 0;
     }
     bool fill = r->phase == FILL;
-    return corral_blk_call_buffer(r, fill ? CORRAL_BLK_READ : CORRAL_BLK_WRITE,
-                                  fill ? CORRAL_BLK_IMAGE : CORRAL_BLK_OVERLAY, start + r->got, r->bounce + r->got,
-                                  size - r->got);
+    unsigned file = CORRAL_BLK_OVERLAY;
+    if (fill)
+        corral_overlay_run(b->overlay, start, size, &file);
+    corral_blk_call_buffer(r, fill ? CORRAL_BLK_READ : CORRAL_BLK_WRITE, file, start + r->got, r->bounce + r->got,
+                           size - r->got);
+    return in_file(b->overlay, r);
 }
 
 static void partly_took(struct corral_blk *b, struct corral_blk_request *r, uint64_t n)
@@ -253,8 +290,9 @@ static enum corral_blk_next write_step(struct corral_blk *b, struct corral_blk_r
         return move_partly(b, r);
     if (!claims(b, r))
         return CORRAL_BLK_PARKED;
-    bool moved;
-    uint64_t length = run(b->overlay, r->offset, reach(b->overlay, r), &moved);
+    unsigned file;
+    uint64_t length = corral_overlay_run(b->overlay, r->offset, reach(b->overlay, r), &file);
+    bool moved = file == CORRAL_BLK_OVERLAY;
     if (!moved) {
         length = whole(b->overlay, r->offset, length);
         if (!length)

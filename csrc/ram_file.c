@@ -1,11 +1,13 @@
 #define _GNU_SOURCE
 #include "ram_file.h"
 
+#include <asm/termbits.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -95,26 +97,32 @@ int corral_ram_save_behind(int fd, uint64_t offset, const void *at, uint64_t len
     return pid < 0 ? -errno : 0;
 }
 
-/* A page of a mapped file that is not there any more: nothing can go on. The instruction runs once more, and the
- * process ends by the signal. */
-static void say_that_it_is_cut_off(int signal)
+static struct termios2 terminal; /* as it was when the first file was mapped */
+static bool has_terminal;
+
+/* A page of a mapped file that is not there any more: nothing can go on. */
+static void end_for_a_cut_file(int signal)
 {
     static const char said[] =
         "corral: a snapshot was cut off while a guest ran from it; remove one, or replace it, but "
         "do not write to it\n";
-    const struct sigaction ends = {.sa_handler = SIG_DFL};
-    if (write(STDERR_FILENO, said, sizeof said - 1) >= 0)
-        sigaction(signal, &ends, NULL);
-    else
-        _exit(3);
+    (void)signal;
+    if (has_terminal)
+        ioctl(STDIN_FILENO, TCSETS2, &terminal);
+    if (write(STDERR_FILENO, said, sizeof said - 1) < 0) {
+        /* The status tells as well. */
+    }
+    _exit(CORRAL_RAM_CUT_STATUS);
 }
 
 static void listen_for_cut_files(void)
 {
     struct sigaction now;
-    const struct sigaction says = {.sa_handler = say_that_it_is_cut_off};
-    if (sigaction(SIGBUS, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
-        sigaction(SIGBUS, &says, NULL);
+    const struct sigaction ends = {.sa_handler = end_for_a_cut_file};
+    if (sigaction(SIGBUS, NULL, &now) < 0 || now.sa_handler != SIG_DFL)
+        return;
+    has_terminal = ioctl(STDIN_FILENO, TCGETS2, &terminal) == 0;
+    sigaction(SIGBUS, &ends, NULL);
 }
 
 int corral_ram_map(void *at, uint64_t length, int fd, uint64_t offset)

@@ -19,9 +19,12 @@ int64_t corral_ram_save(int fd, uint64_t offset, const void *at, uint64_t length
 int corral_ram_save_behind(int fd, uint64_t offset, const void *at, uint64_t length, bool all,
                            const char *unfinished, const char *folder);
 
+#define CORRAL_RAM_CUT_STATUS 3
+
 /* Maps `length` bytes of `fd`, from `offset` on, in place of the memory `at`: both multiples of a page. What is
  * written there stays there. Where nothing else is done about SIGBUS, a file that is shortened later ends the
- * process with a line that says so. Returns 0 or -errno. */
+ * process with this status and a line that says so, and its terminal is what it was at the first of these calls.
+ * Returns 0 or -errno. */
 int corral_ram_map(void *at, uint64_t length, int fd, uint64_t offset);
 
 /* --- for C alone --- */

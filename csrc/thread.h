@@ -13,4 +13,7 @@ int corral_thread_start(pthread_t *thread, const cpu_set_t *cpus, void *(*body)(
 /* Names the calling thread for ps, top and /proc; cut at 15 bytes. */
 void corral_name_thread(const char *name);
 
+/* Has the kernel kill this process when its parent, the process `parent`, ends, or has ended already. */
+void corral_end_with_parent(int parent);
+
 #endif

@@ -31,10 +31,13 @@ struct word_of_channel {
 };
 
 /* What a session begins with. `status` of its word: 1 when a command follows, 0 for a shell. A guest may be one of many
- * that go on from the same snapshot: all that they would have in common comes by here, from this host at this moment. */
+ * that go on from the same snapshot: all that they would have in common comes by here, from this host at this moment.
+ * Without a name, or a machine id, it keeps what it has. */
 struct beginning {
     unsigned char random[64];
     long long seconds, nanoseconds; /* since 1970 */
+    char name[64];                  /* of the host, padded with zeros */
+    unsigned char machine[16];      /* for /etc/machine-id */
 };
 
 /* From one descriptor to another, neither of which blocks. */
@@ -141,6 +144,34 @@ static void take_random(const unsigned char *bytes)
     SYSCALL(close, fd, 0, 0, 0, 0);
 }
 
+static void take_name(const char *name, word size)
+{
+    word n = 0;
+    while (n < size && name[n])
+        n++;
+    if (n)
+        SYSCALL(sethostname, name, n, 0, 0, 0);
+}
+
+/* Into the file, if the guest has one and can write it. */
+static void take_machine(const unsigned char *id)
+{
+    static const char digits[] = "0123456789abcdef";
+    char text[33];
+    unsigned char any = 0;
+    for (int i = 0; i < 16; i++) {
+        text[2 * i] = digits[id[i] >> 4];
+        text[2 * i + 1] = digits[id[i] & 15];
+        any |= id[i];
+    }
+    text[32] = '\n';
+    long fd = any ? SYSCALL(open, "/etc/machine-id", O_WRONLY | O_TRUNC | O_CLOEXEC, 0, 0, 0) : -1;
+    if (fd < 0)
+        return;
+    SYSCALL(write, fd, text, sizeof text, 0, 0);
+    SYSCALL(close, fd, 0, 0, 0, 0);
+}
+
 /* What follows a BEGIN_WORD, before the command. */
 static void begin(const struct word_of_channel *said)
 {
@@ -149,6 +180,8 @@ static void begin(const struct word_of_channel *said)
     take_random(begin.random);
     struct __kernel_timespec now = {begin.seconds, begin.nanoseconds};
     SYSCALL(clock_settime, CLOCK_REALTIME, &now, 0, 0, 0);
+    take_name(begin.name, sizeof begin.name);
+    take_machine(begin.machine);
     set_size(said);
 }
 

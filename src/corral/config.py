@@ -20,6 +20,7 @@ MOST_DISKS = 16
 MOST_DEVICES = 17  # of virtio: a line for each
 LONGEST_TAG = 31  # bytes
 LONGEST_SERIAL = 20  # bytes (virtio 1.2, 5.2.6: GET_ID)
+FIRST_CID, LAST_CID = 3, 2**32 - 2  # virtio 1.2, 5.10.4: others are reserved
 CACHES = ("writeback", "direct", "writethrough")
 _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -31,13 +32,24 @@ class DeviceConfig:
 
 
 @record(frozen=True)
+class ImageIdentity:
+    """By what an image is known again: its bytes, when it was last written (ns since 1970; 0: a block device does not
+    tell), and the SHA-256 of its first bytes (backends.disk_image.DiskImage.identity)."""
+
+    size: int
+    written: int
+    head: bytes
+
+
+@record(frozen=True)
 class DiskConfig(DeviceConfig):
     """A disk over the raw image or block device at `path`.
 
     `snapshot`: what the guest writes is kept beside the image, in a file without a name, and gone with the guest.
     `cache`: "writeback" and "direct" (which does without the host's page cache) are durable when the guest flushes,
     "writethrough" with every write. `raw`: the image is raw even if it begins like another format. `operations` and
-    `bandwidth` (bytes) are limits per second, 0 for none. Raises ConfigError.
+    `bandwidth` (bytes) are limits per second, 0 for none. `identity`: only this image will do, as it was then. Raises
+    ConfigError.
     """
 
     module = "blk"
@@ -50,6 +62,7 @@ class DiskConfig(DeviceConfig):
     raw: bool = False
     operations: int = 0
     bandwidth: int = 0
+    identity: ImageIdentity | None = None
 
     def __post_init__(self) -> None:
         if not self.path:
@@ -102,6 +115,22 @@ class RngConfig(DeviceConfig):
 
     module = "rng"
     bandwidth: int = 1 << 20
+
+
+@record(frozen=True)
+class VsockConfig(DeviceConfig):
+    """Connections between programs of the guest and of the host (virtio-vsock), by the Unix socket `path` and sockets
+    beside it (docs/vsock.md). `cid` is the guest's address, 3 to 2^32 - 2. Raises ConfigError."""
+
+    module = "vsock"
+    path: str
+    cid: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.path or "\0" in self.path:
+            raise ConfigError("--vsock needs the path of a socket: --vsock guest.sock")
+        if not FIRST_CID <= self.cid <= LAST_CID:
+            raise ConfigError(f"--vsock {self.path}: cid={self.cid} is not in {FIRST_CID} to {LAST_CID}")
 
 
 @record(frozen=True)
@@ -273,6 +302,18 @@ def parse_share(text: str) -> ShareConfig:
         else:
             raise ConfigError(f"--share {path}: {word!r} is none of rw, tag=NAME; write a comma of the path twice")
     return ShareConfig(**values)
+
+
+def parse_vsock(text: str) -> VsockConfig:
+    """From "PATH[,cid=N]". A path's own commas are doubled. Raises ConfigError."""
+    path, *words = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
+    cid = FIRST_CID
+    for word in words:
+        name, _, value = word.partition("=")
+        if name != "cid" or not (value.isascii() and value.isdigit()) or len(value) > 15:
+            raise ConfigError(f"--vsock {path}: {word!r} is not cid=N; write a comma of the path twice")
+        cid = int(value)
+    return VsockConfig(path, cid)
 
 
 def parse_number(text: str, name: str) -> int:

@@ -83,9 +83,10 @@ class Machine:
         undo.push(self._ended.close)
         self.waiters.append(self._ended)
         self.system, self.vm, self.memory = self.shell.system, self.shell.vm, self.shell.memory
-        resumed = self._saved or _open_snapshot(config)
+        given, self._saved = self._saved, self._saved or _open_snapshot(config)
+        resumed = self._saved
         kernel = resumed or boot.open_payload(config)
-        if kernel is not self._saved:
+        if kernel is not given:
             undo.push(kernel.close)
         self.is_linux = kernel.is_linux
         if config.split_irqchip and kernel.expects_bios:
@@ -122,7 +123,8 @@ class Machine:
 
             parts = config.devices, self.vm, self.memory, self.mmio_bus, undo
             cpus = self._worker_cpus
-            self.virtio = slots.create(*parts, vcpus=config.cpus, cpus=cpus, channel=self.channel)
+            layers = resumed.layers() if resumed else slots.NO_LAYERS
+            self.virtio = slots.create(*parts, vcpus=config.cpus, cpus=cpus, channel=self.channel, layers=layers)
         self.disks: list[Disk] = self._devices_of(DiskConfig)
         self.shares: list[Share] = self._devices_of(ShareConfig)
         undo.push(self._stop_devices)
@@ -383,6 +385,8 @@ class Machine:
 
     def raise_failure(self) -> None:
         """Raises what a device, the VMM or a hook failed with. After a hook the guest is paused, and can go on."""
+        if self._saved and not self.closed:
+            self._saved.require_whole()
         for thread in self.threads:
             if thread.failure:
                 raise thread.failure

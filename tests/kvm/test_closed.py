@@ -69,6 +69,7 @@ RUNNING: Arguments = {
     "disassemble": (AT, 1),
     "run_until": ("never", 0.1),
     "snapshot": ("/nowhere/x",),
+    "fork": (1,),
     "step": (0, 0.1),
     "wait": (0.1,),
     "mmio": (0xD1000000,),
@@ -213,7 +214,6 @@ def test_what_belongs_to_kvm(vm: Machine) -> None:
         "enable_capability": (1,),
         "set_irq_line": (1, True),
         "irqfd": (1, 1),
-        "ioeventfd": (1, 4, 1, 1),
         "create_vcpu": (7, ffi.NULL),
     }
     vm.close()
@@ -257,7 +257,7 @@ def test_devices(vm: Machine) -> None:
     vm.close()
     serial = {"offer": (b"x",), "restore": (state,)}
     assert answers(vm.serial, serial) == {"close", "__repr__"}
-    of_disk = {"start": (0, [], []), "resume": (0, [], [], saved), "write_config": (0, b"")}
+    of_disk = {"start": (0, [], []), "resume": (0, [], [], saved), "write_config": (0, b""), "save_layer": (0, 0, 0)}
     assert answers(vm.disks[0], of_disk) == {"close", "device_id", "one_doorbell", "write_config", "kind", "__repr__"}
     transport = vm.virtio[0]
     registers = {"read": (0, 4), "write": (0x50, 4, 0), "connect": (vm.vm, 0)}
@@ -397,12 +397,11 @@ def test_who_uses_a_machine_that_another_thread_closes(disk: Path, round: int) -
         "set_identity_map",
         "set_memory_slot",
         "enable_capability",
-        "ioeventfd",
         "watch",
         "watch_room",
         "beyond",
     }
-    left_alone |= {"watch_interrupts", "pause", "resume"}
+    left_alone |= {"watch_interrupts", "pause", "resume", "save_layer"}
     strange: list[object] = []
     over = threading.Event()
 

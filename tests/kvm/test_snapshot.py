@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -20,8 +20,8 @@ import corral
 from corral.boot.payload import parse_flat
 from corral.config import MachineConfig, ShareConfig
 from corral.errors import BootError, ConfigError, CorralError
-from corral.guests import sources
 from corral.snapshot import file
+from corral.startup.digest import sha256
 from tests.support.tiny_guests import flat, tiny_guest
 
 LONG = 120.0
@@ -187,11 +187,13 @@ def test_commands(tmp_path: Path) -> None:
     assert (done.returncode, "42" in done.stdout) == (3, True), done.stderr
     for words, text in (
         (("boot", "--restore", path, "--memory", "1G"), "leave --memory out"),
-        (("boot", "--restore", path, "--", "true"), "leave others out"),
+        (("boot", "--restore", path, "--", "true"), "takes no command"),
         (("boot", "--restore", "/dev/null"), "is no file"),
         (("boot", "--restore", __file__), "is no snapshot"),
         (("snapshot", "--after", "# ", path, "--", "boot", "--share", str(tmp_path)), "a shared folder"),
-        (("snapshot", path), "--after"),
+        (("snapshot",), "wants a FILE"),
+        (("snapshot", path, "--", "boot", "--", "true"), "leave the command out"),
+        (("snapshot", path, "--", "boot", str(tiny_guest("echo"))), "say --after which TEXT"),
         (("snapshot", "--after", "# ", str(tmp_path / "none" / "x")), "name another place"),
     ):
         done = run(*words)
@@ -228,18 +230,22 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def _ram_offset(length: int) -> int:
+    return file._aligned(file._HEAD.size + length)
+
+
 def changed(path: Path, into: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """A file whose description is another one, as its author would make it."""
     with file.SnapshotFile(str(path)) as snapshot:
         plain = json.loads(snapshot.text)
     change(plain)
     text = json.dumps(plain).encode()
-    head = file._HEAD.pack(file.MAGIC, file.VERSION, len(text), bytes.fromhex(sources.sha256(text)))
+    head = file._HEAD.pack(file.MAGIC, file.VERSION, len(text), sha256(text))
     into.write_bytes(head + text)
     with path.open("rb") as old, into.open("r+b") as new:
-        new.truncate(file._ram_offset(len(text)) + plain["guest"]["memory"])
-        old.seek(file._ram_offset(len(snapshot.text)))
-        new.seek(file._ram_offset(len(text)))
+        new.truncate(_ram_offset(len(text)) + plain["guest"]["memory"])
+        old.seek(_ram_offset(len(snapshot.text)))
+        new.seek(_ram_offset(len(text)))
         for block in iter(lambda: old.read(1 << 20), b""):
             if block.strip(b"\0"):
                 new.write(block)
@@ -248,14 +254,22 @@ def changed(path: Path, into: Path, change: Callable[[dict[str, Any]], None]) ->
     return into
 
 
+def _with_all(plain: dict[str, Any]) -> None:
+    """On a CPU with each feature of leaf 7."""
+    for entry in plain["cpuid"]:
+        if entry[:2] == [7, 0]:
+            entry[4:] = [0xFFFFFFFF] * 3
+
+
 def test_files_that_this_host_cannot_go_on_with(shell: Path, tmp_path: Path) -> None:
     for change, text in (
         (lambda plain: plain["host"].update(kind="other"), "was saved on other KVM"),
-        (lambda plain: plain["cpuid"].pop(), "CPUID differs in leaf"),
-        (lambda plain: plain["guest"].update(cpus=2), "CPUID differs in leaf"),
+        (lambda plain: plain["cpuid"].pop(), "differs in CPUID leaf"),
+        (lambda plain: plain["guest"].update(cpus=2), r"has ht|differs in CPUID leaf"),
+        (_with_all, r"was saved on .*; this host .* lacks .*vpclmulqdq|lacks .*avx512_4vnniw"),
         (lambda plain: plain["state"].update(vcpus=[]), "the state is of 0 vCPUs, and the machine has 1"),
         (lambda plain: plain["host"].update(boot="x"), "before this host was booted"),
-        (lambda plain: plain["guest"].update(channel="pipes"), "the state is of 0 devices, and the machine has 1"),
+        (lambda plain: plain["guest"].update(channel=""), "the state is of 1 devices, and the machine has 0"),
         (lambda plain: plain["state"]["vcpus"][0].update(regs="00"), "does not fit"),
         (lambda plain: plain["state"].update(cmos="x"), "state.cmos makes no sense"),
         (lambda plain: plain.pop("corral"), "makes no sense"),
@@ -276,7 +290,7 @@ def test_a_file_that_was_cut_off_or_changed(shell: Path, tmp_path: Path) -> None
         (content[:8] + bytes([file.VERSION + 1]) + content[9:], "a newer version"),
         (content[:60] + b"x" + content[61:], "has been changed or damaged"),
         (content[:12] + b"\xff\xff\xff\xff" + content[16:], "at most"),
-        (content, "MiB of RAM, and the machine"),
+        (content, "is cut off"),
     ):
         path = tmp_path / "x"
         path.write_bytes(damaged[: len(damaged) // 4096 * 4096 if len(damaged) > 4096 else None])
@@ -295,8 +309,27 @@ def test_a_file_that_is_cut_off_while_its_guest_runs(shell: Path, tmp_path: Path
     done = subprocess.run(
         [sys.executable, "-c", script, path], capture_output=True, text=True, timeout=LONG, check=False
     )
-    assert done.returncode == -signal.SIGBUS
+    assert done.returncode == 3
     assert (done.stderr.count("\n"), "was cut off while a guest ran from it" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("jail", ["on", "off"])
+def test_a_file_that_is_cut_off_ends_the_command_with_a_line(jail: str, shell: Path, tmp_path: Path) -> None:
+    path = tmp_path / "saved"
+    shutil.copy(shell, path)
+    command = [sys.executable, "-m", "corral", "boot", "--jail", jail, "--restore", str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"echo up $((6*7)); while :; do ls -lR /proc /sys >/dev/null 2>&1; done\n")
+        process.stdin.flush()
+        said = b""
+        while b"up 42" not in said:
+            said += process.stdout.read1(4096)
+        os.truncate(path, 4096)
+        _, errors = process.communicate(timeout=LONG)
+    assert (process.returncode, errors.count(b"\n")) == (3, 1), errors
+    assert b"was cut off while a guest ran from it" in errors
 
 
 @pytest.mark.parametrize("seed", range(20))

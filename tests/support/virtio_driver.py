@@ -12,7 +12,7 @@ import os
 import select
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -253,12 +253,14 @@ class Disk:
         while lib.corral_blk_stop(self.blk) != 0:
             assert time.monotonic() < deadline, "the host's calls do not end"
 
-    def move(self, **changed: Any) -> None:
-        """A fresh device, with these fields of its configuration changed, goes on with this driver."""
+    def move(self, meanwhile: Callable[[Any], dict[str, Any]] | None = None, **changed: Any) -> None:
+        """A fresh device, with these fields of its configuration changed, goes on with this driver. `meanwhile` is
+        given the old one, which is stopped, and returns more of them."""
         assert lib.corral_blk_hold(self.blk) == 0
         self.stop()
         saved = ffi.new("struct corral_blk_saved *")
         lib.corral_blk_save(self.blk, saved)
+        changed |= meanwhile(self.blk) if meanwhile else {}
         lib.corral_blk_destroy(self.blk)
         for name, value in changed.items():
             setattr(self.config, name, value)

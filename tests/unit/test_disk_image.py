@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from corral.backends.disk_image import DiskImage
-from corral.config import DiskConfig
+from corral.config import DiskConfig, ImageIdentity
 from corral.errors import BootError, HostError
 
 
@@ -57,7 +58,7 @@ def test_a_writer_is_alone_and_readers_are_not(image: Path) -> None:
 
 def test_the_lock_goes_with_its_process(image: Path) -> None:
     program = f"""
-from corral.config import DiskConfig
+from corral.config import DiskConfig, ImageIdentity
 from corral.backends.disk_image import DiskImage
 disk = DiskImage(DiskConfig({str(image)!r}))
 print("locked", flush=True)
@@ -133,4 +134,48 @@ def test_direct_io_or_why_not(image: Path) -> None:
         return
     disk = DiskImage(config)
     assert disk.block_size in (512, 4096)
+    disk.close()
+
+
+def identity(path: Path, **options: bool) -> ImageIdentity:
+    disk = DiskImage(DiskConfig(str(path), **options))
+    try:
+        return disk.identity()
+    finally:
+        disk.close()
+
+
+def test_an_image_is_known_again_by_size_time_and_first_bytes(image: Path, tmp_path: Path) -> None:
+    known = identity(image)
+    assert (known.size, known.written) == (4096, image.stat().st_mtime_ns)
+    copy = tmp_path / "copy"
+    shutil.copy2(image, copy)
+    assert identity(copy, read_only=True) == known
+    for path in (image, copy):
+        DiskImage(DiskConfig(str(path), snapshot=True, identity=known)).close()
+    content, then = image.read_bytes(), image.stat().st_mtime_ns
+    for changed, time, text in (
+        (content + bytes(512), then, "has 4608 bytes, and had 4096 when its guest was saved"),
+        (content[:9] + b"x" + content[10:], then, "is another image"),
+        (content, then + 1, "was written after its guest was saved"),
+    ):
+        image.write_bytes(changed)
+        os.utime(image, ns=(time, time))
+        with pytest.raises(BootError, match=text) as error:
+            DiskImage(DiskConfig(str(image), identity=known))
+        assert "\n" not in str(error.value)
+    image.write_bytes(content)
+    os.utime(image, ns=(then, then))
+    DiskImage(DiskConfig(str(image), identity=known)).close()
+
+
+def test_what_is_written_after_it_settled_can_be_told(image: Path) -> None:
+    """However soon: Linux dates files by a clock that stands still for some milliseconds."""
+    disk = DiskImage(DiskConfig(str(image)))
+    for number in range(50):
+        os.pwrite(disk.fd, b"before", 0)
+        disk.settle()
+        known = disk.identity()
+        os.pwrite(disk.fd, bytes([number]), 2048 + number)
+        assert disk.identity().written != known.written
     disk.close()

@@ -46,8 +46,10 @@ NAMES = ("corral.words", "corral.stdin", "corral.stdout", "corral.stderr")
 
 _WORD = struct.Struct("<BBHHH")
 _SIZE, _END, _ARRIVED, _ASKS, _BEGIN = b"SEARB"
-_BEGINNING = struct.Struct("<64sqq")  # random bytes, and the time: seconds since 1970, nanoseconds
+# Random bytes; the time, seconds since 1970 and nanoseconds; a host name, a machine id.
+_BEGINNING = struct.Struct("<64sqq64s16s")
 MOST_COMMAND = 60_000  # bytes
+LONGEST_NAME = 64  # bytes of a host name (sethostname(2))
 _PACKETS = os.O_DIRECT | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe that keeps words apart (pipe(2))
 _PACKET = 4096  # bytes of one at most
 _MOST_WORDS = 64  # that are looked at in one go: a guest may send them without an end
@@ -76,6 +78,25 @@ class PortState:
 
 
 @record(frozen=True)
+class Identity:
+    """What tells a guest from others that go on from the same snapshot: a host name and 16 bytes of a machine id.
+    Raises ConfigError."""
+
+    name: str
+    machine: bytes
+
+    def __post_init__(self) -> None:
+        letters = self.name.replace("-", "").replace(".", "")
+        if not (letters.isascii() and letters.isalnum()) or len(self.name) > LONGEST_NAME:
+            raise ConfigError(f"the name {self.name!r} is none of a host: at most {LONGEST_NAME} of a-z, 0-9, - and .")
+
+
+def named(name: str) -> Identity:
+    """With a machine id of its own."""
+    return Identity(name, os.urandom(16))
+
+
+@record(frozen=True)
 class ChannelState:
     """`asked`: the guest has asked what its session is; `told`: it has the answer; `ended`: the session's status, None:
     it goes on; `answered`: the guest knows that all it wrote has arrived; `unread`: words that it has not read. Streams
@@ -87,19 +108,27 @@ class ChannelState:
     answered: bool
     unread: bytes
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the guest waits for its session, and can be given any command."""
+        return self.asked and not self.told
+
 
 class Channel:
     """The host's end. `streams`: the descriptors that the command's input, output and error are; they stay the
     caller's. Without them the guest's session is on its console. `size` gives the terminal's rows and columns.
-    `command` is a line for the guest's shell, None: the session is a shell. Raises ConfigError for one that is too
-    long."""
+    `command` is a line for the guest's shell, None: the session is a shell. `identity` is what the guest is to be
+    called, None: it keeps its name. Raises ConfigError for a command that is too long."""
 
     def __init__(
         self,
         streams: tuple[int, int, int] | None = None,
         size: Callable[[], tuple[int, int]] = lambda: (0, 0),
         command: str | None = None,
+        identity: Identity | None = None,
     ) -> None:
+        self._identity = identity
+        self.waits = False  # the session is not to begin yet
         self._command = None if command is None else os.fsencode(command)
         if self._command and len(self._command) > MOST_COMMAND:
             raise ConfigError(f"the command has {len(self._command)} bytes, at most {MOST_COMMAND}; make it a script")
@@ -143,7 +172,7 @@ class Channel:
         self._ended = None if state.ended is None else state.ended & 0xFF
         self._unread[:] = state.unread
         if self._told and self._ended is None:
-            self._send(_BEGIN, *self._size(), _beginning())
+            self._send(_BEGIN, *self._size(), self._beginning())
         if self._told and self.device:
             self.device.release()
 
@@ -157,7 +186,7 @@ class Channel:
         """Descriptors, and what to poll() them for before serve()."""
         assert self.device
         watched = {self._from_guest: select.POLLIN, self.device.event.value: select.POLLIN}
-        if self._unread or self._untold or self._owes_answer or self._asked > self._told:
+        if self._unread or self._untold or self._owes_answer or self._may_begin:
             watched[self._to_guest] = select.POLLOUT
         return watched
 
@@ -168,7 +197,7 @@ class Channel:
         for _ in range(_MOST_WORDS):
             if not self._take_word():
                 break
-        if self._asked > self._told:
+        if self._may_begin:
             self.before_session()
             self._begin_session()
         if self._untold and self._told and not self._unread:
@@ -215,6 +244,15 @@ class Channel:
         return self.status is not None and len(self.ports) > 1
 
     @property
+    def is_ready(self) -> bool:
+        """Whether the guest waits to be told what its session is."""
+        return self._asked and not self._told
+
+    @property
+    def _may_begin(self) -> bool:
+        return self.is_ready and not self.waits
+
+    @property
     def _owes_answer(self) -> bool:
         assert self.device
         return self._ended is not None and not self._answered and self.device.flushed
@@ -232,10 +270,15 @@ class Channel:
 
     def _begin_session(self) -> None:
         """Tells the guest what its session is, and what no other guest has that goes on from the same snapshot."""
-        self._send(_BEGIN, *self._size(), _beginning() + (self._command or b""), self._command is not None)
+        self._send(_BEGIN, *self._size(), self._beginning() + (self._command or b""), self._command is not None)
         self._told, self._untold = True, False
         if self.device:
             self.device.release()
+
+    def _beginning(self) -> bytes:
+        seconds, rest = divmod(time.time_ns(), 10**9)
+        known = (self._identity.name.encode(), self._identity.machine) if self._identity else (b"", b"")
+        return _BEGINNING.pack(os.urandom(64), seconds, rest, *known)
 
     def _send(self, kind: int, rows: int = 0, columns: int = 0, text: bytes = b"", status: int = 0) -> None:
         self._unread += _WORD.pack(kind, status, rows, columns, len(text)) + text
@@ -256,11 +299,6 @@ class Channel:
 
 def _nothing() -> None:
     """What is done before a session unless something else is to be."""
-
-
-def _beginning() -> bytes:
-    seconds, rest = divmod(time.time_ns(), 10**9)
-    return _BEGINNING.pack(os.urandom(64), seconds, rest)
 
 
 def _read(descriptor: int, most: int) -> bytes:

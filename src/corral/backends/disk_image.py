@@ -11,6 +11,7 @@ import struct
 import time
 
 from corral import os_errors
+from corral.config import ImageIdentity
 from corral.errors import DENIED, SCARCE, BootError, CorralError, HostError
 from corral.files import format, partitions
 
@@ -22,6 +23,8 @@ SECTOR = 512
 _ELSEWHERE = "set TMPDIR to a folder where you may write, and where there is room"
 DEAD_GUESTS_LOCK = 1.0  # seconds that it may be there after its end; 0.03 to 0.04 as measured
 _HEAD = 8192  # bytes: as far as a GPT's header in sectors of 4096
+_KNOWN_BY = 128 << 10  # bytes: a partition table, or the superblocks of ext4, XFS and btrfs with their UUIDs
+_COARSE = 5  # CLOCK_REALTIME_COARSE
 _BLKGETSIZE64 = 0x80081272  # linux/fs.h
 _BLKSSZGET = 0x1268
 _BLKPBSZGET = 0x127B
@@ -52,6 +55,8 @@ class DiskImage:
             self._lock(fcntl.LOCK_EX if writes else fcntl.LOCK_SH)
             if writes:
                 self._require_unused()
+            if config.identity:
+                self._require(config.identity)
             if config.snapshot:
                 self.overlay = _unnamed_file(self.size)
         except BaseException:
@@ -64,6 +69,43 @@ class DiskImage:
         for fd in (self.fd, self.overlay, self._claim):
             if fd >= 0:
                 os.close(fd)
+
+    @property
+    def is_device(self) -> bool:
+        """Whether it is a block device, which does not tell when it was written."""
+        return stat.S_ISBLK(os.fstat(self.fd).st_mode)
+
+    def settle(self) -> None:
+        """Makes what was written stable, and returns when whatever is written from now on can be told by its time.
+        While nothing is written. Raises HostError, BootError."""
+        try:
+            os.fdatasync(self.fd)
+        except OSError as error:
+            raise self._failed(error, "cannot be made stable", "check the disk below it") from None
+        written = os.fstat(self.fd).st_mtime_ns
+        while time.clock_gettime_ns(_COARSE) == written:  # what Linux dates files by
+            time.sleep(0.001)
+
+    def identity(self) -> ImageIdentity:
+        """By what it is known again: not by its path or inode, so that a copy with the same times will do. Raises
+        HostError, BootError."""
+        from corral.startup.digest import sha256
+
+        status = os.fstat(self.fd)
+        written = 0 if self.is_device else status.st_mtime_ns
+        return ImageIdentity(self.size, written, sha256(self._first(_KNOWN_BY)))
+
+    def _require(self, wanted: ImageIdentity) -> None:
+        found = self.identity()
+        if found == wanted:
+            return
+        if found.size != wanted.size:
+            what = f"has {found.size} bytes, and had {wanted.size} when its guest was saved"
+        elif found.written != wanted.written:
+            what = "was written after its guest was saved, or is another"
+        else:
+            what = "is another image than its guest was saved with"
+        raise self._error(f"{what}; bring that image back, with its time of change (cp -p), or boot it anew")
 
     def _open(self, flags: int, direct: bool) -> int:
         # O_NONBLOCK: a FIFO must not hold us up before it is found to be one; it means nothing for files and disks.
@@ -113,7 +155,10 @@ class DiskImage:
     def _head(self) -> bytes:
         """What shows another format, and a partition table. No more is read of the image: a guest may have written
         it."""
-        with mmap.mmap(-1, _HEAD) as buffer:  # aligned, as direct I/O wants it
+        return self._first(_HEAD)
+
+    def _first(self, size: int) -> bytes:
+        with mmap.mmap(-1, size) as buffer:  # aligned, as direct I/O wants it
             try:
                 count = os.preadv(self.fd, [buffer], 0)
             except OSError as error:

@@ -13,6 +13,7 @@ from corral.cli import session as sessions
 from corral.cli.boot_request import from_arguments
 from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.session import Ends
+from corral.cli.told import Told
 from corral.core.shell import Shell
 from corral.errors import GuestError, GuestTimeout
 from corral.launch.draft import Draft, draft
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 
     from corral.backends.channel import Channel
     from corral.backends.console import Console
+    from corral.cli.detached import NamedGuest
     from corral.cli.jail import Jail
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
     from corral.core.exits import Outcome
-    from corral.launch.events import Progress
     from corral.machine import Machine
     from corral.numa.plan import Plan
 
@@ -73,10 +74,12 @@ with it the guest.""",
         Option("allow", "HOST[:PORT]", "the guest may connect there, and nowhere else; may be repeated; see below"),
         Option("deny", "HOST[:PORT]", "the guest may not connect there; may be repeated"),
         Option("net-dump", "FILE", "all frames of the network card, as pcapng, for tshark and Wireshark"),
+        Option("vsock", "PATH[,cid=N]", "connections with the guest by the socket PATH; see corral help vsock"),
         Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
         Option("restore", "FILE", "go on from what corral snapshot saved, with all that it had"),
+        Option("overlay", "", "with --restore: what it writes to disks is gone with it, and images stay as they are"),
         Option("fresh", "", "boot, also where the boot cache has a guest that has booted"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
         Option("early", "", "show all that Linux says, from the first line on"),
@@ -92,6 +95,8 @@ with it the guest.""",
         Option("kernel", "NAME", "small, Corral's own; of a distribution cloud, generic; of a --disk image: its own"),
         Option("jail", "on|off", "give up all rights before the guest runs (default: on; not with --share, --gdb)"),
         Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
+        Option("name", "NAME", "by which corral exec, stop and others find it; see corral help background"),
+        Option("detach", "", "in the background: returns when the guest runs; needs --name"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
     epilog="""\
@@ -158,36 +163,34 @@ NO_READER = 141  # as a shell tells of SIGPIPE
 QUIT = 130  # as a shell tells of Ctrl-C
 
 
-class Told:
-    """Shows progress at once, and keeps notices until the guest starts. `quiet`: nothing is said of what is as it
-    should be."""
-
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-        self.quiet = False
-        self.progress = terminal.Progress()
-
-    def __call__(self, event: Notice | Progress) -> None:
-        if not isinstance(event, Notice):
-            self.progress(event.text)
-        elif not (event.routine and self.quiet):
-            self.notices.append(event.text)
-
-
 def run(words: list[str], watch: Watch | None = None) -> int:
     """`watch` is given the machine before it starts, and its end after it has stopped."""
     arguments = parse(COMMAND, words)
     if arguments is None:
         print(COMMAND.help())
         return 0
-    terminal.leave_on_signals()
     values = arguments.values
     jail = jails.wanted(values.get("jail"))
+    if "detach" in values:
+        from corral.cli import detached
+
+        return detached.start(arguments, words)
+    terminal.leave_on_signals()
+    if "name" in values:
+        from corral.cli import detached
+
+        return detached.run_named(arguments, words, lambda named: _run_here(arguments, watch, jail, named))
+    return _run_here(arguments, watch, jail, None)
+
+
+def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, named: NamedGuest | None) -> int:
+    values = arguments.values
     if "timeout" in values:
         voice.wait_until(time.monotonic() + seconds(values["timeout"]) + voice.HURRY)
     # What is wrong with the command line is told before anything is fetched, built or written.
     told, watched = Told(), "this command" if watch else ""
-    wanted = draft(from_arguments(arguments, sessions.wanted(arguments)), told)
+    request = from_arguments(arguments, sessions.wanted(arguments))
+    wanted = draft(named.request(request) if named else request, told)
     if "gdb" in values:
         from corral.cli import gdb
 
@@ -214,14 +217,14 @@ def run(words: list[str], watch: Watch | None = None) -> int:
     told.quiet = wanted.machine.channel == "pipes" and not os.isatty(2)
     placement = wanted.placement()
     if placement is None:
-        return _boot(arguments, wanted, None, told, watch, report, jail)
+        return _boot(arguments, wanted, None, told, watch, report, jail, named)
     from corral.numa.claims import Claims
     from corral.numa.host import read
 
     with Claims() as claims:
         plan = claims.place(read(), placement)
         if "plan" not in values and "plan-json" not in values:
-            return _boot(arguments, wanted, plan, told, watch, report, jail)
+            return _boot(arguments, wanted, plan, told, watch, report, jail, named)
         from corral.numa.as_json import to_json
         from corral.numa.plan import table
 
@@ -237,6 +240,7 @@ def _boot(
     watch: Watch | None,
     report: DeathReport | None,
     jail: Jail | None,
+    named: NamedGuest | None,
 ) -> int:
     timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values) as ends:
@@ -262,6 +266,8 @@ def _boot(
                     from corral.cli import about
 
                     about.attach(console, machine, arguments)
+                if named:
+                    named.attach(machine, console)
                 if jail:
                     watch = jail.watch(watch)
                 outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)
@@ -276,7 +282,7 @@ def _boot(
 
                 print(counters.text(machine), file=sys.stderr)
                 print(jail.text() if jail else "jail: none", file=sys.stderr)
-            if _died(outcome, console.tail):
+            if died(outcome, console.tail):
                 from corral.cli import death
 
                 return death.report(outcome, machine, console.tail, ends.shows_console, report, jail)
@@ -284,7 +290,7 @@ def _boot(
                 from corral.cli import death
 
                 death.report_reset(outcome, machine, console.tail, report, jail)
-            return _conclude(outcome, arguments, timeout, b"" if ends.shows_console else console.tail)
+            return conclude(outcome, bool(arguments.rest), timeout, b"" if ends.shows_console else console.tail)
 
 
 def _machine(wanted: Draft, plan: Plan | None, shell: Shell, ends: Ends, told: Told, anew: bool) -> Machine:
@@ -352,15 +358,18 @@ def _run(
     return machine.run(console, timeout)
 
 
-def machine_config(words: list[str]) -> MachineConfig | None:
-    """The machine that a command line asks for, without running it; None when it asks for help."""
+def machine_config(words: list[str], session: str = "") -> MachineConfig | None:
+    """The machine that a command line asks for, without running it; None when it asks for help. `session` is what it
+    has by the channel; with --tty a terminal."""
     from corral.launch.configure import configure
 
     arguments = parse(COMMAND, words)
-    return None if arguments is None else configure(from_arguments(arguments))
+    if arguments is None:
+        return None
+    return configure(from_arguments(arguments, sessions.TERMINAL if "tty" in arguments.values else session))
 
 
-def _died(outcome: Outcome, console_tail: bytes) -> bool:
+def died(outcome: Outcome, console_tail: bytes) -> bool:
     """Whether the guest's end was none that it wanted."""
     from corral.core.exits import Cause
 
@@ -369,9 +378,9 @@ def _died(outcome: Outcome, console_tail: bytes) -> bool:
     return outcome.cause is not None and not outcome.cause.clean
 
 
-def _conclude(outcome: Outcome, arguments: Arguments, timeout: float | None, unseen: bytes) -> int:
+def conclude(outcome: Outcome, has_command: bool, timeout: float | None, unseen: bytes) -> int:
     """The exit status of a guest that did not die, and the words that go with it. `unseen` is the end of its console,
-    where that went nowhere that a person would look."""
+    where that went nowhere that a person would look. Raises GuestTimeout, GuestError."""
     from corral.core.exits import Cause, Over
 
     if outcome.over is Over.TIMEOUT:
@@ -381,7 +390,7 @@ def _conclude(outcome: Outcome, arguments: Arguments, timeout: float | None, uns
     if outcome.over is Over.QUIT:
         print(file=sys.stderr)  # the guest left the cursor anywhere
     # Who powers off means it.
-    if outcome.status is None and arguments.rest and outcome.cause is not Cause.POWER_OFF:
+    if outcome.status is None and has_command and outcome.cause is not Cause.POWER_OFF:
         if outcome.over is Over.QUIT:
             return QUIT
         if said := unseen.decode("utf-8", "replace").replace("\r", "").strip():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.cli.options import Arguments, seconds
-from corral.config import parse_disk, parse_share, parse_size
+from corral.config import parse_disk, parse_share, parse_size, parse_vsock
 from corral.errors import ConfigError
 from corral.launch.request import BootRequest, CloudInit
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # What is about this end of a guest, and not about what it was made as.
 _OF_RESTORED = {
     "restore",
+    "overlay",
     "net",
     "publish",
     "allow",
@@ -28,6 +29,7 @@ _OF_RESTORED = {
     "stats",
     "grace",
     "timeout",
+    "jail",
 }
 
 
@@ -37,10 +39,16 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
     grace = seconds(values["grace"], "--grace") if "grace" in values else None
     if "restore" in values:
         _require_restorable(arguments)
-        return BootRequest(snapshot=values["restore"], nets=_nets(every), grace=grace)
+        command = None if arguments.rest is None else tuple(arguments.rest)
+        return BootRequest(
+            snapshot=values["restore"], overlay="overlay" in values, nets=_nets(every), command=command, grace=grace
+        )
+    if "overlay" in values:
+        raise ConfigError("--overlay is about the disks of --restore FILE; with --disk write PATH,snapshot=on")
     memory = parse_size(values["memory"]) if "memory" in values else None
     disks = tuple(parse_disk(text) for text in every.get("disk", []))
     shares = tuple(parse_share(text) for text in every.get("share", []))
+    others = tuple(parse_vsock(text) for text in every.get("vsock", []))
     return BootRequest(
         kernel=arguments.operands[0] if arguments.operands else None,
         variant=values.get("kernel"),
@@ -53,6 +61,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         disks=disks,
         shares=shares,
         nets=_nets(every),
+        others=others,
         cloud_init=_cloud_init(values),
         root=values.get("root"),
         bios="bios" in values,
@@ -66,8 +75,8 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
 def _require_restorable(arguments: Arguments) -> None:
     """Raises ConfigError for what a restored guest cannot be given."""
     given = sorted({*arguments.values} - _OF_RESTORED)
-    if arguments.operands or arguments.rest:
-        raise ConfigError("--restore goes on with the kernel and the command that the snapshot has; leave others out")
+    if arguments.operands:
+        raise ConfigError("--restore goes on with the kernel that the snapshot has; leave others out")
     if given:
         raise ConfigError(f"--restore goes on with the machine that was saved; leave --{given[0]} out")
 

@@ -7,13 +7,22 @@ import time
 
 from corral.cli import boot
 from corral.cli.options import Arguments, Command, Option, parse, seconds
+from corral.cli.session import PIPES, TERMINAL
 from corral.errors import ConfigError, GuestError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.backends.channel import ChannelState
+    from corral.config import MachineConfig
+    from corral.script.machine import ScriptedMachine
+    from corral.snapshot.disks import DiskState
 
 COMMAND = Command(
     name="snapshot",
     summary="""\
-Boots a guest as `corral boot` does, waits until its console says TEXT, and saves it to FILE: memory, vCPUs and devices.
-`corral boot --restore FILE` goes on from there, as often as wanted, in milliseconds.
+Boots a guest as `corral boot` does, and saves it to FILE: memory, vCPUs, devices, and what it has written to disks with
+snapshot=on. It is saved when it is ready for a command or a shell, or with --after when its console says TEXT.
+`corral clone FILE -n 100 -- COMMAND` and `corral boot --restore FILE` go on from there, as often as wanted.
 `corral snapshot info FILE` tells what is in one.""",
     operands=("info", "FILE"),
     words=("info",),
@@ -24,12 +33,17 @@ Boots a guest as `corral boot` does, waits until its console says TEXT, and save
     ),
     epilog="""\
 examples:
-  corral snapshot --after '# ' shell.snapshot                   the shell of the small kernel
-  corral boot --restore shell.snapshot                          at once
-  corral snapshot --after '# ' big.snapshot -- boot --memory 2G --cpus 4
+  corral snapshot ready.snapshot                                the small kernel, before its first command
+  corral boot --restore ready.snapshot -- uname -a              a command there, at once
+  corral clone ready.snapshot -n 10 -- hostname                 ten of them
+  corral snapshot big.snapshot -- boot --memory 2G --cpus 4 --root none --disk data.img,ro
+  corral snapshot --after '# ' shell.snapshot                   a shell on the console, at its prompt
+  corral boot --restore shell.snapshot                          that shell
   corral snapshot info shell.snapshot
 
-A guest with a disk, a shared folder, a BIOS or a NUMA plan cannot be saved yet.""",
+An image that a guest writes itself, without snapshot=on, stays where it is, and has to be as it was when FILE is gone
+on from: by one guest, or with --overlay by any number.
+A guest with a shared folder, a BIOS or a NUMA plan cannot be saved yet.""",
 )
 
 
@@ -40,8 +54,8 @@ def run(words: list[str]) -> int:
         return 0
     if arguments.operands[:1] == ["info"]:
         return _info(arguments)
-    if len(arguments.operands) != 1 or "after" not in arguments.values:
-        raise ConfigError("corral snapshot wants --after TEXT and a FILE; see its --help")
+    if len(arguments.operands) != 1:
+        raise ConfigError("corral snapshot wants a FILE; see its --help")
     if arguments.rest and arguments.rest[0] != "boot":
         raise ConfigError("corral snapshot wants what to boot behind --: boot ARGUMENTS...; see its --help")
     return _save(arguments)
@@ -53,24 +67,44 @@ def _save(arguments: Arguments) -> int:
 
     terminal.leave_on_signals()
     values = arguments.values
-    path, text = arguments.operands[0], values["after"]
+    path, text = arguments.operands[0], values.get("after")
     timeout = seconds(values.get("timeout", "120"))
     folder = os.path.dirname(path) or "."
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"the snapshot cannot be written to {folder!r}; name another place")
-    config = boot.machine_config((arguments.rest or [])[1:])
+    config = boot.machine_config((arguments.rest or [])[1:], PIPES if text is None else TERMINAL)
     if config is None:
         raise ConfigError("that boots nothing; see corral boot --help")
+    if text is None:
+        _require_session(config)
     with ScriptedMachine(config) as machine:
-        from corral.snapshot import machine_state
+        from corral.snapshot import machine_state, resumed
 
         machine_state.refuse(machine)
-        if machine.run_until(text, timeout=timeout).match is None:
+        if text is None:
+            _run_until_ready(machine, timeout)
+            resumed.pause_idle(machine)
+        elif machine.run_until(text, timeout=timeout).match is None:
             raise GuestError(f"the guest ended before it said {text!r}")
         before = time.monotonic()
         size = machine.snapshot(path)
     print(f"{path}: {size / (1 << 20):.1f} MiB of memory, saved in {(time.monotonic() - before) * 1000:.0f} ms")
     return 0
+
+
+def _require_session(config: MachineConfig) -> None:
+    """Raises ConfigError for a guest that does not ask what its session is, or is not to be asked."""
+    if not config.channel:
+        raise ConfigError("only guests with Corral's init tell when they are ready; say --after which TEXT to save it")
+    if config.command is not None:
+        raise ConfigError("a guest that is ready takes its command when it goes on; leave the command out here")
+
+
+def _run_until_ready(machine: ScriptedMachine, timeout: float) -> None:
+    channel = machine.channel
+    assert channel
+    channel.waits = True
+    machine.run_until(condition=lambda vm: channel.is_ready, timeout=timeout)
 
 
 def _info(arguments: Arguments) -> int:
@@ -93,9 +127,22 @@ def _info(arguments: Arguments) -> int:
             f"{guest.memory >> 20} MiB, of which the file holds {held:.1f}",
         ),
         ("vCPUs", str(guest.cpus)),
+        *(("disk", _of_disk(disk)) for disk in guest.disks),
+        ("session", _of_session(content.state.channel)),
         ("saved by", f"Corral {content.corral}"),
         ("saved on", f"{host.kind} KVM, {host.cpu}" + (", kernel code natively" if native else "")),
         ("goes on", "until this host boots anew" if host.boot else "on hosts with this CPU"),
     ):
         print(f"{name:11} {printable(value)}")
     return 0
+
+
+def _of_disk(disk: DiskState) -> str:
+    use = "only read" if disk.read_only else "what its guest wrote is in the file" if disk.snapshot else ""
+    return f"{disk.path}, {disk.size / (1 << 20):g} MiB, {use or 'written by its guest'}"
+
+
+def _of_session(channel: ChannelState | None) -> str:
+    if channel is None:
+        return "what its console says; it has no channel"
+    return "it waits for a command, or for a shell" if channel.is_ready else "it has begun"

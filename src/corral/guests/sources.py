@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
+
+from corral.startup.digest import sha256
 
 
 def folder(name: str) -> str:
@@ -17,17 +18,4 @@ def folder(name: str) -> str:
 
 def digest(*contents: bytes) -> str:
     """A key for what is built from `contents`."""
-    return sha256(b"\0".join(contents))[:16]
-
-
-def sha256(data: bytes) -> str:
-    """In hexadecimal, by the interpreter's own module where it has one: hashlib loads all of OpenSSL, in 3 ms."""
-    try:
-        if sys.version_info >= (3, 12):
-            from _sha2 import sha256
-        else:
-            from _sha256 import sha256  # type: ignore[import-not-found]
-    except ImportError:
-        from hashlib import sha256
-    digest: str = sha256(data).hexdigest()
-    return digest
+    return sha256(b"\0".join(contents)).hex()[:16]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.kvm.vcpu import Vcpu
-from corral.native import CData, Handle, ffi, ioctl, lib
+from corral.native import CData, Handle, ffi, ioctl
 
 
 class Vm:
@@ -73,14 +73,6 @@ class Vm:
     def irqfd(self, gsi: int, fd: int) -> None:
         """A write to the eventfd `fd` raises the edge-triggered line `gsi` (api.rst, 4.75)."""
         ioctl(self.fd, "KVM_IRQFD", ffi.new("struct kvm_irqfd *", {"fd": fd, "gsi": gsi}))
-
-    def ioeventfd(self, gpa: int, size: int, value: int | None, fd: int) -> None:
-        """A guest's write of `value`, or of anything for None, `size` bytes, at `gpa` signals the eventfd `fd`, with no
-        exit (api.rst, 4.59)."""
-        request = {"addr": gpa, "len": size, "fd": fd}
-        if value is not None:
-            request |= {"datamatch": value, "flags": lib.KVM_IOEVENTFD_FLAG_DATAMATCH}
-        ioctl(self.fd, "KVM_IOEVENTFD", ffi.new("struct kvm_ioeventfd *", request))
 
     def create_vcpu(self, index: int, ram: CData) -> Vcpu:
         """vCPU with APIC id `index`, over guest RAM `ram` (a struct corral_ram that outlives it)."""

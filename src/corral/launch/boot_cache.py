@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 from corral import __version__
 from corral.arch.x86_64.supervisor import Supervisor, supervisor_mode
@@ -16,7 +15,6 @@ from corral.core.shell import Shell
 from corral.errors import BootError, CorralError
 from corral.guests import cache, sources
 from corral.guests.parameters import NONATIVE
-from corral.kvm import vcpu_state
 from corral.machine import Machine
 from corral.native import SHIM
 from corral.snapshot.host import host_of
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from corral.snapshot.resumed import Resumed
 
 FOLDER, INPUTS = "boots", "inputs"
-LOOKS, GLANCE = 20, 0.001  # for how often, and seconds between
 MOST, MOST_BYTES = 16, 1 << 30  # of all entries; those that were not used for longest go first
 
 
@@ -41,7 +38,7 @@ def serves(wanted: Draft) -> bool:
     """Whether the guest is the same each time until its init asks: Corral chooses what it boots, and nothing of the
     host is in it. Only where its kernel runs natively on a pagetable KVM: too little is known of others that go on."""
     request, machine = wanted.request, wanted.machine
-    others = machine.disks or machine.shares or machine.snapshot or request.bios or request.placement
+    others = machine.disks or machine.shares or machine.snapshot or request.bios or request.placement or request.others
     wired = any(card.backend != "user" for card in request.nets)  # who is there may be another each time
     own = request.kernel or request.initrd
     if not machine.channel or others or wired or own or request.early or NONATIVE in request.parameters.split():
@@ -65,7 +62,7 @@ def machine(
         raise
     if saved:
         try:
-            config = replace(saved.config(wanted.request.nets), command=wanted.request.line)
+            config = replace(saved.config(nets=wanted.request.nets), command=wanted.request.line)
             channel = open_channel(config)
         except BaseException:
             saved.close()
@@ -140,25 +137,13 @@ def _keep(machine: Machine, folder: str, inputs: bytes) -> None:
     from corral.snapshot import resumed
 
     try:
-        _pause_idle(machine)
+        resumed.pause_idle(machine)
         make_room()
         resumed.save_behind(machine, folder, {INPUTS: inputs})
     except (CorralError, OSError) as error:
         print(f"corral: the next start cannot go on from this one: {error}", file=sys.stderr)
     finally:
         machine.resume()
-
-
-def _pause_idle(machine: Machine) -> None:
-    """Pauses it when it waits for nothing but the answer: what its kernel is still busy with would be done by each that
-    goes on. A guest that does not become idle is paused all the same."""
-    machine.pause()
-    for _ in range(LOOKS):
-        if all(vcpu_state.is_halted(vcpu) for vcpu in machine.vcpus):
-            return
-        machine.resume()
-        time.sleep(GLANCE)
-        machine.pause()
 
 
 def make_room() -> None:

@@ -86,26 +86,27 @@ def draft(request: BootRequest, tell: Tell = ignore) -> Draft:
     if request.snapshot is not None:
         from corral.snapshot import resumed
 
-        return Draft(request, resumed.config(request.snapshot, request.nets))
+        return Draft(request, resumed.config(request.snapshot, request.overlay, request.line, request.nets))
     if request.kernel is None and (request.modules or request.protocol is not None or request.flat):
         raise ConfigError("--module, --protocol and --flat are about a KERNEL of yours; name it")
     if request.protocol is not None:
         _check_protocol(request)
     memory = _default_memory() if request.memory is None else request.memory
     disks = request.disks + _seed(request)
+    given = len(disks) + len(request.shares) + len(request.nets) + len(request.others)
     machine = MachineConfig(
         kernel="",
         memory=memory,
         cpus=request.cpus,
         disks=disks,
         shares=request.shares,
-        others=request.nets,
+        others=(*request.nets, *request.others),
         protocol=request.protocol,
         flat=request.flat,
         modules=request.modules,
         debug_exit=request.debug_exit,
         nested=request.nested,
-        channel=request.session if len(disks) + len(request.shares) + len(request.nets) < MOST_DEVICES else "",
+        channel=request.session if given < MOST_DEVICES else "",
         split_irqchip=_suits_split_irqchip(request),
     )
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -55,7 +55,7 @@ def linux(
         BootRequest(
             kernel=kernel,
             command=command or None,
-            session="pipes" if pipes else "",
+            session="pipes" if pipes else "terminal",
             initrd=initrd or None,
             parameters=append,
             memory=None if memory in (None, "") else parse_size(str(memory)),

@@ -23,8 +23,8 @@ from corral.script import interrupts, live_devices
 from corral.script.conversation import Conversation
 from corral.script.goal import Goal, Reached
 from corral.script.memory_access import Linear, Physical
-from corral.script.register_access import Registers
-from corral.script.streams import Streams
+from corral.script.register_access import Registers, require_vcpu
+from corral.script.streams import Streams, session_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from corral.backends.channel import Channel
+    from corral.backends.channel import Channel, Identity
     from corral.config import MachineConfig
     from corral.core.shell import Shell
     from corral.core.vcpu_thread import VcpuThread
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from corral.native import CData
     from corral.observe.tally import Row
     from corral.script.exit_hook import Exit
+    from corral.snapshot.resumed import Resumed
     from corral.startup.undo import Undo
     from corral.symbols.table import Symbols
 
@@ -57,11 +58,18 @@ class ScriptedMachine(Machine):
     `console.output`, `streams`, `outcome`, `symbols` and the last registers.
     """
 
-    def __init__(self, config: MachineConfig, shell: Shell | None = None, channel: Channel | None = None) -> None:
-        self.streams: Streams | None = None  # of a command that has pipes
-        if config.channel and channel is None:
-            channel = self.streams = Streams(config.command)
-        super().__init__(config, shell, channel)
+    def __init__(
+        self,
+        config: MachineConfig,
+        shell: Shell | None = None,
+        channel: Channel | None = None,
+        saved: Resumed | None = None,
+        *,
+        identity: Identity | None = None,
+    ) -> None:
+        self._session = None if channel else session_of(config, identity)
+        self.streams = self._session if isinstance(self._session, Streams) else None  # where it has pipes
+        super().__init__(config, shell, channel or self._session, saved)
 
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         super()._build(config, undo)
@@ -89,8 +97,8 @@ class ScriptedMachine(Machine):
     def _drain_all(self) -> None:
         while self.console.drain():
             pass
-        if self.streams:
-            self.streams.drain_all()
+        if self._session:
+            self._session.drain_all()
 
     # Running.
 
@@ -119,16 +127,25 @@ class ScriptedMachine(Machine):
 
     def snapshot(self, path: str) -> int:
         """Saves the guest to a file, from which corral.restore() goes on; it runs on if it ran. Returns how many bytes
-        of its RAM are in it. Raises ConfigError for a machine that cannot be saved, GuestError, HostError."""
+        of RAM and layers of disks are in it. Raises ConfigError for what cannot be saved, GuestError, HostError."""
         from corral.snapshot import resumed
 
+        return self._while_paused(lambda: resumed.save(self, path))
+
+    def fork(self, count: int = 1, name: str = "") -> list[ScriptedMachine]:
+        """Machines that go on from where this one is, called `name-1` and so on. Raises as snapshot() and restore()."""
+        from corral.script import forks
+
+        return forks.made(self, self._while_paused, ScriptedMachine, count, name)
+
+    def _while_paused(self, save: Callable[[], int]) -> int:
         self.require_open()
         if not self._begun or self._over:
             raise ConfigError("only a guest that has started and has not ended can be saved")
         ran = self.running
         self.pause()
         try:
-            return resumed.save(self, path)
+            return save()
         finally:
             if ran:
                 self.resume()
@@ -195,7 +212,7 @@ class ScriptedMachine(Machine):
         `timeout` seconds."""
         from corral.debug.breakpoints import Why
 
-        self._require_vcpu(vcpu)
+        require_vcpu(vcpu, len(self.vcpus))
         self.pause()
         self.debugger.begin_step(vcpu)
         self.debugger.poll(timeout)
@@ -236,14 +253,14 @@ class ScriptedMachine(Machine):
             watches.append(self._debugger.event.watch)
         if self.console.offer():
             watches.append(self.serial.watch_room)
-        if self.streams:
-            watches.append(self.streams.watch)
-            limits += [POLL] * self.streams.offer()
+        if self._session:
+            watches.append(self._session.watch)
+            limits += [POLL] * self._session.offer()
         wait(min(limits, default=None), *watches)
         self.require_open()
         self.console.drain()
-        if self.streams:
-            self.streams.drain()
+        if self._session:
+            self._session.drain()
 
     def _stopped(self) -> Stop | None:
         """What a breakpoint or watchpoint has stopped the guest for, if its callback does not say to go on."""
@@ -275,13 +292,8 @@ class ScriptedMachine(Machine):
 
     def regs_of(self, vcpu: int) -> Registers:
         """`regs` is that of vCPU 0. Raises ConfigError for a vCPU that there is not."""
-        self._require_vcpu(vcpu)
+        require_vcpu(vcpu, len(self.vcpus))
         return Registers(self, vcpu)
-
-    def _require_vcpu(self, vcpu: int) -> None:
-        if not 0 <= vcpu < len(self.vcpus):
-            most = f"0 to {len(self.vcpus) - 1}" if len(self.vcpus) > 1 else "0 alone"
-            raise ConfigError(f"there is no vCPU {vcpu}: this machine has {most}")
 
     def mem_of(self, vcpu: int) -> Linear:
         """Memory as this vCPU's page tables have it; `mem` is that of vCPU 0."""
@@ -309,7 +321,7 @@ class ScriptedMachine(Machine):
         """All that can be said of the guest as it is, for people (docs/research/report.md)."""
         from corral.debug.report import full
 
-        self._require_vcpu(vcpu)
+        require_vcpu(vcpu, len(self.vcpus))
         self.pause()
         return full.of_paused(self, vcpu, self.console.output)
 

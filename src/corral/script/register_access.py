@@ -169,6 +169,13 @@ class Msrs:
         self._registers.vcpu().set_msrs({_msr(which): value})
 
 
+def require_vcpu(vcpu: int, count: int) -> None:
+    """Raises ConfigError for a vCPU that a machine with so many has not."""
+    if not 0 <= vcpu < count:
+        most = f"0 to {count - 1}" if count > 1 else "0 alone"
+        raise ConfigError(f"there is no vCPU {vcpu}: this machine has {most}")
+
+
 def _msr(which: int | str) -> int:
     if isinstance(which, int):
         return which

@@ -4,17 +4,34 @@ from __future__ import annotations
 
 import os
 
+from corral.script import forks
 from corral.script.machine import ScriptedMachine
-from corral.snapshot import resumed
+from corral.snapshot.resumed import Resumed
 
 
-def restore(path: str | os.PathLike[str]) -> ScriptedMachine:
+def restore(
+    path: str | os.PathLike[str], *command: str, overlay: bool = False, name: str | None = None
+) -> ScriptedMachine:
     """A machine that goes on where `vm.snapshot(path)` or `corral snapshot` saved it; as corral.linux() gives one, it
     runs when it is asked to. Any number of machines may come from one file: what one writes to its memory is its own.
 
     with corral.restore("shell.snapshot") as vm:
         vm.console.send("date\n")
 
-    Raises BootError for a file that is no snapshot, or that this host cannot go on with.
+    `command` is for a guest that waits for its session, as `corral snapshot` without --after saves one: one word for a
+    shell's line, more for a program and its arguments. `name`: the guest's host name, with which goes a machine id of
+    its own; only of a guest with a channel.
+
+    Its disks are as they were: what it had written over an image with snapshot=on is its own. An image that it writes
+    itself must not have been written since, and one guest has it at a time; with `overlay` it writes beside the image,
+    and any number may.
+
+    Raises BootError for a file that is no snapshot, or that this host cannot go on with, and for a disk whose image is
+    not as it was; ConfigError.
     """
-    return ScriptedMachine(resumed.config(os.fspath(path)))
+    line = None
+    if command:
+        from corral.guests import parameters
+
+        line = parameters.line(list(command))
+    return forks.machine(ScriptedMachine, Resumed(os.fspath(path)), overlay, line, name)

@@ -1,8 +1,11 @@
-"""The file of a snapshot: a head, what the machine is and its state as JSON, and its RAM, sparse and page-aligned.
+"""The file of a snapshot: a head, what the machine is and its state as JSON, its RAM, and what its disks have written
+over images that they share; sparse and page-aligned.
 
     offset 0   "CORRALSN", version (u32), length of the JSON (u32), its SHA-256
     offset 48  the JSON
     RAM        at the next multiple of 4 KiB, pages of zeros as holes
+    layers     of each disk with one: a map, a bit for each 4 KiB of the disk that are in the layer; at the next
+               multiple of 4 KiB the layer, as long as the disk, holes where there is nothing
 
 A file is immutable once it has its name: it is written beside, synced and renamed.
 """
@@ -15,38 +18,46 @@ import os
 import stat
 import struct
 
+from corral.devices.virtio.device import Layer
 from corral.errors import SCARCE, BootError, ConfigError, HostError
-from corral.guests import sources
 from corral.memory import PAGE
 from corral.native import check, ffi, lib
 from corral.snapshot import values
+from corral.startup.digest import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Protocol
+
     from corral.memory import GuestMemory
 
+    class Layered(Protocol):
+        """A disk with an overlay (devices/virtio/blk.py), which is stopped."""
+
+        size: int  # bytes
+
+        def save_layer(self, fd: int, map_at: int, data_at: int) -> int:
+            """Returns how many bytes of data are in it. Raises OSError."""
+
+
 MAGIC = b"CORRALSN"
-VERSION = 3
+VERSION = 4
 _HEAD = struct.Struct("<8sII32s")
 NAME = "guest"  # of a snapshot that has a folder of its own
 MOST_TEXT = 16 << 20  # bytes of the JSON: 1024 vCPUs fit
 
 
-def write(path: str, content: str, memory: GuestMemory) -> int:
-    """Publishes a snapshot at `path`; returns how many bytes of RAM are in it. Raises HostError, and leaves what was
-    there before; ConfigError for a place where something else than a snapshot is."""
+def write(path: str, content: str, memory: GuestMemory, layers: Sequence[Layered] = ()) -> int:
+    """Publishes a snapshot at `path`; returns how many bytes of RAM and layers are in it. Raises HostError, and leaves
+    what was there before; ConfigError for a place where something else than a snapshot is."""
     if os.path.lexists(path) and not is_one(path):
         raise ConfigError(f"{path!r} is there and is no snapshot; name another file")
     beside = f"{path}.unfinished-{os.urandom(8).hex()}"
     try:
         fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            at = _begin(fd, content, memory)
-            written = lib.corral_ram_save(
-                fd, at, ffi.cast("void *", memory.host_address), memory.size, memory.is_mapped
-            )
-            if written < 0:
-                raise OSError(-written, os.strerror(-written))
+            written = save(fd, content, memory, layers)
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -60,7 +71,18 @@ def write(path: str, content: str, memory: GuestMemory) -> int:
     finally:
         if os.path.lexists(beside):
             os.unlink(beside)
-    return int(written)
+    return written
+
+
+def save(fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered] = ()) -> int:
+    """A snapshot in an empty file; returns how many bytes of RAM and layers are in it. Raises OSError."""
+    at = _begin(fd, content, memory)
+    places, end = _places(at + memory.size, [disk.size for disk in layers])
+    os.ftruncate(fd, end)
+    written = int(lib.corral_ram_save(fd, at, ffi.cast("void *", memory.host_address), memory.size, memory.is_mapped))
+    if written < 0:
+        raise OSError(-written, os.strerror(-written))
+    return written + sum(disk.save_layer(fd, *place) for disk, place in zip(layers, places, strict=True))
 
 
 def write_behind(folder: str, others: dict[str, bytes], content: str, memory: GuestMemory) -> None:
@@ -101,25 +123,18 @@ def _forget(folder: str) -> None:
 def _begin(fd: int, content: str, memory: GuestMemory) -> int:
     """Writes all but the RAM. Returns where that is to be."""
     text = content.encode()
-    _write_all(fd, _HEAD.pack(MAGIC, VERSION, len(text), bytes.fromhex(sources.sha256(text))) + text)
-    at = _ram_offset(len(text))
+    _write_all(fd, _HEAD.pack(MAGIC, VERSION, len(text), sha256(text)) + text)
+    at = _aligned(_HEAD.size + len(text))
     os.ftruncate(fd, at + memory.size)
     return at
 
 
 class SnapshotFile:
-    """An open snapshot. Raises BootError for what is none, or none of this version."""
+    """An open snapshot; `fd` as Resumed has it. Raises BootError for what is none, or none of this version."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, fd: int | None = None) -> None:
         self.path = path
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        except OSError as error:
-            if error.errno in SCARCE:
-                raise
-            raise self.error(f"{error.strerror}; check the path") from None
-        except ValueError:
-            raise self.error("a path cannot hold a null character; check the path") from None
+        self._fd = self._open(path) if fd is None else _again(fd)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # it is in use
         except OSError:  # by somebody who is about to remove it, which harms no guest, or on a file system without
@@ -129,6 +144,23 @@ class SnapshotFile:
         except BaseException:
             self.close()
             raise
+
+    def _open(self, path: str) -> int:
+        try:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        except OSError as error:
+            if error.errno in SCARCE:
+                raise
+            raise self.error(f"{error.strerror}; check the path") from None
+        except ValueError:
+            raise self.error("a path cannot hold a null character; check the path") from None
+
+    def another(self) -> SnapshotFile:
+        """The same once more, to be closed by itself."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._fd = _again(self._fd)
+        return other
 
     def close(self) -> None:
         os.close(self._fd)
@@ -149,10 +181,29 @@ class SnapshotFile:
         except (ValueError, RecursionError, StopIteration):
             raise self.error("its description is no JSON; save it again") from None
 
+    def require(self, memory: int, disks: Sequence[int]) -> None:
+        """That it has so much RAM, and layers of disks of these sizes, in bytes. Before map() and layer(). Raises
+        BootError."""
+        self._places, end = _places(self._ram_at + memory, disks)
+        if self._size != end:
+            raise self.error(f"has {self._size} bytes, and should have {end}: it is cut off; save it again")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is as long as when it was opened."""
+        return os.fstat(self._fd).st_size >= self._size
+
+    def layer(self, index: int, size: int) -> Layer:
+        """Of a disk of `size` bytes. Raises BootError."""
+        map_at, data_at = self._places[index]
+        length = int(lib.corral_blk_map_size(size))
+        bits = os.pread(self._fd, length, map_at)
+        if len(bits) < length:
+            raise self.error("is cut off; save it again")
+        return Layer(self._fd, data_at, bits)
+
     def map(self, memory: GuestMemory) -> None:
-        """Puts its RAM into a machine's memory: what the guest writes there stays out of the file. Raises BootError."""
-        if self._ram_size != memory.size:
-            raise self.error(f"has {self._ram_size >> 20} MiB of RAM, and the machine {memory.size >> 20}")
+        """Puts its RAM into a machine's memory: what the guest writes there stays out of the file."""
         check("mmap", lib.corral_ram_map(ffi.cast("void *", memory.host_address), memory.size, self._fd, self._ram_at))
         memory.is_mapped = True
 
@@ -172,13 +223,14 @@ class SnapshotFile:
         text = os.pread(self._fd, length, _HEAD.size)
         if len(text) < length:
             raise self.error("is cut off; save it again")
-        if bytes.fromhex(sources.sha256(text)) != digest:
+        if sha256(text) != digest:
             raise self.error("has been changed or damaged; save it again")
-        self._ram_at = _ram_offset(length)
-        self._ram_size = status.st_size - self._ram_at
-        if self._ram_size <= 0 or self._ram_size % PAGE:
-            raise self.error("is cut off; save it again")
+        self._ram_at, self._size = _aligned(_HEAD.size + length), status.st_size
         return text
+
+
+def _again(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def is_one(path: str) -> bool:
@@ -195,8 +247,19 @@ def is_one(path: str) -> bool:
         os.close(fd)
 
 
-def _ram_offset(length: int) -> int:
-    return (_HEAD.size + length + PAGE - 1) // PAGE * PAGE
+def _aligned(offset: int) -> int:
+    return -(-offset // PAGE) * PAGE
+
+
+def _places(at: int, disks: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
+    """Where the map and the data of each layer are, of disks of these sizes, and where the file ends; the first begins
+    at `at`."""
+    places = []
+    for size in disks:
+        data = _aligned(at + lib.corral_blk_map_size(size))
+        places.append((at, data))
+        at = _aligned(data + size)
+    return places, at
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corral.arch.x86_64 import native_mode
 from corral.backends.channel import ChannelState
+from corral.config import RngConfig
 from corral.core.ioapic import IoapicState
 from corral.devices.crt_controller import CrtState
 from corral.devices.i8042 import I8042State
@@ -16,6 +17,7 @@ from corral.kvm import vcpu_state, vm_state
 from corral.kvm.system import Kind
 from corral.kvm.vcpu_state import VcpuState
 from corral.kvm.vm_state import VmState
+from corral.snapshot import disks
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -60,15 +62,17 @@ RECORDS: dict[str, type] = {
 def refuse(machine: Parts) -> None:
     """Raises ConfigError, with the reason, for a machine that cannot be saved."""
     config = machine.config
+    others = [one for one in config.others if not isinstance(one, RngConfig)]
     for holds, what, cure in (
-        (config.disks, "a disk", "leave --disk out"),
         (config.shares, "a shared folder", "its server cannot be taken along: leave --share out"),
-        (len(config.others) > len(cards(config)), "a device that has no state yet", "leave it out"),
+        (len(others) > len(cards(config)), "a device that has no state yet", "leave it out"),
         (config.bios, "a BIOS", "boot it by a protocol of its own"),
         (config.plan, "a NUMA plan", "leave --numa out"),
     ):
         if holds:
             raise ConfigError(f"a machine with {what} cannot be saved yet; {cure}")
+    for one, disk in zip(config.disks, machine.disks, strict=True):
+        disks.refuse(one, disk)
 
 
 def cards(config: MachineConfig) -> tuple[NetConfig, ...]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from corral.devices.serial import Serial
     from corral.devices.status_port import StatusPort
     from corral.devices.user_pit import UserPit
+    from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.mmio import MmioTransport
     from corral.kvm.system import System
     from corral.kvm.vcpu import Vcpu
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         status_port: StatusPort
         screen: CrtController | None
         virtio: list[MmioTransport]
+        disks: list[Disk]
         channel: Channel | None
 
         def pause(self) -> None: ...

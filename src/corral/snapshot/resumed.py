@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import time
+
 from corral import __version__
 from corral.config import MachineConfig
-from corral.errors import BootError
-from corral.snapshot import file, machine_state, values
+from corral.errors import BootError, ConfigError, HostError
+from corral.kvm import vcpu_state
+from corral.snapshot import disks, file, machine_state, other_devices, values
+from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
 from corral.snapshot.machine_state import MachineState
-from corral.startup.record import record, replace
+from corral.snapshot.other_devices import Card, Other
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.devices.virtio.blk import Disk
+    from corral.devices.virtio.device import Layer
     from corral.memory import GuestMemory
     from corral.network import NetConfig
     from corral.snapshot.parts import Parts
-
-
-@record(frozen=True)
-class Card:
-    """A network card as the guest knows it (network.NetConfig)."""
-
-    backend: str
-    mac: str
-    mtu: int
 
 
 @record(frozen=True)
@@ -40,7 +38,8 @@ class Guest:
     channel: str
     linux: bool
     split_irqchip: bool
-    cards: tuple[Card, ...]
+    disks: tuple[DiskState, ...]
+    others: tuple[Other, ...]
 
 
 @record(frozen=True)
@@ -55,21 +54,45 @@ class Content:
 
 
 NAME = file.NAME
-RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Card, Guest, Content)}
+LOOKS, GLANCE = 20, 0.001  # for how often, and seconds between
+RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Card, Other, Guest, Content, DiskState)}
 
 
 def save(machine: Parts, path: str) -> int:
     """Writes a snapshot of a machine that is paused; returns the bytes of its RAM that are in it. Raises ConfigError
     for what cannot be saved, GuestError, HostError, KvmError."""
     with machine_state.Still(machine) as state:
-        return file.write(path, _description(machine, state), machine.memory)
+        return file.write(path, _description(machine, state), machine.memory, _layers(machine))
+
+
+def save_into(machine: Parts, fd: int) -> int:
+    """The same into an empty file that is open. Raises OSError too."""
+    with machine_state.Still(machine) as state:
+        return file.save(fd, _description(machine, state), machine.memory, _layers(machine))
 
 
 def save_behind(machine: Parts, folder: str, others: dict[str, bytes]) -> None:
     """The same into a folder that is made for it, by a process that takes over while the machine goes on; NAME is it
-    called there, and beside it are `others`. Raises what save() does."""
+    called there, and beside it are `others`. Not of a machine with disks. Raises what save() does."""
+    assert not machine.disks
     with machine_state.Still(machine) as state:
         file.write_behind(folder, others, _description(machine, state), machine.memory)
+
+
+def pause_idle(machine: Parts) -> None:
+    """Pauses it when all its vCPUs wait for an interrupt: what its kernel is still busy with would be done by each
+    guest that goes on. One that does not become idle is paused all the same."""
+    machine.pause()
+    for _ in range(LOOKS):
+        if all(vcpu_state.is_halted(vcpu) for vcpu in machine.vcpus):
+            return
+        machine.resume()
+        time.sleep(GLANCE)
+        machine.pause()
+
+
+def _layers(machine: Parts) -> list[Disk]:
+    return [disk for disk in machine.disks if disk.has_layer]
 
 
 def _description(machine: Parts, state: MachineState) -> str:
@@ -79,30 +102,52 @@ def _description(machine: Parts, state: MachineState) -> str:
         config.channel if machine.channel else "",
         machine.is_linux,
         machine.shell.ioapic is not None,
-        tuple(Card(card.backend, card.mac, card.mtu) for card in machine_state.cards(config)),
+        tuple(disks.save(one, disk) for one, disk in zip(config.disks, machine.disks, strict=True)),
+        tuple(other_devices.save(one) for one in config.others),
     )
     return file.dump(Content(__version__, host_of(machine.system), guest, machine.cpuid, state))
 
 
-def config(path: str, nets: tuple[NetConfig, ...] = ()) -> MachineConfig:
-    """The machine that a snapshot goes on in, its network cards connected to these. Raises BootError, ConfigError."""
+def config(
+    path: str, overlay: bool = False, command: str | None = None, nets: tuple[NetConfig, ...] = ()
+) -> MachineConfig:
+    """The machine that a snapshot goes on in; `overlay`: what it writes to images is kept beside them, and gone with
+    it; `command`: a line for its shell, if it waits for its session; `nets`: what its network cards are connected to,
+    which is nothing without them. Raises BootError, ConfigError."""
     with Resumed(path) as resumed:
-        return resumed.config(nets)
+        return resumed.config(overlay, command, nets)
 
 
 class Resumed:
-    """An open snapshot, as a machine takes its kernel. Raises BootError."""
+    """An open snapshot, as a machine takes its kernel. `fd`: it is open already, and `path` what it is called; it stays
+    the caller's. Raises BootError."""
 
     kind, expects_bios, code, files = "snapshot", False, (), ()
 
-    def __init__(self, path: str) -> None:
-        self._file = file.SnapshotFile(path)
+    def __init__(self, path: str, fd: int | None = None) -> None:
+        self._file = file.SnapshotFile(path, fd)
         try:
             self.content: Content = values.from_plain("Content", self._file.plain(), RECORDS)
         except BootError as error:
             self._file.close()
             raise self._file.error(str(error)) from None
-        self.is_linux = self.content.guest.linux
+        guest = self.content.guest
+        self.is_linux = guest.linux
+        try:
+            numbers = [other.bandwidth or 0 for other in guest.others] + [disk.size for disk in guest.disks]
+            if min(guest.memory, *numbers, 0) < 0:
+                raise self._file.error("its sizes make no sense")
+            self._file.require(guest.memory, [disk.size for disk in guest.disks if disk.snapshot])
+        except BaseException:
+            self._file.close()
+            raise
+
+    def another(self) -> Resumed:
+        """The same once more, for another machine; it is not read again."""
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._file = self._file.another()
+        return other
 
     def close(self) -> None:
         self._file.close()
@@ -113,10 +158,27 @@ class Resumed:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def config(self, nets: tuple[NetConfig, ...] = ()) -> MachineConfig:
-        """What the machine has to be; its network cards are connected to `nets`, and to nothing without them: that is
-        not for a file to say. Raises ConfigError."""
+    @property
+    def is_ready(self) -> bool:
+        """Whether the guest waits for its session, and can be given any command."""
+        channel = self.content.state.channel
+        return channel is not None and channel.is_ready
+
+    def config(
+        self, overlay: bool = False, command: str | None = None, nets: tuple[NetConfig, ...] = ()
+    ) -> MachineConfig:
+        """What the machine has to be, as config() has it. Raises BootError, ConfigError."""
         guest = self.content.guest
+        if command is not None and not self.is_ready:
+            raise ConfigError(
+                f"the guest of {self._file.path!r} is in the middle of a session, and takes no command; leave that "
+                "out, or save one that waits: corral snapshot FILE, without --after"
+            )
+        try:
+            found = tuple(disks.config(disk, overlay) for disk in guest.disks)
+            others = other_devices.configs(guest.others, nets) if guest.others or nets else ()
+        except BootError as error:
+            raise self._file.error(str(error)) from None
         return MachineConfig(
             guest.kernel,
             cmdline=guest.cmdline,
@@ -126,10 +188,26 @@ class Resumed:
             debug_exit=guest.debug_exit,
             nested=guest.nested,
             channel=guest.channel,
-            others=_connected(guest.cards, nets) if guest.cards or nets else (),
+            command=command,
+            disks=found,
+            others=others,
             snapshot=self._file.path,
             split_irqchip=guest.split_irqchip,
         )
+
+    def require_whole(self) -> None:
+        """Raises HostError for a file that was cut off since; its guest cannot go on."""
+        if not self._file.is_whole:
+            raise HostError(
+                f"the snapshot {self._file.path!r} was cut off while a guest ran from it; remove one, or replace it, "
+                "but do not write to it"
+            )
+
+    def layers(self) -> dict[int, Layer]:
+        """What its disks had written over their images, by the disks' numbers. Raises BootError."""
+        every = self.content.guest.disks
+        layered = [number for number, disk in enumerate(every) if disk.snapshot]
+        return {number: self._file.layer(index, every[number].size) for index, number in enumerate(layered)}
 
     def load(self, memory: GuestMemory, cmdline: bytes, initrd: object, rsdp: int) -> None:
         """Maps the RAM, which has all of these in it. There is no entry: see restore()."""
@@ -142,29 +220,13 @@ class Resumed:
         if host.kind != saved.kind:
             raise self._file.error(f"was saved on {saved.kind} KVM, and this host has {host.kind}; boot it here anew")
         if machine.cpuid != self.content.cpuid:
-            leaves = sorted({one[0] for one in {*machine.cpuid} ^ {*self.content.cpuid}})
-            where = ", ".join(f"{leaf:#x}" for leaf in leaves[:8])
-            raise self._file.error(
-                f"was saved on {saved.cpu}, and here CPUID differs in leaf {where} ({host.cpu}); boot it here anew"
-            )
+            from corral.arch.x86_64 import cpuid_names
+
+            how = cpuid_names.difference(self.content.cpuid, machine.cpuid)
+            raise self._file.error(f"was saved on {saved.cpu}; this host ({host.cpu}) {how}; boot it here anew")
         if host.boot != saved.boot:
             raise self._file.error("was saved before this host was booted, and its clock cannot be set; boot it anew")
         try:
             machine_state.restore(machine, self.content.state)
         except BootError as error:
             raise self._file.error(str(error)) from None
-
-
-def _connected(cards: tuple[Card, ...], nets: tuple[NetConfig, ...]) -> tuple[NetConfig, ...]:
-    """Raises ConfigError for other cards than the guest has."""
-    from corral.errors import ConfigError
-    from corral.network import NetConfig
-
-    if nets and [net.backend for net in nets] != [card.backend for card in cards]:
-        had = ", ".join(f"--net {card.backend}" for card in cards) or "no network card"
-        raise ConfigError(f"the guest in this snapshot has {had}; give it the same, or none to leave them unconnected")
-    if not nets:
-        return tuple(
-            NetConfig(card.backend, "unconnected", mac=card.mac, mtu=card.mtu, connected=False) for card in cards
-        )
-    return tuple(replace(net, mac=card.mac, mtu=card.mtu) for net, card in zip(nets, cards, strict=True))

@@ -29,7 +29,12 @@ OTHERS = st.tuples(st.sampled_from(["flush", "move", "moved while it works", "wa
 OPERATIONS = st.lists(st.one_of(WRITES, READS, ZEROES, OTHERS), max_size=40)
 
 
-def follow(disk: Disk, content: bytearray, operations: list[tuple[str, int, int, int]]) -> None:
+def follow(
+    disk: Disk,
+    content: bytearray,
+    operations: list[tuple[str, int, int, int]],
+    move: Callable[[Disk], None] = lambda disk: disk.move(),
+) -> None:
     """Requests do not wait for one another unless the same sectors are theirs."""
     busy: set[int] = set()
     expected: list[tuple[object, bytes]] = []
@@ -66,7 +71,7 @@ def follow(disk: Disk, content: bytearray, operations: list[tuple[str, int, int,
                 wait()
             if name != "wait":
                 disk.queues[0].show()
-                disk.move()
+                move(disk)
             continue
         expected.append((request, data))
         disk.queues[0].show()

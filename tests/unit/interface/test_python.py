@@ -141,5 +141,5 @@ def test_linux_asks_for_what_the_command_asks_for(
     for command in ((), ("ls", "/")):
         arguments = parse(COMMAND, [*words, "--", *command] if command else words)
         assert arguments is not None
-        assert requested(monkeypatch, *command, **options) == from_arguments(arguments)
+        assert requested(monkeypatch, *command, **options) == from_arguments(arguments, "terminal")
         assert requested(monkeypatch, *command, pipes=True, **options) == from_arguments(arguments, "pipes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corral.compare.contenders.base import Contender, Job, Kit, Launch, Unsuitable
 from corral.compare.contenders.bubblewrap import Bubblewrap
+from corral.compare.contenders.corral_clone import CorralClone
 from corral.compare.contenders.corral_vm import Corral
 from corral.compare.contenders.engines import Docker, Podman
 from corral.compare.contenders.native import Native
@@ -13,7 +14,7 @@ from corral.errors import ConfigError
 
 __all__ = ["ALL", "Contender", "Job", "Kit", "Launch", "Unsuitable", "choose"]
 
-ALL: tuple[type[Contender], ...] = (Native, Runc, Bubblewrap, Podman, Docker, Corral, Microvm, Q35)
+ALL: tuple[type[Contender], ...] = (Native, Runc, Bubblewrap, Podman, Docker, Corral, CorralClone, Microvm, Q35)
 
 
 def choose(names: list[str]) -> list[type[Contender]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 from corral.devices.virtio.served import SavedDevice
-from corral.errors import HostError
+from corral.errors import BootError, ClosedError, HostError
 from corral.native import Handle, check, ffi, lib
 from corral.startup.record import record
 
@@ -70,13 +71,14 @@ def create(config: DiskConfig, place: Place) -> Disk:
 
 
 class Disk(SavedDevice):
-    """A VirtioDevice over an open image, which it closes. Raises HostError."""
+    """A VirtioDevice over an open image, which it closes. Raises HostError, BootError."""
 
     kind = "blk"
     device_id = 2
 
     def __init__(self, config: DiskConfig, image: DiskImage, place: Place) -> None:
-        self._image = image
+        self._image, self.size = image, image.size
+        self.has_layer = image.overlay >= 0  # what it writes is kept beside the image
         self.queue_sizes = (QUEUE_SIZE,) * min(place.vcpus, MOST_QUEUES)
         writable = not config.read_only
         durable_on_flush = config.cache != "writethrough"
@@ -110,6 +112,13 @@ class Disk(SavedDevice):
                 "bytes_per_second": config.bandwidth,
             },
         )
+        if layer := place.layer:
+            if len(layer.map) != lib.corral_blk_map_size(image.size):
+                raise BootError(f"disk {config.path!r}: its layer is of a disk of another size; save the guest again")
+            self._layer_map = ffi.from_buffer(layer.map)
+            self._native_config.layer_map = ffi.cast("uint64_t *", self._layer_map)
+            self._native_config.layer_fd = layer.fd
+            self._native_config.layer_offset = layer.offset
         super().__init__(config.id or f"disk {place.number}", place)
 
     def close(self) -> None:
@@ -130,6 +139,21 @@ class Disk(SavedDevice):
 
     def pause(self) -> bool:
         return int(self._call("hold")) == 0 and super().pause()
+
+    @property
+    def image(self) -> DiskImage:
+        """Raises ClosedError."""
+        if self._native.closed:
+            raise ClosedError("this machine is closed")
+        return self._image
+
+    def save_layer(self, fd: int, map_at: int, data_at: int) -> int:
+        """Writes what it has over its image to a file that is long enough, after pause(); returns how many bytes of
+        data that were. Raises OSError."""
+        result = int(self._call("save_layer", fd, map_at, data_at))
+        if result < 0:
+            raise OSError(-result, os.strerror(-result))
+        return result
 
     def stats(self) -> list[QueueStats]:
         """Of each queue the counters as they are now; also while it runs. Raises ClosedError."""

@@ -95,9 +95,19 @@ class Queue:
 
 
 @record(frozen=True)
+class Layer:
+    """What a disk had written over its image when its guest was saved: at `offset` of the file `fd`, which stays the
+    caller's, where `map` has the bit of a granule (csrc/blk.h)."""
+
+    fd: int
+    offset: int
+    map: bytes
+
+
+@record(frozen=True)
 class Place:
     """What a machine has for one of its devices. `number` counts those of its kind, `slot` all; `cpus` are what its
-    threads run on, () for any; `channel` is the machine's."""
+    threads run on, () for any; `channel` is the machine's; `layer` is of a disk that goes on."""
 
     memory: GuestMemory
     interrupt: VirtioInterrupt
@@ -106,3 +116,4 @@ class Place:
     vcpus: int = 1
     cpus: tuple[int, ...] = ()
     channel: Channel | None = None
+    layer: Layer | None = None

@@ -1,7 +1,7 @@
 """The MMIO transport, version 2 (virtio 1.2, section 4.2): the registers by which a driver sets a device up.
 
-Nothing here is on the way of a request: a doorbell is an ioeventfd, and InterruptStatus and InterruptACK are finished
-in C (virtio_irq.c). A driver may write anything in any order, from several vCPUs.
+Nothing here is on the way of a request: QueueNotify, InterruptStatus and InterruptACK are finished in C
+(virtio_doorbells.c, virtio_irq.c). A driver may write anything in any order, from several vCPUs.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 
 from corral.devices.virtio.negotiation import DESCRIPTORS, DEVICE_AREA, DRIVER_AREA, LOW, Negotiation
-from corral.native import lib
+from corral.native import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class MmioTransport:
         self.device = device
         self.interrupt = interrupt
         self.negotiation = Negotiation(device, interrupt)
+        self.doorbells = ffi.new("struct corral_doorbells *", {"vm_fd": -1})
         self._lock = allocate_lock()  # under it only a device's own are taken, in its start and stop
 
     def close(self) -> None:
@@ -50,14 +51,19 @@ class MmioTransport:
         self.negotiation.close()
 
     def connect(self, vm: Vm, base: int) -> None:
-        """Doorbells of the registers at guest physical address `base` that take no exit."""
-        for index, doorbell in enumerate(self.negotiation.doorbells):
-            vm.ioeventfd(base + QUEUE_NOTIFY, 4, None if self.device.one_doorbell else index, doorbell.value)
+        """The registers are at guest physical address `base`. Once for each transport, before its registers are
+        claimed."""
+        fds = [doorbell.value for doorbell in self.negotiation.doorbells]
+        fields = {"vm_fd": vm.fd.value, "gpa": base + QUEUE_NOTIFY, "n": len(fds), "any": self.device.one_doorbell}
+        self.doorbells = ffi.new("struct corral_doorbells *", {**fields, "fd": fds})
 
     @property
     def in_c(self) -> tuple[InC, ...]:
-        """What every interrupt needs (Bus.claim)."""
-        return ((INTERRUPT_STATUS, INTERRUPT_ACK + 3, lib.corral_virtio_irq_access, self.interrupt.native),)
+        """What requests and interrupts need (Bus.claim)."""
+        return (
+            (QUEUE_NOTIFY, QUEUE_NOTIFY + 3, lib.corral_doorbells_ring, self.doorbells),
+            (INTERRUPT_STATUS, INTERRUPT_ACK + 3, lib.corral_virtio_irq_access, self.interrupt.native),
+        )
 
     def save(self) -> NegotiationState:
         """Stops the device, while no vCPU runs; restore() has it go on, here or in another machine. Raises HostError
@@ -109,7 +115,7 @@ class MmioTransport:
             negotiation.queue_sel = value
         elif offset == DRIVER_FEATURES:
             negotiation.accept(value)
-        elif offset == QUEUE_NOTIFY:  # where no ioeventfd took it
+        elif offset == QUEUE_NOTIFY:  # in a transport that is not connected
             negotiation.notify(value)
         elif offset == INTERRUPT_ACK:
             self.interrupt.acknowledge(value)

@@ -215,7 +215,7 @@ class Negotiation:
         return self.doorbells[0 if self.device.one_doorbell else index]
 
     def notify(self, index: int) -> None:
-        """A doorbell that no ioeventfd took."""
+        """A doorbell that C did not ring."""
         if index < len(self.queues):
             self.doorbell(index).signal()
 

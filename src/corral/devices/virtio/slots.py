@@ -12,15 +12,17 @@ from corral.devices.virtio.mmio import SIZE, MmioTransport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from corral.backends.channel import Channel
     from corral.config import DeviceConfig
     from corral.core.bus import Bus
-    from corral.devices.virtio.device import DeviceModule
+    from corral.devices.virtio.device import DeviceModule, Layer
     from corral.kvm.vm import Vm
     from corral.memory import GuestMemory
     from corral.startup.undo import Undo
+
+NO_LAYERS: Mapping[int, Layer] = {}
 
 
 def create(
@@ -33,9 +35,10 @@ def create(
     vcpus: int = 1,
     cpus: tuple[int, ...] = (),
     channel: Channel | None = None,
+    layers: Mapping[int, Layer] = NO_LAYERS,
 ) -> list[MmioTransport]:
-    """Makes the devices and claims their registers. `cpus` are what their threads run on, () for any. Raises BootError,
-    ConfigError, HostError."""
+    """Makes the devices and claims their registers. `cpus` are what their threads run on, () for any; `layers` are of
+    disks that go on, by their slots. Raises BootError, ConfigError, HostError."""
     transports: list[MmioTransport] = []
     numbers: dict[str, int] = {}  # of each kind, how many there are
     for slot, config in enumerate(configs):
@@ -43,7 +46,7 @@ def create(
         undo.push(interrupt.close)
         number = numbers[config.module] = numbers.get(config.module, -1) + 1
         module: DeviceModule = import_module(f"corral.devices.virtio.{config.module}")
-        device = module.create(config, Place(memory, interrupt, number, slot, vcpus, cpus, channel))
+        device = module.create(config, Place(memory, interrupt, number, slot, vcpus, cpus, channel, layers.get(slot)))
         undo.push(device.close)
         transport = MmioTransport(device, interrupt)
         undo.push(transport.close)
