@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.kvm.vcpu import Vcpu
-from corral.native import CData, Handle, ffi, ioctl
+from corral.native import CData, Handle, ffi, ioctl, lib
 
 
 class Vm:
