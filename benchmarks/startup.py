@@ -1,7 +1,7 @@
 """startup: from process start over a guest's first and last instruction to process end, against QEMU microvm; and what
 the jail adds to it.
 
-Besides what its interrupt controllers make a VM wait for: one with memory and a vCPU is made and closed, in this process.
+And what its interrupt controllers make a VM wait for: one with memory and a vCPU is made and closed in this process.
 """
 
 from __future__ import annotations
