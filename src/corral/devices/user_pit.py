@@ -110,9 +110,10 @@ class _Counter:
         if not access:
             self.latch()
             return
-        mode = word >> 1 & 7
+        mode, ticks = word >> 1 & 7, self._ticks()
         self.mode = mode - 4 if mode > 5 else mode  # modes 2 and 3 have a "don't care" bit
         self.access, self.bcd, self._second = access, word & 1, 0
+        self._start(ticks)
         self._latch = self._status = -1
 
     def latch(self) -> None:
