@@ -179,6 +179,8 @@ class MachineConfig:
     `channel` is a ChannelConfig's session, "": there is none; `command` is what runs in it, a line for the guest's
     shell, None: a shell does. `others` are virtio devices of other kinds.
     `snapshot` is a file from which the machine goes on, as `corral.snapshot` saved it: no kernel is loaded then.
+    `split_irqchip`: KVM has local APICs and no other interrupt controller, where it can do so. The guest then has no
+    8259, and its 8254 counts and does not tick: for a Linux that takes its time from KVM, or what uses APICs alone.
     Raises ConfigError for what no machine can have. Files are opened, and found wanting, when the machine is built.
     """
 
@@ -202,6 +204,7 @@ class MachineConfig:
     command: str | None = None
     others: tuple[DeviceConfig, ...] = ()
     snapshot: str | None = None
+    split_irqchip: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in (("disks", DiskConfig), ("shares", ShareConfig), ("others", DeviceConfig)):

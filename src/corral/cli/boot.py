@@ -266,7 +266,7 @@ def _boot(
 ) -> int:
     timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values) as ends:
-        shell = Shell(wanted.machine.memory, plan.page if plan else 0)
+        shell = Shell(wanted.machine.memory, plan.page if plan else 0, wanted.machine.split_irqchip)
         try:
             # Imported while the host's kernel is busy with the VM.
             from corral.backends.console import Console

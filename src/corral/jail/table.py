@@ -61,6 +61,7 @@ _STATE = (
 _WATCHED = ("KVM_CHECK_EXTENSION", "KVM_SET_USER_MEMORY_REGION")  # watchpoints on a KVM without debug registers
 _DEVICES = (
     "KVM_IRQ_LINE",
+    "KVM_SET_GSI_ROUTING",
     "KVM_IOEVENTFD",
     "KVM_CREATE_PIT2",
     "KVM_GET_PIT2",

@@ -72,7 +72,7 @@ def machine(
             return Machine(config, shell, channel, saved), True
         except BootError:  # damaged, or of a host that was another one
             _remove(folder)
-        shell = Shell(wanted.machine.memory)
+        shell = Shell(wanted.machine.memory, split=wanted.machine.split_irqchip)
     try:
         config = with_kernel()
         channel = open_channel(config)
