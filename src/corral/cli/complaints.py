@@ -10,11 +10,13 @@ if TYPE_CHECKING:
 
 def of(machine: Machine, console: Console) -> list[str]:
     """A line each."""
+    has_cards = any(device.module == "net" for device in machine.config.others)  # no module is loaded in the jail
+    cards = _of_cards(machine) if has_cards else []
     return [
         *_of_console(console),
         *_of_disks(machine),
         *_of_folders(machine),
-        *(_of_cards(machine) if machine.config.others else ()),
+        *cards,
     ]
 
 
