@@ -39,7 +39,7 @@ HARNESSES = {
     "blk": Harness(
         harness="blk_fuzzer.c",
         folder=build_ffi.CSRC,
-        compiled=re.compile(r"^((blk|virtq|virtio)\w*|memory|queue_worker|limit|thread)\.[ch]$"),
+        compiled=re.compile(r"^((blk|virtq|virtio)\w*|memory|ram_file|queue_worker|limit|thread)\.[ch]$"),
         concerned=re.compile(r"^(blk(?!_fuzzer)|virtq|virtio|queue_worker|limit)\w*\.c$"),
         wrapped=("calloc", "aligned_alloc", "pthread_create"),
         uring=True,
@@ -54,7 +54,7 @@ HARNESSES = {
     "p9": Harness(
         harness="p9_fuzzer.c",
         folder=build_ffi.SERVER_SOURCES,
-        compiled=re.compile(r"^(?!main\.c|namespaces\.c|landlock\.c|capabilities\.c|filter\.c)\w+\.[ch]$"),
+        compiled=re.compile(r"^(?!main\.c|namespaces\.c|warden\.c|landlock\.c|capabilities\.c|filter\.c)\w+\.[ch]$"),
         concerned=re.compile(r"^(walk|names|files|folders|attributes|xattrs|locks|fids|tree|serve|wire)\.[ch]$"),
     ),
     "uart": Harness(
@@ -63,6 +63,13 @@ HARNESSES = {
         compiled=re.compile(r"^(uart\w*|byte_ring)\.[ch]$"),
         concerned=re.compile(r"^uart(_state)?\.c$"),
         wrapped=("eventfd_write", "eventfd_read"),
+    ),
+    "vsock": Harness(
+        harness="vsock_fuzzer.c",
+        folder=build_ffi.CSRC,
+        compiled=re.compile(r"^((vsock(?!_connector)|virtq|virtio)\w*|memory|queue_worker|thread)\.[ch]$"),
+        concerned=re.compile(r"^vsock(?!_fuzzer)\w*\.c$"),
+        wrapped=("corral_worker_add_thread",),
     ),
 }
 

@@ -98,9 +98,9 @@ class Console:
         self.about: Callable[[], str] = _nothing_known
         self.hint = ""
         self.may_end_early = False
+        self.beside: Beside | None = None
         self.room: int | None = None
         self.lost = 0  # bytes that there was no room for
-        self.beside: Beside | None = None
         self._output = output
         self._input = input
         self._keys = keys

@@ -11,12 +11,11 @@ if TYPE_CHECKING:
 def of(machine: Machine, console: Console) -> list[str]:
     """A line each."""
     has_cards = any(device.module == "net" for device in machine.config.others)  # no module is loaded in the jail
-    cards = _of_cards(machine) if has_cards else []
     return [
         *_of_console(console),
         *_of_disks(machine),
         *_of_folders(machine),
-        *cards,
+        *(_of_cards(machine) if has_cards else ()),
     ]
 
 
@@ -36,8 +35,8 @@ def _of_folders(machine: Machine) -> list[str]:
     for share in machine.shares:
         share.request_stop()
     for share in machine.shares:
-        share.stop()
-    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.complaints]
+        share.request_end()
+    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.end()]
 
 
 def _of_cards(machine: Machine) -> list[str]:

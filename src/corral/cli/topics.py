@@ -81,8 +81,8 @@ console, logs what that said, pause, resume, stop, kill and wait are what they s
     ),
     "console": Topic("the terminal, files and pipes that the guest talks to", ("console", "tty", "early", "screen")),
     "jail": Topic(
-        "what Corral gives up before the guest runs",
-        ("jail",),
+        "what Corral gives up before the guest runs, and what it may take",
+        ("jail", "limit-cpu", "limit-memory", "limit-io"),
         "docs/security.md has the layers, and the system calls that are left.",
     ),
     "ending": Topic("how a guest ends, and with which exit status", ("timeout", "grace", "debug-exit")),
