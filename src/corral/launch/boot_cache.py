@@ -89,7 +89,7 @@ def machine(
 def _place(wanted: Draft, system: System) -> str:
     """Where a guest of this request is kept. The session's command is no part of it, nor is what a
     network card leads to."""
-    nets = tuple(replace(card, published=(), rules=(), dump="") for card in wanted.request.nets)
+    nets = tuple(replace(card, published=(), rules=(), dump="", dump_size=0) for card in wanted.request.nets)
     request = replace(wanted.request, command=None, grace=None, nets=nets)
     about = repr((__version__, host_of(system), request, replace(wanted.machine, others=nets)))
     return cache.folder(FOLDER, sources.digest(about.encode()))

@@ -113,6 +113,7 @@ class Net(QueuesOnly):
             "tap": self._net.backend == "tap",
             "trusted": self._net.backend == "user",
             "dump_fd": self._dump,
+            "dump_most": self._net.dump_size,
             "filter": self._filter(),
         }
         return self._made(ffi.new("struct corral_net_config *", fields))
@@ -145,6 +146,11 @@ class Net(QueuesOnly):
     def is_cut(self) -> bool:
         """Whether there is no other end any more."""
         return self._net.connected and not int(self._call("status")) & lib.CORRAL_NET_LINK_UP
+
+    @property
+    def not_dumped(self) -> int:
+        """Frames that passed after the dump's file took no more."""
+        return self._counted()["not_dumped"]
 
     @property
     def other_end(self) -> str:
