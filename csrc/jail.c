@@ -26,6 +26,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -46,6 +47,8 @@ static const struct {
     [CORRAL_JAIL_DISK] = {disk_filter, COUNT(disk_filter)},
     [CORRAL_JAIL_STREAM] = {stream_filter, COUNT(stream_filter)},
     [CORRAL_JAIL_CLERK] = {clerk_filter, COUNT(clerk_filter)},
+    [CORRAL_JAIL_SOCKET] = {socket_filter, COUNT(socket_filter)},
+    [CORRAL_JAIL_CONNECTOR] = {connector_filter, COUNT(connector_filter)},
 };
 
 static bool jailed;              /* written once, before there are threads that enter */
@@ -53,8 +56,9 @@ static struct termios2 terminal; /* as it was before, if there is one */
 static bool has_terminal;
 static int words = 2; /* standard error, without waiting for its reader where that can be had */
 static __thread enum corral_jail_kind own_kind;
-static const char *const kind_names[] = {"the main thread", "a vCPU's thread", "a disk's thread",
-                                         "a device's thread", "the clerk"};
+static const char *const kind_names[] = {"the main thread",   "a vCPU's thread", "a disk's thread",
+                                         "a device's thread", "the clerk",       "a device's thread with sockets",
+                                         "the connector"};
 
 /* landlock(7): what each ABI knows. The headers of Debian 12 end with ABI 2. */
 struct ruleset {

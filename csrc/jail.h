@@ -15,7 +15,9 @@ enum corral_jail_kind {
     CORRAL_JAIL_VCPU,
     CORRAL_JAIL_DISK,
     CORRAL_JAIL_STREAM,
-    CORRAL_JAIL_CLERK
+    CORRAL_JAIL_CLERK,
+    CORRAL_JAIL_SOCKET,
+    CORRAL_JAIL_CONNECTOR
 };
 
 /* The ABI of this host's Landlock; -errno: ENOSYS and EOPNOTSUPP where it has none. */

@@ -20,6 +20,7 @@ MOST_DISKS = 16
 MOST_DEVICES = 17  # of virtio: a line for each
 LONGEST_TAG = 31  # bytes
 LONGEST_SERIAL = 20  # bytes (virtio 1.2, 5.2.6: GET_ID)
+FIRST_CID, LAST_CID = 3, 2**32 - 2  # virtio 1.2, 5.10.4: others are reserved
 CACHES = ("writeback", "direct", "writethrough")
 _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -114,6 +115,22 @@ class RngConfig(DeviceConfig):
 
     module = "rng"
     bandwidth: int = 1 << 20
+
+
+@record(frozen=True)
+class VsockConfig(DeviceConfig):
+    """Connections between programs of the guest and of the host (virtio-vsock), by the Unix socket `path` and sockets
+    beside it (docs/vsock.md). `cid` is the guest's address, 3 to 2^32 - 2. Raises ConfigError."""
+
+    module = "vsock"
+    path: str
+    cid: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.path or "\0" in self.path:
+            raise ConfigError("--vsock needs the path of a socket: --vsock guest.sock")
+        if not FIRST_CID <= self.cid <= LAST_CID:
+            raise ConfigError(f"--vsock {self.path}: cid={self.cid} is not in {FIRST_CID} to {LAST_CID}")
 
 
 @record(frozen=True)
@@ -282,6 +299,18 @@ def parse_share(text: str) -> ShareConfig:
         else:
             raise ConfigError(f"--share {path}: {word!r} is none of rw, tag=NAME; write a comma of the path twice")
     return ShareConfig(**values)
+
+
+def parse_vsock(text: str) -> VsockConfig:
+    """From "PATH[,cid=N]". A path's own commas are doubled. Raises ConfigError."""
+    path, *words = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
+    cid = FIRST_CID
+    for word in words:
+        name, _, value = word.partition("=")
+        if name != "cid" or not (value.isascii() and value.isdigit()) or len(value) > 15:
+            raise ConfigError(f"--vsock {path}: {word!r} is not cid=N; write a comma of the path twice")
+        cid = int(value)
+    return VsockConfig(path, cid)
 
 
 def parse_number(text: str, name: str) -> int:

@@ -36,6 +36,18 @@ if TYPE_CHECKING:
         def stats(self) -> dict[str, int]:
             """`received`: bytes that the guest has read, and more."""
 
+    class Beside(Protocol):
+        """Others who look at the console and type there (running/named.py)."""
+
+        def watched(self) -> dict[int, int]:
+            """Descriptors, and what to poll() them for before serve()."""
+
+        def serve(self, ready: dict[int, int]) -> bytes:
+            """Does what can be done without waiting; returns what they have typed."""
+
+        def show(self, data: bytes) -> None:
+            """The guest has sent that."""
+
 
 CTRL_A, CTRL_D = 0x01, 0x04
 CHUNK = 4096  # a pipe that is ready takes so much without blocking
@@ -86,6 +98,7 @@ class Console:
         self.about: Callable[[], str] = _nothing_known
         self.hint = ""
         self.may_end_early = False
+        self.beside: Beside | None = None
         self._output = output
         self._input = input
         self._keys = keys
@@ -131,11 +144,16 @@ class Console:
                 wanted[line] = READABLE
             if self._channel:
                 wanted |= self._channel.watched()
+            if self.beside:
+                wanted |= self.beside.watched()
             ready = self._wait(wanted, self._next_moment(gathering))
             if self._output is not None and not self._write(ready):
                 return Over.CLOSED
             if self._input in ready and not self._read():
                 return Over.QUIT
+            if self.beside:
+                self._typed += self.beside.serve(ready)
+                del self._typed[MOST_TYPED:]
             if line in ready:
                 self._drain(serial)
                 self._gathered = time.monotonic() + GATHER
@@ -195,6 +213,8 @@ class Console:
         self.tail = (self.tail + data)[-TAIL:]
         if self._output is not None:
             self._pending += data
+        if self.beside and data:
+            self.beside.show(data)
         return bool(data)
 
     def _write(self, ready: dict[int, int]) -> bool:

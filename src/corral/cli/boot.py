@@ -13,6 +13,7 @@ from corral.cli import session as sessions
 from corral.cli.boot_request import from_arguments
 from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.session import Ends
+from corral.cli.told import Told
 from corral.core.shell import Shell
 from corral.errors import GuestError, GuestTimeout
 from corral.launch.draft import Draft, draft
@@ -26,11 +27,11 @@ if TYPE_CHECKING:
 
     from corral.backends.channel import Channel
     from corral.backends.console import Console
+    from corral.cli.detached import NamedGuest
     from corral.cli.jail import Jail
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
     from corral.core.exits import Outcome
-    from corral.launch.events import Progress
     from corral.machine import Machine
     from corral.numa.plan import Plan
 
@@ -73,6 +74,7 @@ with it the guest.""",
         Option("allow", "HOST[:PORT]", "the guest may connect there, and nowhere else; may be repeated; see below"),
         Option("deny", "HOST[:PORT]", "the guest may not connect there; may be repeated"),
         Option("net-dump", "FILE", "all frames of the network card, as pcapng, for tshark and Wireshark"),
+        Option("vsock", "PATH[,cid=N]", "connections with the guest by the socket PATH; see corral help vsock"),
         Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
@@ -93,6 +95,8 @@ with it the guest.""",
         Option("kernel", "NAME", "small, Corral's own; of a distribution cloud, generic; of a --disk image: its own"),
         Option("jail", "on|off", "give up all rights before the guest runs (default: on; not with --share, --gdb)"),
         Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
+        Option("name", "NAME", "by which corral exec, stop and others find it; see corral help background"),
+        Option("detach", "", "in the background: returns when the guest runs; needs --name"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
     epilog="""\
@@ -159,36 +163,34 @@ NO_READER = 141  # as a shell tells of SIGPIPE
 QUIT = 130  # as a shell tells of Ctrl-C
 
 
-class Told:
-    """Shows progress at once, and keeps notices until the guest starts. `quiet`: nothing is said of what is as it
-    should be."""
-
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-        self.quiet = False
-        self.progress = terminal.Progress()
-
-    def __call__(self, event: Notice | Progress) -> None:
-        if not isinstance(event, Notice):
-            self.progress(event.text)
-        elif not (event.routine and self.quiet):
-            self.notices.append(event.text)
-
-
 def run(words: list[str], watch: Watch | None = None) -> int:
     """`watch` is given the machine before it starts, and its end after it has stopped."""
     arguments = parse(COMMAND, words)
     if arguments is None:
         print(COMMAND.help())
         return 0
-    terminal.leave_on_signals()
     values = arguments.values
     jail = jails.wanted(values.get("jail"))
+    if "detach" in values:
+        from corral.cli import detached
+
+        return detached.start(arguments, words)
+    terminal.leave_on_signals()
+    if "name" in values:
+        from corral.cli import detached
+
+        return detached.run_named(arguments, words, lambda named: _run_here(arguments, watch, jail, named))
+    return _run_here(arguments, watch, jail, None)
+
+
+def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, named: NamedGuest | None) -> int:
+    values = arguments.values
     if "timeout" in values:
         voice.wait_until(time.monotonic() + seconds(values["timeout"]) + voice.HURRY)
     # What is wrong with the command line is told before anything is fetched, built or written.
     told, watched = Told(), "this command" if watch else ""
-    wanted = draft(from_arguments(arguments, sessions.wanted(arguments)), told)
+    request = from_arguments(arguments, sessions.wanted(arguments))
+    wanted = draft(named.request(request) if named else request, told)
     if "gdb" in values:
         from corral.cli import gdb
 
@@ -215,14 +217,14 @@ def run(words: list[str], watch: Watch | None = None) -> int:
     told.quiet = wanted.machine.channel == "pipes" and not os.isatty(2)
     placement = wanted.placement()
     if placement is None:
-        return _boot(arguments, wanted, None, told, watch, report, jail)
+        return _boot(arguments, wanted, None, told, watch, report, jail, named)
     from corral.numa.claims import Claims
     from corral.numa.host import read
 
     with Claims() as claims:
         plan = claims.place(read(), placement)
         if "plan" not in values and "plan-json" not in values:
-            return _boot(arguments, wanted, plan, told, watch, report, jail)
+            return _boot(arguments, wanted, plan, told, watch, report, jail, named)
         from corral.numa.as_json import to_json
         from corral.numa.plan import table
 
@@ -238,6 +240,7 @@ def _boot(
     watch: Watch | None,
     report: DeathReport | None,
     jail: Jail | None,
+    named: NamedGuest | None,
 ) -> int:
     timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values) as ends:
@@ -263,6 +266,8 @@ def _boot(
                     from corral.cli import about
 
                     about.attach(console, machine, arguments)
+                if named:
+                    named.attach(machine, console)
                 if jail:
                     watch = jail.watch(watch)
                 outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.cli.options import Arguments, seconds
-from corral.config import parse_disk, parse_share, parse_size
+from corral.config import parse_disk, parse_share, parse_size, parse_vsock
 from corral.errors import ConfigError
 from corral.launch.request import BootRequest, CloudInit
 
@@ -48,6 +48,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
     memory = parse_size(values["memory"]) if "memory" in values else None
     disks = tuple(parse_disk(text) for text in every.get("disk", []))
     shares = tuple(parse_share(text) for text in every.get("share", []))
+    others = tuple(parse_vsock(text) for text in every.get("vsock", []))
     return BootRequest(
         kernel=arguments.operands[0] if arguments.operands else None,
         variant=values.get("kernel"),
@@ -60,6 +61,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         disks=disks,
         shares=shares,
         nets=_nets(every),
+        others=others,
         cloud_init=_cloud_init(values),
         root=values.get("root"),
         bios="bios" in values,

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 def of(machine: Machine) -> list[str]:
     """A line each."""
-    return [*_of_folders(machine), *(_of_cards(machine) if machine.config.others else ())]
+    has_cards = any(device.module == "net" for device in machine.config.others)  # no module is loaded in the jail
+    return [*_of_folders(machine), *(_of_cards(machine) if has_cards else ())]
 
 
 def _of_folders(machine: Machine) -> list[str]:

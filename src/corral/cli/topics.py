@@ -54,6 +54,20 @@ TOPICS = {
         "corral snapshot saves one. docs/snapshot.md has what can be saved, and the boot cache.",
     ),
     "folders": Topic("folders of the host in the guest", ("share",)),
+    "vsock": Topic(
+        "connections between programs of the guest and of the host",
+        ("vsock",),
+        """\
+Who connects to PATH and says CONNECT PORT is connected to that port of the guest (AF_VSOCK) and told OK; who
+connects in the guest to CID 2, port PORT, comes to the socket PATH_PORT of the host. docs/vsock.md has the rest.""",
+    ),
+    "background": Topic(
+        "guests that run in the background, and what to do with them",
+        ("name", "detach"),
+        """\
+corral ps lists them; corral exec runs a command there, cp copies files, port reaches a TCP port, attach is its
+console, logs what that said, pause, resume, stop, kill and wait are what they say. docs/background.md has the rest.""",
+    ),
     "network": Topic(
         "network cards, published ports, and where a guest may connect to",
         ("net", "publish", "allow", "deny", "net-dump"),

@@ -112,6 +112,18 @@ STREAM = (
     Rule("ioctl", "a tap is told what its guest knows; the terminal", _ioctl("TUNSETOFFLOAD", "TCSETS2")),
     *(rule for rule in _WORKER if rule.call != "ioctl"),
 )
+SOCKET = (
+    Rule("recvmsg", "into the guest's memory, from a socket; a socket, from the connector"),
+    Rule("sendmsg", "from the guest's memory, to a socket"),
+    Rule("recvfrom", "which port of the guest a program of the host wants"),
+    Rule("sendto", "the answer to that; a question to the connector"),
+    Rule("accept4", "a program of the host that connects to the guest"),
+    Rule("shutdown", "the guest sends a program of the host no more"),
+    Rule("close", "a connection ends"),
+    Rule("epoll_ctl", "a connection is watched"),
+    Rule("epoll_wait", "what has come from which"),
+    *_WORKER,
+)
 
 # What a new thread asks first. clone3 hides its flags in memory, where no filter looks, so it is absent (ENOSYS), and
 # the C library falls back to clone.
@@ -157,7 +169,7 @@ def _joined(*kinds: tuple[Rule, ...]) -> tuple[Rule, ...]:
     return tuple(rules.values())
 
 
-MAIN = _joined(VCPU, DISK, STREAM, (Rule("ioctl", "the terminal", _ioctl(*_TERMINAL)),), _STARTS, _MAIN_ONLY)
+MAIN = _joined(VCPU, DISK, STREAM, SOCKET, (Rule("ioctl", "the terminal", _ioctl(*_TERMINAL)),), _STARTS, _MAIN_ONLY)
 
 # The process that makes reports: it loads Python's modules and capstone when it is asked, so code may be mapped.
 CLERK = (
@@ -179,7 +191,30 @@ CLERK = (
     Rule("exit_group", "it ends"),
 )
 
-KINDS = {"main": MAIN, "vcpu": VCPU, "disk": DISK, "stream": STREAM, "clerk": CLERK}
+# The process that connects a guest's programs to Unix sockets (csrc/vsock_connector.c). No filter sees a path: that it
+# goes to no others is its code's doing, which a guest can only tell a number.
+CONNECTOR = (
+    Rule("recvfrom", "a port, from the VMM"),
+    Rule("socket", "one of this host alone", Check(0, ("AF_UNIX",))),
+    Rule("connect", "to the port's socket"),
+    Rule("sendmsg", "the connected socket, to the VMM"),
+    Rule("close", "its own copy"),
+    Rule("unlink", "the socket by which programs reached the guest, at the end"),
+    Rule("write", "the refused call's line"),
+    Rule("ioctl", "the terminal is put right before that", _ioctl("TCSETS2")),
+    Rule("rt_sigreturn", "a signal handler ends"),
+    Rule("exit_group", "it ends"),
+)
+
+KINDS = {
+    "main": MAIN,
+    "vcpu": VCPU,
+    "disk": DISK,
+    "stream": STREAM,
+    "clerk": CLERK,
+    "socket": SOCKET,
+    "connector": CONNECTOR,
+}
 
 # These fail with EACCES and the process goes on: Python asks for files where it can do without, as to show a source
 # line, and the C library copies what it cannot mremap. The next fail with ENOSYS: clone3, and what the C library does
