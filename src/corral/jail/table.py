@@ -109,6 +109,7 @@ STREAM = (
     Rule("recvmsg", "into the guest's memory, from a socket"),
     Rule("sendmsg", "from the guest's memory, to a socket"),
     Rule("getrandom", "the guest's random bytes"),
+    Rule("madvise", "memory that the guest has freed", Check(2, ("MADV_DONTNEED",))),
     Rule("ioctl", "a tap is told what its guest knows; the terminal", _ioctl("TUNSETOFFLOAD", "TCSETS2")),
     *(rule for rule in _WORKER if rule.call != "ioctl"),
 )
