@@ -11,6 +11,7 @@ NAMES = [
     "native_probe",
     "serial",
     "channel",
+    "inside",
     "dataplane",
     "blk",
     "net",

@@ -75,7 +75,8 @@ static void be_connector(int line, const struct sockaddr_un *base, const struct 
         for (int fd = kept + 1; fd < 1 << 16; fd++)
             close(fd);
     corral_name_thread("corral-connect");
-    if (corral_jail_hide() < 0 || corral_jail_tell() < 0 || corral_jail_filter(CORRAL_JAIL_CONNECTOR, false) < 0)
+    if (corral_jail_hide() < 0 || corral_jail_tell(false) < 0 ||
+        corral_jail_filter(CORRAL_JAIL_CONNECTOR, false) < 0)
         _exit(CORRAL_JAIL_STATUS);
     for (ssize_t got; (got = recv(kept, &question, sizeof question, 0)) != 0;) {
         if (got == sizeof question)

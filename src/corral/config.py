@@ -46,20 +46,23 @@ class DiskConfig(DeviceConfig):
     """A disk over the raw image or block device at `path`.
 
     `snapshot`: what the guest writes is kept beside the image, in a file without a name, and gone with the guest.
+    `layer`: the most bytes of it, a multiple of 4096; 0: half of what is free there at the start.
     `cache`: "writeback" and "direct" (which does without the host's page cache) are durable when the guest flushes,
-    "writethrough" with every write. `raw`: the image is raw even if it begins like another format. `operations` and
-    `bandwidth` (bytes) are limits per second, 0 for none. `identity`: only this image will do, as it was then. Raises
-    ConfigError.
+    "writethrough" with every write. `raw`: the image is raw even if it begins like another format. `locked`: it is
+    locked, and refused when another program has locked it. `operations` and `bandwidth` (bytes) are limits per second,
+    0 for none. `identity`: only this image will do, as it was then. Raises ConfigError.
     """
 
     module = "blk"
     path: str
     read_only: bool = False
     snapshot: bool = False
+    layer: int = 0
     cache: str = "writeback"
     serial: str = ""
     id: str = ""
     raw: bool = False
+    locked: bool = True
     operations: int = 0
     bandwidth: int = 0
     identity: ImageIdentity | None = None
@@ -73,6 +76,10 @@ class DiskConfig(DeviceConfig):
             raise ConfigError(f"--disk {self.path}: a serial number has at most {LONGEST_SERIAL} printable bytes")
         if self.snapshot and self.cache != "writeback":
             raise ConfigError(f"--disk {self.path}: cache={self.cache} is of no use with snapshot=on; leave one out")
+        if self.layer and not self.snapshot:
+            raise ConfigError(f"--disk {self.path}: layer=SIZE is of use with snapshot=on alone; add that")
+        if not 0 <= self.layer < 1 << 63:
+            raise ConfigError(f"--disk {self.path}: a layer of {self.layer} bytes cannot be; write it like layer=4G")
         if self.read_only and self.snapshot:
             raise ConfigError(f"--disk {self.path}: ro and snapshot=on exclude each other; choose one")
 
@@ -264,7 +271,8 @@ def _check_debug_exit(first: int) -> None:
 
 
 def parse_disk(text: str) -> DiskConfig:
-    """From "PATH[,ro][,snapshot=on][,cache=...][,serial=S][,id=N][,ops=N][,bytes=SIZE][,format=raw]".
+    """From "PATH[,ro][,snapshot=on[,layer=SIZE]][,cache=...][,serial=S][,id=N][,ops=N][,bytes=SIZE][,format=raw]
+    [,lock=off]".
 
     A path's own commas are doubled. Raises ConfigError.
     """
@@ -276,6 +284,8 @@ def parse_disk(text: str) -> DiskConfig:
             values["read_only"] = True
         elif name == "snapshot" and value in ("on", "off"):
             values["snapshot"] = value == "on"
+        elif name == "lock" and value in ("on", "off"):
+            values["locked"] = value == "on"
         elif word == "format=raw":
             values["raw"] = True
         elif name == "format":
@@ -284,12 +294,14 @@ def parse_disk(text: str) -> DiskConfig:
             values[name] = value
         elif name == "ops" and value.isascii() and value.isdigit() and 0 < len(value) <= 15:
             values["operations"] = int(value)
+        elif name == "layer":
+            values["layer"] = parse_size(value)
         elif name == "bytes":
             values["bandwidth"] = parse_size(value)
         else:
             raise ConfigError(
-                f"--disk {path}: {word!r} is none of ro, snapshot=on, cache={'|'.join(CACHES)}, serial=S, id=N, "
-                "ops=N, bytes=SIZE, format=raw; write a comma of the path twice"
+                f"--disk {path}: {word!r} is none of ro, snapshot=on, layer=SIZE, cache={'|'.join(CACHES)}, serial=S, "
+                "id=N, ops=N, bytes=SIZE, format=raw, lock=off; write a comma of the path twice"
             )
     return DiskConfig(**values)
 

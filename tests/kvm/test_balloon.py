@@ -40,10 +40,10 @@ def test_memory_that_was_freed_is_back_within_seconds() -> None:
         guest.stdin.flush()
         assert guest.stdout.readline() == "empty\n"
         end = time.monotonic() + 60
-        while full - resident(guest.pid) < 0.9 * MIB and time.monotonic() < end:
+        while full - resident(guest.pid) < 0.7 * MIB and time.monotonic() < end:
             time.sleep(0.1)
         back = full - resident(guest.pid)
         _, errors = guest.communicate("\n", timeout=LONG)
     assert full > MIB
-    assert back >= 0.9 * MIB, errors
+    assert back >= 0.7 * MIB, errors
     assert guest.returncode == 0, errors

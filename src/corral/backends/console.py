@@ -84,7 +84,7 @@ class Console:
     the guest first and say no; what Ctrl-A I prints is `about`'s. `hint`: of a guest that says nothing at all they are
     told that after a while, and this. With None input is passed as it is, and its end is Ctrl-D to the
     guest, so that a shell there ends too. A `channel` is served beside the line. `may_end_early`: a guest whose command
-    has ended, with streams of its own, need not be waited for.
+    has ended, with streams of its own, need not be waited for. `room`: how many bytes the output takes yet, None: all.
     """
 
     def __init__(
@@ -99,6 +99,8 @@ class Console:
         self.hint = ""
         self.may_end_early = False
         self.beside: Beside | None = None
+        self.room: int | None = None
+        self.lost = 0  # bytes that there was no room for
         self._output = output
         self._input = input
         self._keys = keys
@@ -224,8 +226,16 @@ class Console:
         if events & GONE:
             return False
         if events and self._pending:
+            piece = self._pending[: CHUNK if self.room is None else min(CHUNK, self.room)]
+            if not piece:
+                self.lost += len(self._pending)
+                self._pending.clear()
+                return True
             try:
-                del self._pending[: os.write(self._output, self._pending[:CHUNK])]
+                count = os.write(self._output, piece)
+                del self._pending[:count]
+                if self.room is not None:
+                    self.room -= count
             except BlockingIOError:  # somebody else was faster to fill it
                 pass
             except BrokenPipeError:

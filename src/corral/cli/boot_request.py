@@ -30,6 +30,7 @@ _OF_RESTORED = {
     "stats",
     "grace",
     "timeout",
+    "yes",
     "jail",
 }
 
@@ -37,6 +38,10 @@ _OF_RESTORED = {
 def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
     """`session` is what the guest's is to have by the channel, if what boots has one. Raises ConfigError."""
     values, every = arguments.values, arguments.every
+    if "yes" in values:
+        from corral.guests import consent
+
+        consent.give()
     grace = seconds(values["grace"], "--grace") if "grace" in values else None
     if "restore" in values:
         _require_restorable(arguments)

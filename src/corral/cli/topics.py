@@ -41,7 +41,7 @@ COMMON = ("memory", "cpus", "disk", "share", "initrd", "append", "kernel", "cons
 TOPICS = {
     "kernels": Topic(
         "what is booted, and with which parameters",
-        ("kernel", "initrd", "append", "module", "protocol", "flat", "bios", "debug-exit", "early"),
+        ("kernel", "initrd", "append", "module", "protocol", "flat", "bios", "debug-exit", "early", "yes"),
     ),
     "disks": Topic(
         "disks, images, and the system that is on them",
@@ -81,8 +81,8 @@ console, logs what that said, pause, resume, stop, kill and wait are what they s
     ),
     "console": Topic("the terminal, files and pipes that the guest talks to", ("console", "tty", "early", "screen")),
     "jail": Topic(
-        "what Corral gives up before the guest runs",
-        ("jail",),
+        "what Corral gives up before the guest runs, and what it may take",
+        ("jail", "limit-cpu", "limit-memory", "limit-io"),
         "docs/security.md has the layers, and the system calls that are left.",
     ),
     "ending": Topic("how a guest ends, and with which exit status", ("timeout", "grace", "debug-exit")),
@@ -120,6 +120,7 @@ From inside: the shell's `exit`, or `poweroff` in a distribution, ends the guest
         text="""\
   XDG_CACHE_HOME   kernels and images are in its folder corral (default: ~/.cache); see corral cache
   TMPDIR           where what a guest writes to a snapshot is kept (default: /var/tmp)
+  CORRAL_INSTALL   1: as root, install by apt-get what is missing; 0: never; else a person is asked (default)
   NO_COLOR         set to anything: no colours""",
     ),
 }

@@ -50,6 +50,15 @@ _REGISTERS = (
     "KVM_GET_MP_STATE",
     "KVM_SET_GUEST_DEBUG",
 )
+_STATE = (
+    "KVM_GET_LAPIC",
+    "KVM_GET_IRQCHIP",
+    "KVM_GET_CLOCK",
+    "KVM_GET_MSR_INDEX_LIST",
+    "KVM_GET_STATS_FD",
+    "KVM_SIGNAL_MSI",
+)
+_WATCHED = ("KVM_CHECK_EXTENSION", "KVM_SET_USER_MEMORY_REGION")  # watchpoints on a KVM without debug registers
 _DEVICES = (
     "KVM_IRQ_LINE",
     "KVM_IOEVENTFD",
@@ -144,7 +153,7 @@ _MAIN_ONLY = (
     Rule("brk", "memory of the C library"),
     Rule("rt_sigprocmask", "the C library does, as a thread begins"),
     Rule("close", "descriptors of what ends"),
-    Rule("wait4", "what started passt has ended"),
+    Rule("wait4", "the server of a shared folder, or what started passt, has ended"),
     Rule("flock", "an image is given free", Check(1, ("LOCK_UN",))),
     Rule("fstat", "what a descriptor is"),
     Rule("newfstatat", "the same, of an older C library", Check(3, ("AT_EMPTY_PATH",), "AT_EMPTY_PATH")),
@@ -170,7 +179,55 @@ def _joined(*kinds: tuple[Rule, ...]) -> tuple[Rule, ...]:
     return tuple(rules.values())
 
 
-MAIN = _joined(VCPU, DISK, STREAM, SOCKET, (Rule("ioctl", "the terminal", _ioctl(*_TERMINAL)),), _STARTS, _MAIN_ONLY)
+MAIN = _joined(VCPU, DISK, STREAM, (Rule("ioctl", "the terminal", _ioctl(*_TERMINAL)),), _STARTS, _MAIN_ONLY)
+
+# The thread that serves gdb: it drives the vCPUs while they are stopped, and talks to whom it has accepted. All threads
+# have this where there is gdb or a vsock, which needs some of the same; the main thread has its own besides.
+DEBUGGER = _joined(
+    MAIN,
+    SOCKET,
+    (
+        Rule("getsockname", "what kind of connection it is"),
+        Rule("getsockopt", "whose gdb it is"),
+        Rule("setsockopt", "without delay", Check(1, ("IPPROTO_TCP",))),
+        Rule("ioctl", "no waiting for gdb; pages that it watches", _ioctl("FIONBIO", *_WATCHED)),
+    ),
+)
+
+# A program in Python that has a jailed guest (corral.Machine): it may wait, and look at its own process.
+SCRIPT = _joined(
+    DEBUGGER,
+    (
+        Rule("clock_nanosleep", "time.sleep()"),
+        Rule("select", "the same, and waiting for descriptors"),
+        Rule("pselect6", "the same"),
+        Rule("pipe2", "words between threads"),
+        Rule("eventfd2", "the same"),
+        Rule("dup", "descriptors of its own"),
+        Rule("pread64", "files that are open"),
+        Rule("pwrite64", "the same"),
+        Rule("ftruncate", "the same"),
+        Rule("fsync", "the same"),
+        Rule("getpid", "who it is"),
+        Rule("getppid", "the same"),
+        Rule("getuid", "the same"),
+        Rule("geteuid", "the same"),
+        Rule("getgid", "the same"),
+        Rule("getegid", "the same"),
+        Rule("uname", "where it is"),
+        Rule("sysinfo", "the same"),
+        Rule("getrusage", "what it has used"),
+        Rule("ioctl", "what Python asks of a file that it has opened; what a snapshot has", _ioctl("FIOCLEX", *_STATE)),
+    ),
+)
+# The same where it named files that it will open: Landlock says which.
+_OPENS = ("openat", "stat", "newfstatat", "statx", "lstat", "access", "readlink", "getdents64", "getcwd")
+FILES = (
+    *(rule for rule in SCRIPT if rule.call not in _OPENS),
+    *(Rule(call, "finds and opens the files that were named") for call in _OPENS),
+    *(Rule(call, "makes and removes them") for call in ("mkdir", "unlink", "rmdir", "rename")),
+    Rule("mremap", "modules that it loads"),
+)
 
 # The process that makes reports: it loads Python's modules and capstone when it is asked, so code may be mapped.
 CLERK = (
@@ -215,6 +272,9 @@ KINDS = {
     "clerk": CLERK,
     "socket": SOCKET,
     "connector": CONNECTOR,
+    "debugger": DEBUGGER,
+    "script": SCRIPT,
+    "files": FILES,
 }
 
 # These fail with EACCES and the process goes on: Python asks for files where it can do without, as to show a source
