@@ -1,4 +1,5 @@
-"""Linux's own selftests in guests, and on the host: the verdict of each, and a table of them all.
+"""Linux's own selftests in guests, and on the host: the verdict of each, and a table of them all. One more is ours:
+`forbidden` tries what a kernel keeps its programs from (tests/kvm/test_isolation.py says what each attempt must give).
 
 A guest runs one after the other; where one ends the guest, the next begin in another guest.
 """
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from corral.guests import kernel
+from tests.kvm import test_isolation
 from tests.nested.host import HostDied, NestedHost
 from tests.selftests import build
 from tests.support.guest_tools import initramfs_with
@@ -24,13 +26,16 @@ START = 120.0  # seconds for a guest's own start, and its end
 SKIPPED = 4  # kselftest.h: KSFT_SKIP
 BOOT = (sys.executable, "-m", "corral", "boot", "--fresh")
 MARK = "verdict-of"
+OURS = "forbidden"
 
 
 def script(names: list[str], limit: int) -> str:
     """For a shell: each test, and a line with its status."""
-    commands = (shlex.quote(" ".join((name, *build.ARGUMENTS.get(name, ())))) for name in names)
-    run = f"timeout -s KILL {limit} $t >/dev/null 2>&1; echo {MARK} ${{t%% *}} $?"
-    return f"cd /tmp; for t in {' '.join(commands)}; do {run}; done"
+    run = f"timeout -s KILL {limit} $*"
+    function = f"t() {{ case $1 in {OURS}) {run};; *) {run} >o 2>&1;; esac; echo {MARK} $1 $?; }}"
+    return "; ".join(
+        ("cd /tmp", function, *(shlex.join(("t", name, *build.ARGUMENTS.get(name, ()))) for name in names))
+    )
 
 
 def verdict(status: int) -> str:
@@ -45,7 +50,13 @@ def verdict(status: int) -> str:
 
 def heard(said: str) -> dict[str, str]:
     found = re.findall(rf"^{MARK} (\S+) (\d+)\r?$", said, re.MULTILINE)
-    return {name: verdict(int(status)) for name, status in found}
+    verdicts = {name: verdict(int(status)) for name, status in found}
+    if verdicts.get(OURS) == "passes":
+        try:
+            test_isolation.check(said)
+        except AssertionError as error:
+            verdicts[OURS] = f"fails: {str(error).splitlines()[0]}"
+    return verdicts
 
 
 def in_guests(names: list[str], run: Run, command: list[str], limit: int, progress: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ MM = (
     *("madv_populate", "map_fixed_noreplace", "map_populate", "mlock2-tests", "mrelease_test", "mremap_dontunmap"),
     *("mremap_test", "on-fault-limit", "soft-dirty", "userfaultfd", "va_128TBswitch", "virtual_address_range"),
 )
+OURS = Path(__file__).parents[1] / "support" / "forbidden.c"
 ARGUMENTS = {"userfaultfd": ("anon", "20", "2")}
 PACKAGES = ["gcc", "libc6-dev", "xz-utils"]
 TREE = "tools/testing/selftests"
@@ -28,8 +29,8 @@ FLAGS = ["-O2", "-std=gnu99", "-pthread", "-no-pie"]
 def programs() -> dict[str, Path]:
     """The path of each that compiles, by its name. Raises HostError."""
     package = debian.dependency("linux-source", "linux-source-")
-    here = Path(__file__).read_bytes()
-    target = Path(cache.folder("selftests", f"{debian.candidate(package)}_{sources.digest(here)}"))
+    key = sources.digest(Path(__file__).read_bytes(), OURS.read_bytes())
+    target = Path(cache.folder("selftests", f"{debian.candidate(package)}_{key}"))
     with cache.making(str(target)) as unfinished:
         if unfinished:
             debian.require_installed(PACKAGES, "Linux's selftests")
@@ -38,7 +39,9 @@ def programs() -> dict[str, Path]:
                 parts = [f"{package}/{part}" for part in (TREE, "tools/include", "arch/x86/include/asm")]
                 step.run(["tar", "-x", "-f", archive, "-C", tree, "--strip-components=1", *parts], "tar")
                 _compile(Path(tree), Path(unfinished))
-    return {name: target / name for name in (*X86, *MM) if (target / name).exists()}
+            ours = ["gcc", "-O1", "-static", "-o", f"{unfinished}/{OURS.stem}", str(OURS)]
+            subprocess.run(ours, check=True)
+    return {name: target / name for name in (OURS.stem, *X86, *MM) if (target / name).exists()}
 
 
 def _compile(tree: Path, into: Path) -> None:
