@@ -21,7 +21,8 @@ from tests.nested.host import HostDied, NestedHost
 from tests.selftests import build
 from tests.support.guest_tools import initramfs_with
 
-Run = Callable[[list[str], float], str]  # a command and its limit in seconds; what it prints
+# A command and its limit in seconds; what it prints, and what has ended before the last test did.
+Run = Callable[[list[str], float], tuple[str, str]]
 START = 120.0  # seconds for a guest's own start, and its end
 SKIPPED = 4  # kselftest.h: KSFT_SKIP
 BOOT = (sys.executable, "-m", "corral", "boot", "--fresh")
@@ -63,28 +64,31 @@ def in_guests(names: list[str], run: Run, command: list[str], limit: int, progre
     """Verdicts, where `run` runs `command` and a script."""
     verdicts: dict[str, str] = {}
     while left := [name for name in names if name not in verdicts]:
-        verdicts |= heard(run([*command, script(left, limit)], START + limit * len(left)))
+        said, ended = run([*command, script(left, limit)], START + limit * len(left))
+        verdicts |= heard(said)
         died = next((name for name in left if name not in verdicts), None)
         if died:
-            verdicts[died] = "the guest ends"
+            verdicts[died] = ended
         print(f"{progress}: {len(verdicts)} of {len(names)}", file=sys.stderr, flush=True)
     return verdicts
 
 
-def here(command: list[str], limit: float) -> str:
+def here(command: list[str], limit: float) -> tuple[str, str]:
     pipes = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "errors": "replace"}
     try:
-        return str(subprocess.run(command, timeout=limit, check=False, **pipes).stdout)  # type: ignore[call-overload]
+        done = subprocess.run(command, timeout=limit, check=False, **pipes)  # type: ignore[call-overload]
+        return str(done.stdout), "the guest ends"
     except subprocess.TimeoutExpired as over:
-        return (over.stdout or b"").decode(errors="replace")
+        return (over.stdout or b"").decode(errors="replace"), "the guest hangs"
 
 
-def in_a_nested_host(command: list[str], limit: float) -> str:
+def in_a_nested_host(command: list[str], limit: float) -> tuple[str, str]:
     try:
         with NestedHost() as host:
-            return host.run(command, limit).stdout
+            return host.run(command, limit).stdout, "the guest ends"
     except HostDied as error:
-        return str(error)
+        print(error, file=sys.stderr)
+        return str(error), "the emulated host ends"
 
 
 def main() -> int:
