@@ -6,8 +6,10 @@ VENV := $(CACHE)/venv-$(HERE)
 ASAN := $(CACHE)/asan-$(HERE)
 PYTHON ?= python3
 BIN := $(VENV)/bin
-SHIM := $(wildcard csrc/*.[chS] csrc/*.inc csrc/decl/*.h csrc/p9server/*.[ch]) \
+SHIM := $(wildcard csrc/*.[chS] csrc/*.inc csrc/decl/*.h csrc/p9server/*.[ch] csrc/clerk/*.c) \
 	csrc/build_ffi.py csrc/declarations.py csrc/jail_filters.py src/corral/jail/table.py
+# Packages of the distribution's are installed unasked when root; 0: never.
+export CORRAL_INSTALL ?= 1
 export PYTHONPYCACHEPREFIX := $(CACHE)/bytecode
 unexport PYTHONDONTWRITEBYTECODE
 export RUFF_CACHE_DIR := $(CACHE)/ruff
@@ -18,7 +20,7 @@ COMPARE = $(BIN)/corral compare --contenders native,corral --only start,memory-1
 PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-min=5 \
 	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
-.PHONY: help boot check test test-all lint declarations unit guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize fuzz durability \
+.PHONY: help boot check test test-all lint declarations unit guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize atheris fuzz fuzz-long durability \
 	kvm-long compilers debian13 bench baseline venv clean
 
 help:  ## what can be made
@@ -50,7 +52,7 @@ $(VENV)/ready: pyproject.toml $(SHIM)
 		{ echo "corral: $(PYTHON) cannot make a venv; install it: apt-get install python3-venv" >&2; exit 3; }
 	@echo "corral: setting up $(VENV)" >&2
 	@echo '#include <liburing.h>' | gcc -E - >/dev/null 2>&1 || \
-		{ test "$$(id -u)" = 0 && apt-get -o DPkg::Lock::Timeout=600 install -qq -y liburing-dev >/dev/null 2>&1; } || \
+		{ test "$$(id -u)$$CORRAL_INSTALL" = 01 && apt-get -o DPkg::Lock::Timeout=600 install -qq -y liburing-dev >/dev/null 2>&1; } || \
 		echo "corral: disks will use threads; for io_uring: apt-get install liburing-dev, then make clean" >&2
 	@$(BIN)/pip --quiet --disable-pip-version-check install -e .
 	@touch $@
@@ -70,7 +72,7 @@ lint: $(VENV)/dev  ## ruff, mypy --strict, clang-format, the shim's types
 	$(BIN)/ruff format --check src tests benchmarks csrc
 	$(BIN)/python csrc/declarations.py --check
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/p9server/*.[ch] guests/bare/*.[ch] guests/hostile/*.c tests/fuzz/*.[ch] $(wildcard benchmarks/workloads/*.[ch])
+	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/p9server/*.[ch] csrc/clerk/*.c guests/bare/*.[ch] guests/hostile/*.c tests/fuzz/*.[ch] $(wildcard benchmarks/workloads/*.[ch])
 
 declarations: $(VENV)/dev  ## the types of what the shim offers, made anew from its headers
 	$(BIN)/python csrc/declarations.py --write
@@ -114,10 +116,18 @@ sanitize: $(ASAN)/_corral_shim.abi3.so  ## the tests of the shim again, under AS
 		$(PYTEST) -p no:faulthandler tests/unit/test_*.py tests/unit/blk tests/unit/virtio \
 		tests/kvm/test_assist_native.py tests/kvm/test_machine.py tests/kvm/test_boot_protocols.py
 
-# Needs clang, and installs it when root. FUZZ=600 makes it ten minutes.
-FUZZ ?= 60
-fuzz: $(VENV)/dev  ## fuzz what a guest's driver can do to a disk, and to a shared folder's server
+# Needs clang, and installs it when root; for Python's parsers Atheris, where it has a wheel for this Python.
+FUZZ ?= 20
+FUZZ_LONG ?= 1800
+atheris: $(VENV)/dev
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || \
+		$(BIN)/pip --quiet --disable-pip-version-check install --only-binary :all: 'atheris>=3' || true
+
+fuzz: atheris  ## fuzz all that takes what others wrote: FUZZ=20 seconds for each target
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ)
+
+fuzz-long: atheris  ## the same for FUZZ_LONG=1800 seconds each, a night in all; then the lines that were reached
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_LONG) --coverage
 
 # CORRAL_DURABILITY=10 looks ten times as hard, CORRAL_SEED repeats a run.
 durability: guests $(VENV)/dev  ## power cuts, kills and failing hosts: what a guest has flushed is there

@@ -37,6 +37,7 @@ def program() -> str:
             "queue_worker.c",
             "limit.c",
             "thread.c",
+            "ram_file.c",
         )
     ]
     sources = [str(path) for path in (Path(__file__).with_name("dataplane.c"), *parts)]

@@ -1,7 +1,7 @@
 /* A driver and a network card on one core, with no machine around them: nanoseconds a frame.
  *
- * net.c MODE SIZE FRAMES: MODE is "send" or "receive", to and from a descriptor that costs as little as there is (a tap
- * that is /dev/null or /dev/zero), or "drop", with nothing at the other end. */
+ * net.c MODE SIZE FRAMES: MODE is "send" or "receive", to and from a descriptor that costs as little as there is
+ * (a tap that is /dev/null or /dev/zero), or "drop", with nothing at the other end. */
 #define _GNU_SOURCE
 #include "../csrc/net_device.h"
 

@@ -24,7 +24,8 @@ static int open_backend(struct corral_blk *b)
     b->engine = engines[c->engine];
     if (c->overlay_fd >= 0) {
         b->overlay = corral_overlay_create(c);
-        if (!b->overlay)
+        b->room = b->overlay ? corral_blk_room_create(c) : NULL;
+        if (!b->room)
             return -errno;
     }
     struct stat image;
@@ -171,6 +172,7 @@ int corral_blk_destroy(struct corral_blk *b)
     if (b->engine_state)
         b->engine->destroy(b);
     corral_overlay_destroy(b->overlay);
+    corral_blk_room_destroy(b->room);
     for (unsigned i = 0; i < b->config.n_queues; i++)
         pthread_mutex_destroy(&b->queues[i].lock);
     free(b);
@@ -192,6 +194,17 @@ int corral_blk_set_writeback(struct corral_blk *b, bool on)
         return -errno;
     }
     return 0;
+}
+
+void corral_blk_trouble(const struct corral_blk *b, struct corral_blk_trouble *trouble)
+{
+    uint64_t first = __atomic_load_n(&b->trouble, __ATOMIC_RELAXED);
+    *trouble = (struct corral_blk_trouble){
+        .error = (uint32_t)first,
+        .file = first >> 32,
+        .overlay_full = b->room && corral_blk_room_is_full(b->room),
+        .shrunk = __atomic_load_n(&b->shrunk, __ATOMIC_SEQ_CST),
+    };
 }
 
 int corral_blk_stats(const struct corral_blk *b, unsigned index, struct corral_blk_stats *stats)

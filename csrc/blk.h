@@ -42,8 +42,9 @@ struct corral_blk_config {
     const uint64_t *layer_map;
     uint64_t layer_offset;
     int layer_fd;
-    uint64_t size;       /* bytes, a multiple of 512 */
-    uint32_t block_size; /* of fd where it is O_DIRECT: power of two, 512 to 4096; else a hint */
+    uint64_t overlay_most; /* bytes that the overlay may hold; 0: as many as the disk has */
+    uint64_t size;         /* bytes, a multiple of 512 */
+    uint32_t block_size;   /* of fd where it is O_DIRECT: power of two, 512 to 4096; else a hint */
     bool read_only;
     bool write_through; /* every write is on stable storage before it completes, whatever the guest negotiates */
     bool direct;        /* fd is O_DIRECT; not together with an overlay */
@@ -99,6 +100,14 @@ struct corral_blk_saved {
     uint8_t shrunk;        /* the image was found shorter than the disk */
 };
 
+/* Why the host failed what the driver asked for; zeros: it has not. */
+struct corral_blk_trouble {
+    int error;         /* the first errno that a call got which moves data or makes it stable */
+    uint32_t file;     /* of that call: image 0, overlay 1 */
+    bool overlay_full; /* it holds overlay_most */
+    bool shrunk;       /* the image was found shorter than the disk */
+};
+
 struct corral_blk;
 
 /* All that a disk needs of the host it gets here. NULL with errno: EINVAL, ENOMEM, ENOSYS (this engine, here), or
@@ -148,6 +157,9 @@ int corral_blk_set_writeback(struct corral_blk *b, bool on);
 
 /* Counters of queue `index` as they are now. -EINVAL: no such queue. */
 int corral_blk_stats(const struct corral_blk *b, unsigned index, struct corral_blk_stats *stats);
+
+/* As it is now. */
+void corral_blk_trouble(const struct corral_blk *b, struct corral_blk_trouble *trouble);
 
 /* Whether CORRAL_BLK_URING was built in. */
 bool corral_blk_has_uring(void);

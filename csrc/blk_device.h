@@ -15,6 +15,7 @@
 struct corral_blk_request;
 struct corral_blk_queue;
 struct corral_overlay;
+struct corral_blk_room;
 
 enum corral_blk_op { CORRAL_BLK_READ, CORRAL_BLK_WRITE, CORRAL_BLK_SYNC, CORRAL_BLK_ALLOCATE };
 enum { CORRAL_BLK_IMAGE, CORRAL_BLK_OVERLAY, CORRAL_BLK_LAYER, CORRAL_BLK_FILES };
@@ -105,15 +106,17 @@ struct corral_blk {
     struct corral_queue_worker worker;
     const struct corral_blk_engine *engine;
     struct corral_overlay *overlay; /* NULL: none */
+    struct corral_blk_room *room;   /* of the overlay */
     int files[CORRAL_BLK_FILES];
     bool shared;    /* by several threads, so that the queues' locks are needed */
     bool writeback; /* atomic */
     /* atomic: a sync failed, and what it should have made stable may be gone. No later FLUSH can be true, since
      * the kernel reports such a failure only once. */
     bool sync_lost;
-    bool resizable; /* the image is a file */
-    bool shrunk;    /* atomic: it was found shorter than the disk */
-    uint64_t calls; /* atomic; for faults */
+    bool resizable;   /* the image is a file */
+    bool shrunk;      /* atomic: it was found shorter than the disk */
+    uint64_t calls;   /* atomic; for faults */
+    uint64_t trouble; /* atomic: file and errno of the first call that failed; 0: none has */
     struct corral_limit ops, bytes;
     void *engine_state;
     struct corral_blk_queue queues[];
@@ -208,5 +211,13 @@ void corral_overlay_map(const struct corral_overlay *o, uint64_t *map);
 extern const struct corral_blk_body corral_overlay_read, corral_overlay_write, corral_overlay_zero;
 /* Lets go of what a request claimed; requests that were parked meanwhile are submitted again. */
 void corral_overlay_release(struct corral_blk *b, struct corral_blk_request *r);
+
+/* --- how much an overlay may hold: blk_room.c --- */
+struct corral_blk_room *corral_blk_room_create(const struct corral_blk_config *c); /* NULL with errno */
+void corral_blk_room_destroy(struct corral_blk_room *room);
+/* To be called before something is written there. False: it would hold more than corral_blk_config.overlay_most.
+ */
+bool corral_blk_room_take(struct corral_blk_room *room, uint64_t offset, uint64_t length);
+bool corral_blk_room_is_full(struct corral_blk_room *room); /* something was refused */
 
 #endif

@@ -7,7 +7,9 @@
  * Two requests must not move the same granule at once, or the one that fills it up from the image would undo the
  * other. So a request claims those of its next piece that it will move, and one that meets a claim is parked until
  * it is released. It holds one claim at a time, so that no two requests wait for each other. Pieces whose granules
- * have all moved claim nothing. */
+ * have all moved claim nothing.
+ *
+ * It holds no more than it may (blk_room.c). */
 #define _GNU_SOURCE
 #include "blk_device.h"
 

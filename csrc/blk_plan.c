@@ -323,14 +323,29 @@ static bool ends_the_image(const struct corral_blk *b, const struct corral_blk_c
     return c->op == CORRAL_BLK_WRITE && c->file == CORRAL_BLK_IMAGE && c->offset + c->length == b->config.size;
 }
 
+static bool is_refused(struct corral_blk *b, const struct corral_blk_call *c)
+{
+    return c->file == CORRAL_BLK_OVERLAY && c->op == CORRAL_BLK_WRITE &&
+           !corral_blk_room_take(b->room, c->offset, c->length);
+}
+
 int64_t corral_blk_before_call(struct corral_blk *b, struct corral_blk_request *r)
 {
     if (ends_the_image(b, &r->call))
         corral_blk_measure(b);
     int64_t result = is_lost(b, &r->call) ? -EIO : b->config.fault_every ? inject(b, r) : 0;
+    if (!result && is_refused(b, &r->call))
+        result = -ENOSPC;
     if (b->config.record_fd > 0)
         record(b, r, false, result);
     return result;
+}
+
+/* The first of its kind is the one to tell: what comes later may come of it. */
+static void note(struct corral_blk *b, const struct corral_blk_call *c, int error)
+{
+    uint64_t none = 0, first = (uint64_t)c->file << 32 | (uint32_t)error;
+    __atomic_compare_exchange_n(&b->trouble, &none, first, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
 
 void corral_blk_result(struct corral_blk *b, struct corral_blk_request *r, int64_t result)
@@ -348,6 +363,8 @@ void corral_blk_result(struct corral_blk *b, struct corral_blk_request *r, int64
         corral_blk_again(r); /* the next step plans the same call */
         return;
     }
+    if (result < 0 && r->call.op != CORRAL_BLK_ALLOCATE)
+        note(b, &r->call, -result);
     /* The kernel tells each failure to write something back once. If it told it here, no FLUSH will hear of it. */
     if (result < 0 && (r->call.flags & RWF_DSYNC) && r->call.op == CORRAL_BLK_WRITE && !b->config.write_through)
         __atomic_store_n(&b->sync_lost, true, __ATOMIC_SEQ_CST);

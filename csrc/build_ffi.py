@@ -1,9 +1,10 @@
 """Builds the C shim, `_corral_shim`: cffi in API mode over csrc/*.c and *.S and what their headers declare for Python
 (declarations.py), for the limited API.
 
-Beside it goes the server of shared folders, `_corral_folder_server`, a program of its own (csrc/p9server).
+Beside it go programs of their own: the server of shared folders, `_corral_folder_server` (csrc/p9server), and what
+waits in the clerk's place, `_corral_clerk` (csrc/clerk).
 
-As a hatchling build hook it puts both into the wheel. As a command it compiles into a folder, which is
+As a hatchling build hook it puts all into the wheel. As a command it compiles into a folder, which is
 how the sanitizer build is made:  python csrc/build_ffi.py --into DIR [--sanitize]
 """
 
@@ -26,8 +27,8 @@ from csrc import declarations, jail_filters  # noqa: E402
 
 MODULE = "_corral_shim"
 FILE = f"{MODULE}.abi3.so"
-SERVER = "_corral_folder_server"
 SERVER_SOURCES = CSRC / "p9server"
+PROGRAMS = {"_corral_folder_server": SERVER_SOURCES, "_corral_clerk": CSRC / "clerk"}
 
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 # cffi's own code is not ours to polish, but a declaration of another type than the header's shows there. From gcc 14 on
@@ -137,8 +138,8 @@ def put(file: Path, target: Path) -> None:
     temporary.replace(target)
 
 
-def compile_server(into: Path, sanitize: bool = False) -> Path:
-    """Compiles csrc/p9server into `into`; returns the program."""
+def compile_program(name: str, into: Path, sanitize: bool = False) -> Path:
+    """Compiles one of PROGRAMS into `into`; returns its file."""
     compiler = shlex.split(os.environ.get("CC", "gcc"))
     if shutil.which(compiler[0]) is None:
         raise SystemExit(f"csrc: no {compiler[0]}; install a C compiler: apt-get install gcc")
@@ -146,12 +147,12 @@ def compile_server(into: Path, sanitize: bool = False) -> Path:
     flags = ["-O2", "-std=gnu11", "-pthread", "-fvisibility=hidden", *WARNINGS, *HARDENED]
     flags += [*SANITIZE, "-DP9_SANITIZED"] if sanitize else ["-D_FORTIFY_SOURCE=2"]
     with tempfile.TemporaryDirectory() as folder:
-        linked = Path(folder) / SERVER
-        command = [*compiler, *flags, *map(str, sorted(SERVER_SOURCES.glob("*.c"))), "-o", str(linked)]
+        linked = Path(folder) / name
+        command = [*compiler, *flags, *map(str, sorted(PROGRAMS[name].glob("*.c"))), "-o", str(linked)]
         if subprocess.run(command).returncode:
-            raise SystemExit("csrc: the server of shared folders does not compile; the compiler has said why")
-        put(linked, into / SERVER)
-    return into / SERVER
+            raise SystemExit(f"csrc: {name} does not compile; the compiler has said why")
+        put(linked, into / name)
+    return into / name
 
 
 try:
@@ -173,7 +174,8 @@ else:
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["pure_python"] = False
             build_data["tag"] = f"cp311-abi3-{platform}"
-            for file in (shim, compile_server(Path(self.folder.name))):
+            programs = [compile_program(name, Path(self.folder.name)) for name in PROGRAMS]
+            for file in (shim, *programs):
                 build_data["force_include"][str(file)] = file.name
                 build_data["force_include_editable"][str(file)] = file.name
 
@@ -185,7 +187,8 @@ def main() -> None:
     parser.add_argument("--without-uring", action="store_true", help="as where liburing is missing")
     options = parser.parse_args()
     print(compile_shim(options.into, options.sanitize, uring=not options.without_uring))
-    print(compile_server(options.into, options.sanitize))
+    for name in PROGRAMS:
+        print(compile_program(name, options.into, options.sanitize))
 
 
 if __name__ == "__main__":

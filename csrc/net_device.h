@@ -12,6 +12,11 @@
 #define CORRAL_NET_HEAD 192
 #define CORRAL_NET_SEGMENTS 1024 /* in one call: UIO_MAXIOV */
 
+/* Bytes of frames in one call of a stream. A Unix socket has them in one piece then, and a frame that is larger in
+ * two: a reader that comes meanwhile finds whole frames, but for the second piece of a large one. passt of 2023
+ * depends on it: it forgets a length of which it has read a part, or a frame of which the rest comes in parts. */
+#define CORRAL_NET_PIECE 36000
+
 #define CORRAL_NET_STAGE (4 * (CORRAL_NET_FRAME_MAX + CORRAL_NET_HEADER))
 
 enum { CORRAL_NET_RX, CORRAL_NET_TX, CORRAL_NET_CONTROL };
@@ -27,6 +32,7 @@ struct corral_net_outgoing {
 
 struct corral_net_batch {
     unsigned n, n_iov;
+    uint32_t bytes; /* of frames, with what is before them */
     struct corral_net_outgoing frame[CORRAL_NET_ROUND];
     struct iovec iov[CORRAL_NET_SEGMENTS];
 };

@@ -88,6 +88,7 @@ static void add(struct corral_net *n, struct corral_chain *chain)
         return;
     }
     f->size = size;
+    b->bytes += f->lead + size;
     f->end = b->n_iov += n_out;
 }
 
@@ -96,7 +97,7 @@ static void collect(struct corral_net *n)
     struct corral_net_batch *b = &n->batch;
     struct corral_served_queue *q = &n->queue[CORRAL_NET_TX];
     struct corral_chain chain;
-    b->n = b->n_iov = 0;
+    b->n = b->n_iov = b->bytes = 0;
     while (b->n < CORRAL_NET_ROUND && b->n_iov + 1 + CORRAL_CHAIN_SEGMENTS <= CORRAL_NET_SEGMENTS) {
         int got = corral_virtq_pop(&q->vq, &chain);
         if (got > 0 && chain.read_size < CORRAL_NET_HEADER)
@@ -105,6 +106,10 @@ static void collect(struct corral_net *n)
             corral_worker_break(&n->worker);
         if (got <= 0)
             return;
+        if (!n->config.tap && b->bytes && b->bytes + chain.read_size > CORRAL_NET_PIECE) {
+            corral_virtq_put_back(&q->vq, 1);
+            return;
+        }
         add(n, &chain);
     }
 }

@@ -2,12 +2,11 @@
  * can keep the other from going on, however little the server takes or gives at a time. */
 #define _GNU_SOURCE
 #include "p9.h"
-#include "p9_message.h"
+#include "p9_line.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #define R_LERROR_SIZE 11
 #define T_FLUSH_SIZE 9
@@ -24,13 +23,11 @@ struct pending {
 struct corral_p9 {
     struct corral_queue_worker worker;
     struct corral_served_queue queue;
-    int server_fd;
     uint64_t answered, refused; /* atomic */
     pthread_mutex_t lock;       /* of pending, server_gone and the used ring */
     bool server_gone;
     struct pending pending[CORRAL_P9_QUEUE_SIZE];
-    uint8_t out[CORRAL_P9_MESSAGE_MAX]; /* the sender's */
-    uint8_t in[CORRAL_P9_MESSAGE_MAX];  /* the receiver's */
+    struct corral_p9_line line;
 };
 
 static void gather(uint8_t *to, const struct iovec *iov, unsigned n)
@@ -95,15 +92,15 @@ static bool expect_answer(struct corral_p9 *p, const struct corral_chain *chain,
 static void take(struct corral_p9 *p, const struct corral_chain *chain)
 {
     uint64_t size = chain->read_size;
-    bool whole = size >= CORRAL_P9_HEADER && size <= sizeof p->out;
+    bool whole = size >= CORRAL_P9_HEADER && size <= sizeof p->line.out;
     /* What is looked at is what is sent: the guest may change its own copy meanwhile. */
     if (whole)
-        gather(p->out, chain->iov, chain->n_read);
-    uint16_t tag = whole ? corral_p9_get16(p->out + 5) : 0;
-    int flushes = whole && p->out[4] == CORRAL_P9_T_FLUSH && size == T_FLUSH_SIZE
-                      ? corral_p9_get16(p->out + CORRAL_P9_HEADER)
+        gather(p->line.out, chain->iov, chain->n_read);
+    uint16_t tag = whole ? corral_p9_get16(p->line.out + 5) : 0;
+    int flushes = whole && p->line.out[4] == CORRAL_P9_T_FLUSH && size == T_FLUSH_SIZE
+                      ? corral_p9_get16(p->line.out + CORRAL_P9_HEADER)
                       : NO_TAG;
-    int error = !whole || corral_p9_get32(p->out) != size ? EINVAL : 0;
+    int error = !whole || corral_p9_get32(p->line.out) != size ? EINVAL : 0;
 
     pthread_mutex_lock(&p->lock);
     if (error)
@@ -112,18 +109,16 @@ static void take(struct corral_p9 *p, const struct corral_chain *chain)
     pthread_mutex_unlock(&p->lock);
 
     /* A server that is gone is the receiver's to find, which answers whatever waits then. */
-    for (uint64_t sent = 0; good && sent < size;) {
-        ssize_t n = send(p->server_fd, p->out + sent, size - sent, MSG_NOSIGNAL);
-        if (n < 0 && errno != EINTR)
-            return;
-        sent += n > 0 ? n : 0;
-    }
+    if (good)
+        corral_p9_line_send(&p->line, size);
 }
 
 static void serve_queue(void *argument)
 {
     struct corral_p9 *p = argument;
     struct corral_chain chain;
+    if (!corral_p9_line_greet(&p->line) && !corral_p9_line_is_gone(&p->line))
+        return;
     while (!corral_worker_stopping(&p->worker)) {
         int got;
         while ((got = corral_virtq_pop(&p->queue.vq, &chain)) > 0 && !corral_worker_stopping(&p->worker))
@@ -139,27 +134,13 @@ static void serve_queue(void *argument)
 
 /* --- from the server to the queue --- */
 
-/* False: the server is gone. */
-static bool receive(struct corral_p9 *p, uint8_t *to, uint32_t size)
+static void answer(struct corral_p9 *p, const uint8_t *in)
 {
-    while (size) {
-        ssize_t n = recv(p->server_fd, to, size, MSG_WAITALL);
-        if (n == 0 || (n < 0 && errno != EINTR))
-            return false;
-        to += n > 0 ? n : 0;
-        size -= n > 0 ? n : 0;
-    }
-    return true;
-}
-
-static void answer(struct corral_p9 *p, uint32_t size)
-{
-    struct pending *asked = find(p, corral_p9_get16(p->in + 5));
+    struct pending *asked = find(p, corral_p9_get16(in + 5));
     if (!asked) /* it was taken back */
         return;
     __atomic_fetch_add(&p->answered, 1, __ATOMIC_RELAXED);
-    struct pending *old =
-        p->in[4] == CORRAL_P9_R_FLUSH && asked->flushes != NO_TAG ? find(p, asked->flushes) : NULL;
+    struct pending *old = in[4] == CORRAL_P9_R_FLUSH && asked->flushes != NO_TAG ? find(p, asked->flushes) : NULL;
     /* Nobody answers what was taken back, but its buffers are the driver's again. */
     if (old) {
         old->taken = false;
@@ -167,25 +148,21 @@ static void answer(struct corral_p9 *p, uint32_t size)
     }
     if (asked->taken) { /* a message may take itself back */
         asked->taken = false;
-        give_back(p, &asked->chain, p->in, size);
+        give_back(p, &asked->chain, in, corral_p9_get32(in));
     }
 }
 
 static void serve_answers(void *argument)
 {
     struct corral_p9 *p = argument;
-    for (;;) {
-        if (!receive(p, p->in, CORRAL_P9_HEADER))
-            break;
-        uint32_t size = corral_p9_get32(p->in);
-        if (size < CORRAL_P9_HEADER || size > sizeof p->in ||
-            !receive(p, p->in + CORRAL_P9_HEADER, size - CORRAL_P9_HEADER))
-            break;
+    const uint8_t *in;
+    while ((in = corral_p9_line_receive(&p->line)) && !corral_worker_stopping(&p->worker)) {
         pthread_mutex_lock(&p->lock);
-        answer(p, size);
+        answer(p, in);
         pthread_mutex_unlock(&p->lock);
     }
-    shutdown(p->server_fd, SHUT_RDWR);
+    if (!corral_p9_line_is_gone(&p->line)) /* a stop */
+        return;
     pthread_mutex_lock(&p->lock);
     p->server_gone = true;
     for (unsigned i = 0; i < CORRAL_P9_QUEUE_SIZE && !corral_worker_stopping(&p->worker); i++) {
@@ -198,14 +175,17 @@ static void serve_answers(void *argument)
 
 /* --- life --- */
 
-struct corral_p9 *corral_p9_create(const struct corral_worker_config *config, const struct corral_ram *ram,
-                                   struct corral_virtio_irq *irq)
+struct corral_p9 *corral_p9_create(const struct corral_worker_config *config, int server_fd,
+                                   const struct corral_ram *ram, struct corral_virtio_irq *irq)
 {
     struct corral_p9 *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;
     pthread_mutex_init(&p->lock, NULL);
     int error = corral_worker_init(&p->worker, CORRAL_JAIL_STREAM, config, ram, irq);
+    p->line.stop_fd = -1;
+    if (!error)
+        error = corral_p9_line_init(&p->line, server_fd);
     if (!error)
         error = corral_worker_add_thread(&p->worker, "9p-receive", NULL, serve_answers, p);
     if (!error)
@@ -219,7 +199,7 @@ struct corral_p9 *corral_p9_create(const struct corral_worker_config *config, co
 }
 
 int corral_p9_start(struct corral_p9 *p, uint64_t features, const struct corral_virtq_setup *queues,
-                    const int *doorbells, int server_fd)
+                    const int *doorbells)
 {
     int error = corral_worker_begin(&p->worker, features);
     if (error)
@@ -229,9 +209,8 @@ int corral_p9_start(struct corral_p9 *p, uint64_t features, const struct corral_
     error = corral_worker_queue(&p->worker, &p->queue, queues, *doorbells);
     if (error < 0)
         return error;
-    p->server_fd = server_fd;
-    p->server_gone = false;
     memset(p->pending, 0, sizeof p->pending);
+    corral_p9_line_begin(&p->line);
     corral_worker_serve(&p->worker);
     return 0;
 }
@@ -241,7 +220,7 @@ void corral_p9_request_stop(struct corral_p9 *p)
     if (!corral_worker_running(&p->worker))
         return;
     corral_worker_request_stop(&p->worker);
-    shutdown(p->server_fd, SHUT_RDWR); /* ends the receiver, and a send that the server does not take */
+    corral_p9_line_stop(&p->line);
 }
 
 int corral_p9_stop(struct corral_p9 *p)
@@ -258,6 +237,7 @@ int corral_p9_destroy(struct corral_p9 *p)
     if (error)
         return error;
     corral_worker_destroy(&p->worker);
+    corral_p9_line_destroy(&p->line);
     pthread_mutex_destroy(&p->lock);
     free(p);
     return 0;

@@ -17,14 +17,14 @@
 
 struct corral_p9;
 
-/* NULL with errno. */
-struct corral_p9 *corral_p9_create(const struct corral_worker_config *config, const struct corral_ram *ram,
-                                   struct corral_virtio_irq *irq);
+/* NULL with errno. `server_fd` is a stream socket to the server, the caller's, for as long as there is this. */
+struct corral_p9 *corral_p9_create(const struct corral_worker_config *config, int server_fd,
+                                   const struct corral_ram *ram, struct corral_virtio_irq *irq);
 
-/* Serves the queue. `server_fd` is a connected stream socket, the caller's; a stop shuts it down. 0; -EBUSY: runs
- * already; -EINVAL, -EFAULT: the queue; or what starting threads gave. */
+/* Serves the queue, from the second start on with a new session of the same server (p9_line.h). 0; -EBUSY: runs
+ * already; -EINVAL, -EFAULT: the queue. */
 int corral_p9_start(struct corral_p9 *p, uint64_t features, const struct corral_virtq_setup *queues,
-                    const int *doorbells, int server_fd);
+                    const int *doorbells);
 
 void corral_p9_request_stop(struct corral_p9 *p);
 

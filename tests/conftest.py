@@ -18,6 +18,9 @@ settings.load_profile("any machine")
 # In an emulated host an example takes a second, and its drawing alone longer than Hypothesis likes.
 settings.register_profile("emulated", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
+# What tests need is installed when root, as make has it too.
+os.environ.setdefault("CORRAL_INSTALL", "1")
+
 # A shell's background jobs ignore these, and so would all that tests start and then interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)

@@ -8,6 +8,10 @@
 #define P9_JAIL_H
 
 #include <stdbool.h>
+#include <sys/types.h>
+
+#define P9_SOCKET 3 /* the descriptors that it is started with (backends/folder_server.py) */
+#define P9_FOLDER 4
 
 struct p9_jail {
     bool read_only;
@@ -18,9 +22,12 @@ struct p9_jail {
     bool filter;
 };
 
-/* Forks into new namespaces: returns in the child, and the parent waits for it and ends as it does. Without, in
- * the same process. */
+/* Forks, into new namespaces where that can be had: returns in the child, and the parent watches over it
+ * (warden.c). Where no process can be had, in the same. */
 void p9_enter_namespaces(struct p9_jail *jail, int folder);
+
+/* Waits for the child, and ends as it does; ends it when the socket has ended and it does not. */
+_Noreturn void p9_watch_over(pid_t child);
 
 /* The folder of a descriptor as one below which nothing else is mounted from outside, and as this process's root;
  * the working folder is then this process's /proc/self/fd. Returns a new descriptor of the folder (O_PATH). */

@@ -17,9 +17,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SOCKET 3
-#define FOLDER 4
-
 static struct p9_jail jail;
 
 _Noreturn void p9_give_up(const char *what, int error)
@@ -55,9 +52,9 @@ int main(int argc, char **argv)
     jail.as_root = geteuid() == 0;
     if (!only_tell && strcmp(word, "ro") != 0 && strcmp(word, "rw") != 0)
         p9_give_up("usage: _corral_folder_server ro|rw|jail", 0);
-    close_range(FOLDER + 1, ~0u, 0);
+    close_range(P9_FOLDER + 1, ~0u, 0);
     umask(0);
-    int folder = only_tell ? open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) : FOLDER;
+    int folder = only_tell ? open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) : P9_FOLDER;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         p9_give_up("it cannot give up new privileges", errno);
     p9_enter_namespaces(&jail, folder);
@@ -75,7 +72,7 @@ int main(int argc, char **argv)
                                    .uid = geteuid(),
                                    .gid = getegid()};
     if (!only_tell)
-        p9_serve(SOCKET, close_door);
+        p9_serve(P9_SOCKET, close_door);
     tell_jail();
     return EXIT_SUCCESS;
 }

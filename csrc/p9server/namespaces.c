@@ -76,22 +76,7 @@ static bool map_users(const struct p9_jail *jail, pid_t child)
            map_one("gid_map", child, getegid());
 }
 
-/* Ends as the child ends; nothing of the guest's gets here. */
-static _Noreturn void wait_for(pid_t child)
-{
-    int status;
-    close_range(STDERR_FILENO + 1, ~0u, 0);
-    prctl(PR_SET_DUMPABLE, 0); /* no core when it ends by the child's signal */
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (WIFSIGNALED(status)) {
-        signal(WTERMSIG(status), SIG_DFL);
-        raise(WTERMSIG(status));
-    }
-    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_FAILURE);
-}
-
-/* True: in a child in new namespaces. */
+/* True: in a child, in new namespaces by `flags`. */
 static bool clone_into(struct p9_jail *jail, int flags)
 {
     int line[2];
@@ -107,12 +92,13 @@ static bool clone_into(struct p9_jail *jail, int flags)
     }
     if (child) {
         bool mapped = !(flags & CLONE_NEWUSER) || map_users(jail, child);
-        if (mapped && write(line[1], &word, 1) == 1)
-            wait_for(child);
-        kill(child, SIGKILL);
-        waitpid(child, NULL, 0);
+        bool begun = mapped && write(line[1], &word, 1) == 1;
         close(line[0]);
         close(line[1]);
+        if (begun)
+            p9_watch_over(child);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
         return false;
     }
     close(line[1]);
@@ -127,12 +113,13 @@ void p9_enter_namespaces(struct p9_jail *jail, int folder)
 {
     char link[32];
     snprintf(link, sizeof link, "/proc/self/fd/%d", folder);
-    if (readlink(link, folder_path, sizeof folder_path - 1) < 0)
-        return;
-    if (clone_into(jail, NAMESPACES | CLONE_NEWUSER))
+    bool known = readlink(link, folder_path, sizeof folder_path - 1) >= 0;
+    if (known && clone_into(jail, NAMESPACES | CLONE_NEWUSER))
         jail->user_namespace = jail->namespaces = true;
-    else if (jail->as_root && clone_into(jail, NAMESPACES))
+    else if (known && jail->as_root && clone_into(jail, NAMESPACES))
         jail->namespaces = true;
+    else
+        clone_into(jail, 0);
 }
 
 /* A /proc that has nothing but this namespace's processes, mounted nowhere; else the host's. */

@@ -14,7 +14,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define AHEAD 4096         /* bytes that are received before it is known how many there are */
+#define AHEAD 4096 /* bytes that are received before it is known how many there are */
+#define ANY_TAG (-1)
 #define LEAST_MESSAGE 4096 /* for both sides: as Linux has it */
 
 struct p9_config p9_config;
@@ -55,7 +56,25 @@ void p9_may_wait(struct p9_request *r)
 
 /* --- handlers of what concerns messages themselves --- */
 
-/* msize[4] version[s]: msize[4] version[s]. A new session: the guest knows no fid any more. */
+/* Whether a question with this tag, or any, that was received before is being answered. Under `tags`. */
+static bool is_answering(int tag, uint64_t before)
+{
+    for (unsigned i = 0; i < P9_WORKERS; i++)
+        if (workers[i].serial && workers[i].serial < before && (tag == ANY_TAG || workers[i].tag == tag))
+            return true;
+    return false;
+}
+
+static void wait_for_earlier(const struct p9_worker *w, int tag)
+{
+    pthread_mutex_lock(&tags);
+    while (is_answering(tag, w->serial))
+        pthread_cond_wait(&answered, &tags);
+    pthread_mutex_unlock(&tags);
+}
+
+/* msize[4] version[s]: msize[4] version[s]. A new session: all earlier questions are answered, no later one is
+ * received, and the guest knows no fid any more. */
 static int version(struct p9_request *r)
 {
     char asked[16];
@@ -64,19 +83,12 @@ static int version(struct p9_request *r)
     if (r->in.bad || size < LEAST_MESSAGE)
         return EINVAL;
     size = size < CORRAL_P9_MESSAGE_MAX ? size : CORRAL_P9_MESSAGE_MAX;
+    wait_for_earlier(r->worker, ANY_TAG);
     p9_fids_forget_all();
     __atomic_store_n(&message_max, size, __ATOMIC_RELAXED);
     p9_put32(&r->out, size);
     p9_put_string(&r->out, strcmp(asked, "9P2000.L") ? "unknown" : asked);
     return 0;
-}
-
-static bool is_answering(uint16_t tag, uint64_t before)
-{
-    for (unsigned i = 0; i < P9_WORKERS; i++)
-        if (workers[i].serial && workers[i].serial < before && workers[i].tag == tag)
-            return true;
-    return false;
 }
 
 /* oldtag[2]. What is being done is not undone: the answer comes when that question has been answered. Each waits
@@ -87,10 +99,7 @@ static int flush(struct p9_request *r)
     if (r->in.bad)
         return EINVAL;
     p9_may_wait(r);
-    pthread_mutex_lock(&tags);
-    while (is_answering(old, r->worker->serial))
-        pthread_cond_wait(&answered, &tags);
-    pthread_mutex_unlock(&tags);
+    wait_for_earlier(r->worker, old);
     return 0;
 }
 

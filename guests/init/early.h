@@ -1,5 +1,6 @@
 /* What the inits share whose initramfs has a kernel's modules in it, by their names, and links to them in the order in
- * which they are to be loaded: /modules/00, /modules/01 and so on (guests/root_initramfs.py). */
+ * which they are to be loaded: /modules/00, /modules/01 and so on, and those of the agent likewise in /agent-modules
+ * (guests/root_initramfs.py). */
 #pragma once
 
 #include "freestanding.h"
@@ -16,12 +17,13 @@ __attribute__((noreturn, unused)) static void give_up(const char *why)
         SYSCALL(pause, 0, 0, 0, 0, 0);
 }
 
-static void load_modules(void)
+/* `path` ends with two digits, which are changed. */
+static void load_modules_of(char *path)
 {
-    char path[] = "/modules/00";
+    char *digits = path + length(path) - 2;
     for (int number = 0; number < 100; number++) {
-        path[9] = (char)('0' + number / 10);
-        path[10] = (char)('0' + number % 10);
+        digits[0] = (char)('0' + number / 10);
+        digits[1] = (char)('0' + number % 10);
         long fd = SYSCALL(open, path, O_RDONLY, 0, 0, 0);
         if (fd < 0)
             return;
@@ -29,4 +31,10 @@ static void load_modules(void)
         SYSCALL(finit_module, fd, "", 0, 0, 0);
         SYSCALL(close, fd, 0, 0, 0, 0);
     }
+}
+
+static void load_modules(void)
+{
+    char path[] = "/modules/00";
+    load_modules_of(path);
 }

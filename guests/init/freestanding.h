@@ -44,7 +44,7 @@ static word length(const char *text)
     return n;
 }
 
-static void say(const char *text)
+__attribute__((unused)) static void say(const char *text)
 {
     SYSCALL(write, 1, text, length(text), 0, 0);
 }
@@ -65,7 +65,7 @@ static const char *read_file(const char *path, char *buffer, word size)
 }
 
 /* The value of `name=` in the command line, copied into `value`, at most `size` bytes; 0 when it is not there. */
-static int parameter(const char *line, const char *name, char *value, word size)
+__attribute__((unused)) static int parameter(const char *line, const char *name, char *value, word size)
 {
     word n = length(name);
     for (const char *at = line; *at; at++) {
@@ -84,7 +84,7 @@ static int parameter(const char *line, const char *name, char *value, word size)
     return 0;
 }
 
-static void mount(const char *what, const char *where)
+__attribute__((unused)) static void mount(const char *what, const char *where)
 {
     SYSCALL(mkdir, where, 0755, 0, 0, 0);
     SYSCALL(mount, what, where, what, 0, 0);

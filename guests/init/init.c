@@ -2,6 +2,7 @@
  *
  * Freestanding on purpose: every byte of it is copied by the guest's kernel, which a pagetable KVM interprets. */
 
+#include "agent.h"
 #include "early.h"
 #include "network.h"
 #include "session.h"
@@ -20,5 +21,6 @@ __attribute__((noreturn, used)) static void start(void)
     read_file("/proc/cmdline", command_line, sizeof command_line);
     load_modules();
     network_up(command_line);
+    start_agent(command_line);
     session(shells, environment);
 }

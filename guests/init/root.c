@@ -30,8 +30,8 @@ static void mount_root(const char *disk)
 __attribute__((noreturn, used)) static void start(void)
 {
     static const char *environment[] = {"HOME=/", "TERM=linux", 0};
-    static char disk[256] = "/dev/vda", init[256] = "/sbin/init", channel[16], cards[1024];
-    int has_command, has_network;
+    static char disk[256] = "/dev/vda", init[256] = "/sbin/init", channel[16], cards[1024], agent[8];
+    int has_command, has_network, has_agent;
     mount("devtmpfs", "/dev");
     mount("proc", "/proc");
     read_file("/proc/cmdline", command_line, sizeof command_line);
@@ -41,7 +41,8 @@ __attribute__((noreturn, used)) static void start(void)
     mount_root(disk);
     has_command = parameter(command_line, "corral.channel", channel, sizeof channel);
     has_network = parameter(command_line, "corral.net", cards, sizeof cards);
-    if (has_command || has_network)
+    has_agent = parameter(command_line, "corral.agent", agent, sizeof agent);
+    if (has_command || has_network || has_agent)
         mount_run();
     if (has_command)
         put_command();
@@ -49,6 +50,8 @@ __attribute__((noreturn, used)) static void start(void)
         put_network();
         use_resolver(cards, "/root/etc", "/root/etc/resolv.conf");
     }
+    if (has_agent)
+        put_agent();
     SYSCALL(umount2, "/proc", 0, 0, 0, 0);
     SYSCALL(mount, "/dev", "/root/dev", 0, MS_MOVE, 0);
     SYSCALL(chdir, "/root", 0, 0, 0, 0);

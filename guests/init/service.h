@@ -1,5 +1,5 @@
-/* A service that runs the session of `corral boot debian -- COMMAND`, for a system that is mounted at /root and has
- * systemd. It is in /run, which is memory: the system's disk stays as it is. */
+/* Services of Corral's: the session of `corral boot debian -- COMMAND`, and the agent; for a system that is mounted at /root and has
+ * systemd. They are in /run, which is memory: the system's disk stays as it is. */
 #pragma once
 
 #include "freestanding.h"
@@ -7,6 +7,7 @@
 #include <linux/stat.h>
 
 #define COMMAND "/run/corral/command"
+#define AGENT "/run/corral/agent"
 #define UNITS "/root/run/systemd/system"
 
 /* After all that a boot starts. A command that cannot be started ends the guest, without a status. */
@@ -41,8 +42,10 @@ static void write_text(const char *path, const char *text)
 static void mount_run(void)
 {
     SYSCALL(mount, "tmpfs", "/root/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755");
+    SYSCALL(mkdir, "/root/run/corral", 0755, 0, 0, 0);
     SYSCALL(mkdir, "/root/run/systemd", 0755, 0, 0, 0);
     SYSCALL(mkdir, UNITS, 0755, 0, 0, 0);
+    SYSCALL(mkdir, UNITS "/basic.target.wants", 0755, 0, 0, 0);
     SYSCALL(mkdir, UNITS "/multi-user.target.wants", 0755, 0, 0, 0);
 }
 
@@ -62,15 +65,40 @@ static void put_network(void)
     write_text(UNITS "/corral-command.service.d/network.conf", after_network);
 }
 
-static void put_command(void)
+/* The agent, as early as a service can be: it is asked for things before a log-in is there. Its commands are not
+ * stopped with it. */
+static const char agent_unit[] = "[Unit]\n"
+                                 "Description=Corral's agent\n"
+                                 "DefaultDependencies=no\n"
+                                 "After=local-fs.target\n"
+                                 "StartLimitIntervalSec=0\n"
+                                 "[Service]\n"
+                                 "ExecStart=" AGENT "\n"
+                                 "Restart=always\n"
+                                 "RestartSec=100ms\n"
+                                 "KillMode=process\n"
+                                 "OOMScoreAdjust=-900\n";
+
+static void copy_program(const char *from, const char *to)
 {
     static char program[64 * 1024];
-    long size = 0, fd = SYSCALL(open, "/command", O_RDONLY, 0, 0, 0);
+    long size = 0, fd = SYSCALL(open, from, O_RDONLY, 0, 0, 0);
     if (fd >= 0)
         size = SYSCALL(read, fd, program, sizeof program, 0, 0);
     SYSCALL(close, fd, 0, 0, 0, 0);
-    SYSCALL(mkdir, "/root/run/corral", 0755, 0, 0, 0);
-    write_all("/root" COMMAND, program, size > 0 ? size : 0, 0755);
+    write_all(to, program, size > 0 ? size : 0, 0755);
+}
+
+static void put_agent(void)
+{
+    copy_program("/agent", "/root" AGENT);
+    write_text(UNITS "/corral-agent.service", agent_unit);
+    SYSCALL(symlink, "../corral-agent.service", UNITS "/basic.target.wants/corral-agent.service", 0, 0, 0);
+}
+
+static void put_command(void)
+{
+    copy_program("/command", "/root" COMMAND);
     write_text(UNITS "/corral-command.service", unit);
     SYSCALL(symlink, "../corral-command.service", UNITS "/multi-user.target.wants/corral-command.service", 0, 0, 0);
     /* The console is the command's: a log-in there would read what is typed. */

@@ -2,6 +2,7 @@ from corral.config import DiskConfig as DiskConfig
 from corral.config import MachineConfig as MachineConfig
 from corral.config import RngConfig as RngConfig
 from corral.config import ShareConfig as ShareConfig
+from corral.config import VsockConfig as VsockConfig
 from corral.core.exits import Cause as Cause
 from corral.core.exits import Outcome as Outcome
 from corral.debug.debugger import Debugger as Debugger
@@ -22,6 +23,7 @@ from corral.observe.profiler import Profiler as Profiler
 from corral.script.linux import linux as linux
 from corral.script.machine import ScriptedMachine as Machine
 from corral.script.restored import restore as restore
+from corral.script.sandbox import Sandbox as Sandbox
 
 __all__ = [
     "BootError",
@@ -43,7 +45,9 @@ __all__ = [
     "Outcome",
     "Profiler",
     "RngConfig",
+    "Sandbox",
     "ShareConfig",
+    "VsockConfig",
     "check_kernel",
     "linux",
     "restore",

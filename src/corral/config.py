@@ -20,6 +20,7 @@ MOST_DISKS = 16
 MOST_DEVICES = 17  # of virtio: a line for each
 LONGEST_TAG = 31  # bytes
 LONGEST_SERIAL = 20  # bytes (virtio 1.2, 5.2.6: GET_ID)
+FIRST_CID, LAST_CID = 3, 2**32 - 2  # virtio 1.2, 5.10.4: others are reserved
 CACHES = ("writeback", "direct", "writethrough")
 _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -45,20 +46,23 @@ class DiskConfig(DeviceConfig):
     """A disk over the raw image or block device at `path`.
 
     `snapshot`: what the guest writes is kept beside the image, in a file without a name, and gone with the guest.
+    `layer`: the most bytes of it, a multiple of 4096; 0: half of what is free there at the start.
     `cache`: "writeback" and "direct" (which does without the host's page cache) are durable when the guest flushes,
-    "writethrough" with every write. `raw`: the image is raw even if it begins like another format. `operations` and
-    `bandwidth` (bytes) are limits per second, 0 for none. `identity`: only this image will do, as it was then. Raises
-    ConfigError.
+    "writethrough" with every write. `raw`: the image is raw even if it begins like another format. `locked`: it is
+    locked, and refused when another program has locked it. `operations` and `bandwidth` (bytes) are limits per second,
+    0 for none. `identity`: only this image will do, as it was then. Raises ConfigError.
     """
 
     module = "blk"
     path: str
     read_only: bool = False
     snapshot: bool = False
+    layer: int = 0
     cache: str = "writeback"
     serial: str = ""
     id: str = ""
     raw: bool = False
+    locked: bool = True
     operations: int = 0
     bandwidth: int = 0
     identity: ImageIdentity | None = None
@@ -72,6 +76,10 @@ class DiskConfig(DeviceConfig):
             raise ConfigError(f"--disk {self.path}: a serial number has at most {LONGEST_SERIAL} printable bytes")
         if self.snapshot and self.cache != "writeback":
             raise ConfigError(f"--disk {self.path}: cache={self.cache} is of no use with snapshot=on; leave one out")
+        if self.layer and not self.snapshot:
+            raise ConfigError(f"--disk {self.path}: layer=SIZE is of use with snapshot=on alone; add that")
+        if not 0 <= self.layer < 1 << 63:
+            raise ConfigError(f"--disk {self.path}: a layer of {self.layer} bytes cannot be; write it like layer=4G")
         if self.read_only and self.snapshot:
             raise ConfigError(f"--disk {self.path}: ro and snapshot=on exclude each other; choose one")
 
@@ -114,6 +122,22 @@ class RngConfig(DeviceConfig):
 
     module = "rng"
     bandwidth: int = 1 << 20
+
+
+@record(frozen=True)
+class VsockConfig(DeviceConfig):
+    """Connections between programs of the guest and of the host (virtio-vsock), by the Unix socket `path` and sockets
+    beside it (docs/vsock.md). `cid` is the guest's address, 3 to 2^32 - 2. Raises ConfigError."""
+
+    module = "vsock"
+    path: str
+    cid: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.path or "\0" in self.path:
+            raise ConfigError("--vsock needs the path of a socket: --vsock guest.sock")
+        if not FIRST_CID <= self.cid <= LAST_CID:
+            raise ConfigError(f"--vsock {self.path}: cid={self.cid} is not in {FIRST_CID} to {LAST_CID}")
 
 
 @record(frozen=True)
@@ -240,7 +264,8 @@ def _check_debug_exit(first: int) -> None:
 
 
 def parse_disk(text: str) -> DiskConfig:
-    """From "PATH[,ro][,snapshot=on][,cache=...][,serial=S][,id=N][,ops=N][,bytes=SIZE][,format=raw]".
+    """From "PATH[,ro][,snapshot=on[,layer=SIZE]][,cache=...][,serial=S][,id=N][,ops=N][,bytes=SIZE][,format=raw]
+    [,lock=off]".
 
     A path's own commas are doubled. Raises ConfigError.
     """
@@ -252,6 +277,8 @@ def parse_disk(text: str) -> DiskConfig:
             values["read_only"] = True
         elif name == "snapshot" and value in ("on", "off"):
             values["snapshot"] = value == "on"
+        elif name == "lock" and value in ("on", "off"):
+            values["locked"] = value == "on"
         elif word == "format=raw":
             values["raw"] = True
         elif name == "format":
@@ -260,12 +287,14 @@ def parse_disk(text: str) -> DiskConfig:
             values[name] = value
         elif name == "ops" and value.isascii() and value.isdigit() and 0 < len(value) <= 15:
             values["operations"] = int(value)
+        elif name == "layer":
+            values["layer"] = parse_size(value)
         elif name == "bytes":
             values["bandwidth"] = parse_size(value)
         else:
             raise ConfigError(
-                f"--disk {path}: {word!r} is none of ro, snapshot=on, cache={'|'.join(CACHES)}, serial=S, id=N, "
-                "ops=N, bytes=SIZE, format=raw; write a comma of the path twice"
+                f"--disk {path}: {word!r} is none of ro, snapshot=on, layer=SIZE, cache={'|'.join(CACHES)}, serial=S, "
+                "id=N, ops=N, bytes=SIZE, format=raw, lock=off; write a comma of the path twice"
             )
     return DiskConfig(**values)
 
@@ -282,6 +311,18 @@ def parse_share(text: str) -> ShareConfig:
         else:
             raise ConfigError(f"--share {path}: {word!r} is none of rw, tag=NAME; write a comma of the path twice")
     return ShareConfig(**values)
+
+
+def parse_vsock(text: str) -> VsockConfig:
+    """From "PATH[,cid=N]". A path's own commas are doubled. Raises ConfigError."""
+    path, *words = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
+    cid = FIRST_CID
+    for word in words:
+        name, _, value = word.partition("=")
+        if name != "cid" or not (value.isascii() and value.isdigit()) or len(value) > 15:
+            raise ConfigError(f"--vsock {path}: {word!r} is not cid=N; write a comma of the path twice")
+        cid = int(value)
+    return VsockConfig(path, cid)
 
 
 def parse_number(text: str, name: str) -> int:

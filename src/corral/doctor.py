@@ -11,6 +11,8 @@ from corral import host_files
 from corral.arch.x86_64.supervisor import supervisor_mode
 from corral.errors import HostError
 from corral.guests import default, kernel
+from corral.jail.host import HostJail
+from corral.jail.host import look as look_for_jail
 from corral.kvm.system import Kind, System, host_kind
 from corral.native import lib
 from corral.numa import cpu_list, host
@@ -51,8 +53,8 @@ class Diagnosis:
 
     `supervisor` is how a guest's kernel code can run, by a word of supervisor.Supervisor, and `supervisor_reason` why.
     `boots` is what `corral boot` takes without a kernel, `disks` how it reads and writes images, `shares` what keeps
-    the server of a shared folder to it, `networks` by what a guest has one; `advice` is what could be better, or will
-    be missed when a kernel is fetched or built.
+    the server of a shared folder to it, `networks` by what a guest has one, `jail` what a VMM gives up; `advice` is
+    what could be better, or will be missed when a kernel is fetched or built.
     """
 
     kvm: str
@@ -73,6 +75,7 @@ class Diagnosis:
     disks: str
     shares: str
     networks: str
+    jail: HostJail
     problems: list[str]
     advice: list[str]
 
@@ -116,8 +119,9 @@ def diagnose(device: str = "/dev/kvm") -> Diagnosis:
         disks=_disks(),
         shares=_shares(),
         networks=_networks(),
+        jail=(jail := look_for_jail()),
         problems=problems,
-        advice=([] if is_ready else _missing_tools(choice.stock)) + _missing_uring(),
+        advice=([] if is_ready else _missing_tools(choice.stock)) + _missing_uring() + jail.missing,
     )
 
 

@@ -62,7 +62,8 @@ class Machine:
         self._hooks: Hooks | None = None
         self.threads: list[VcpuThread] = []
         self.waiters: list[Event] = []  # what close() and a failing hook signal: another thread may wait for it
-        self.shell = shell or Shell(config.memory, config.plan.page if config.plan else 0)
+        page = config.plan.page if config.plan else 0
+        self.shell = shell or Shell(config.memory, page, at_once=bool(saved or config.snapshot))
         self._undo = Undo()
         self._undo.push(self.shell.close)
         if channel:
@@ -121,8 +122,7 @@ class Machine:
             from corral.devices.virtio import slots
 
             parts = config.devices, self.vm, self.memory, self.mmio_bus, undo
-            cpus = self._worker_cpus
-            layers = resumed.layers() if resumed else slots.NO_LAYERS
+            cpus, layers = self._worker_cpus, resumed.layers() if resumed else slots.NO_LAYERS
             self.virtio = slots.create(*parts, vcpus=config.cpus, cpus=cpus, channel=self.channel, layers=layers)
         self.disks: list[Disk] = self._devices_of(DiskConfig)
         self.shares: list[Share] = self._devices_of(ShareConfig)

@@ -55,11 +55,11 @@ class NetConfig(DeviceConfig):
     """A network card.
 
     `backend` is what its other end is: "user", connections of this user's by passt; "tap", the tap device of the host
-    that `target` names; "socket", a Unix socket of that path, whose other end sends each frame behind its length, as
+    that `target` names; "socket", a Unix socket at `target`, whose other end sends each frame behind its length, as
     QEMU does; it is connected to, or awaited there where `listens`. `mac` "": one that no other has. `mtu` 0: as the
     guest has it. `address` is one of IPv4 with a prefix, like "10.0.0.1/24", that Corral's init sets. With
     `rules` that allow something nothing else is allowed; one that denies wins. `dump` is a file that gets all frames,
-    as pcapng. Not `connected`: it is a card as of that backend, without a link. Raises ConfigError.
+    as pcapng. Not `connected`: the card is as that backend has it, without a link. Raises ConfigError.
     """
 
     module = "net"

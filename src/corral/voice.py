@@ -46,6 +46,23 @@ def control(sequence: str) -> None:
         sys.stderr.write(sequence)
 
 
+def ask(question: str) -> bool:
+    """Whether a person at the terminal says yes. No, where this is no command at a terminal: nothing is asked."""
+    if not isinstance(sys.stderr, Voice) or not (sys.stderr.isatty() and os.isatty(0)):
+        return False
+    control("\r\x1b[K")  # progress may stand there
+    sys.stderr.write(f"corral: {question} [y/N] ")
+    sys.stderr.flush()
+    answer = b""
+    while not answer.endswith(b"\n") and len(answer) < PIECE:
+        piece = os.read(0, 1)
+        if not piece:
+            print(file=sys.stderr)
+            break
+        answer += piece
+    return answer.strip().lower() in (b"y", b"yes")
+
+
 def opener(path: str, flags: int) -> int:
     """For open(): a file to write to, whose reader is not waited for if it is a pipe."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)

@@ -36,7 +36,7 @@ def test_the_server_of_shared_folders_compiles_and_runs(
     compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CC", compiler)
-    monkeypatch.setattr(folder_server, "PROGRAM", str(build_ffi.compile_server(tmp_path)))
+    monkeypatch.setattr(folder_server, "PROGRAM", str(build_ffi.compile_program("_corral_folder_server", tmp_path)))
     assert folder_server.jail().filter
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,22 @@ def test_a_sector_that_is_wrong_is_found(image: Path, number: int) -> None:
 
 def test_a_request_that_fails_is_told(image: Path) -> None:
     assert run("op=write", image, read_only=True)[0] == ["ready", "wrong: a request failed"]
+
+
+def test_a_layer_that_is_full_is_told(image: Path) -> None:
+    before = image.read_bytes()
+    words = ["--memory", "64M", "--root", "none", "--append", "op=write requests=1000", "--timeout", "60"]
+    words += ["--disk", f"{image},snapshot=on,layer=512K"]
+    done = subprocess.run(
+        [sys.executable, "-m", "corral", "boot", str(blk_guest()), *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "wrong: a request failed" in done.stdout
+    assert "disk 0: its layer is full with 512 KiB, and writes failed; snapshot=on,layer=SIZE gives" in done.stderr
+    assert image.read_bytes() == before
 
 
 def test_without_a_disk_it_says_so() -> None:

@@ -49,6 +49,25 @@ def test_the_console_in_a_file(tmp_path: Path) -> None:
     assert log.read_bytes() == b"hello\n"
 
 
+def test_a_consoles_file_has_a_size(tmp_path: Path) -> None:
+    log = tmp_path / "a,log"
+    done = boot(str(tiny_guest("chatter")), "--console", f"file:{log},size=10K", "--timeout", "2")
+    assert (done.returncode, done.stdout) == (124, b"")
+    assert log.read_bytes() == b"x" * 10_240
+    full, over = done.stderr.decode().splitlines()
+    assert re.fullmatch(
+        r"corral: the console's file is full: \d+ bytes of what the guest said are lost; .*size=SIZE", full
+    )
+    assert over.startswith("corral: the guest did not end within 2 s")
+
+
+@pytest.mark.parametrize("size", ["", "x", "-1"])
+def test_a_size_that_is_none(tmp_path: Path, size: str) -> None:
+    done = boot(str(tiny_guest("hello")), "--console", f"file:{tmp_path}/log,size={size}")
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert b"is not a size" in done.stderr
+
+
 def test_no_console() -> None:
     done = boot(str(tiny_guest("hello")), "--console", "none")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

@@ -258,7 +258,8 @@ def test_devices(vm: Machine) -> None:
     serial = {"offer": (b"x",), "restore": (state,)}
     assert answers(vm.serial, serial) == {"close", "__repr__"}
     of_disk = {"start": (0, [], []), "resume": (0, [], [], saved), "write_config": (0, b""), "save_layer": (0, 0, 0)}
-    assert answers(vm.disks[0], of_disk) == {"close", "device_id", "one_doorbell", "write_config", "kind", "__repr__"}
+    quiet = {"close", "device_id", "one_doorbell", "ready", "write_config", "kind", "__repr__"}
+    assert answers(vm.disks[0], of_disk) == quiet
     transport = vm.virtio[0]
     registers = {"read": (0, 4), "write": (0x50, 4, 0), "connect": (vm.vm, 0)}
     registers["restore"] = (of_transport,)

@@ -41,6 +41,21 @@ def test_a_command_there_has_its_status_and_streams() -> None:
     assert (after.st_mtime_ns, after.st_blocks) == (before.st_mtime_ns, before.st_blocks)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["debian:bookworm", "debian:trixie"])
+def test_systemd_says_that_it_runs(name: str) -> None:
+    """No unit has failed there, and none is still starting: the first thing to ask of a system."""
+    stock_kernels.skip_where_interpreted()
+    try:
+        distribution.get(name, generic=False)
+    except HostError as error:
+        pytest.skip(f"{name} cannot be made here: {error}")
+    command = [sys.executable, "-m", "corral", "boot", name, "--timeout", "280"]
+    command += ["--", "systemctl", "is-system-running", "--wait"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=300)
+    assert (done.returncode, done.stdout) == (0, "running\n"), done.stderr
+
+
 def test_the_small_kernel_to_a_login_and_a_clean_end() -> None:
     """When it is asked from outside, without ACPI too: there the line hangs up."""
     session("--kernel", "small", "sigterm")

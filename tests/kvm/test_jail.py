@@ -15,7 +15,13 @@ import pytest
 CORRAL = [sys.executable, "-m", "corral", "boot"]
 LONG = 120.0  # seconds: nothing takes so long unless it hangs
 WORKER = 0x10 | 0x4000  # PF_IO_WORKER, PF_USER_WORKER (include/linux/sched.h): KVM's and io_uring's
-FILTERS = {"vcpu0": 2, "blk0": 2, "channel": 2}  # the main thread's and their own; names of threads
+FILTERS = {
+    "vcpu0": 2,
+    "blk0": 2,
+    "channel": 2,
+    "9p-send": 2,
+    "9p-receive": 2,
+}  # the main thread's and their own; names of threads
 
 
 @contextmanager
@@ -60,11 +66,14 @@ def disk(tmp_path: Path) -> str:
     return str(tmp_path / "disk")
 
 
-@pytest.mark.parametrize("words", [(), ("--fresh",), ("--disk", "{disk}", "--root", "none"), ("--cpus", "2")])
+SHARE = ("--share", "{folder},tag=x,rw")
+
+
+@pytest.mark.parametrize("words", [(), ("--fresh",), ("--disk", "{disk}", "--root", "none"), ("--cpus", "2"), SHARE])
 def test_every_thread_is_in_the_jail(words: tuple[str, ...], disk: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("the process hides from its own user; root can look")
-    with guest(*(word.format(disk=disk) for word in words)) as pid:
+    with guest(*(word.format(disk=disk, folder=os.path.dirname(disk)) for word in words)) as pid:
         found = threads(pid)
     assert any(name.startswith("vcpu") for name in found)
     for name, status in found.items():
@@ -85,6 +94,18 @@ def test_what_was_left_open_is_closed() -> None:
     assert os.devnull in open_files
 
 
+def longest_file(pid: int) -> str:
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line.split()[3] for line in lines if line.startswith("Max file size"))
+
+
+def test_no_file_grows_beyond_the_largest_disk(disk: str) -> None:
+    with guest("--disk", disk, "--root", "none") as pid:
+        assert longest_file(pid) == str(1 << 20)
+    with guest("--disk", disk, "--root", "none", "--console", f"file:{disk}.log") as pid:
+        assert longest_file(pid) == "unlimited"
+
+
 def test_without_it_nothing_is_given_up() -> None:
     with guest("--jail", "off") as pid:
         assert {status["Seccomp"] for status in threads(pid).values()} == {"0"}
@@ -103,9 +124,8 @@ def test_the_clerk_goes_with_the_guest() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--jail", "maybe"), "is none of on, off"),
-        (("--jail", "on", "--gdb", "{disk}.gdb"), "--jail on does not go with --gdb"),
-        (("--jail", "on", "--share", "/tmp"), "--jail on does not go with --share"),
+        (("--jail", "maybe"), "is none of on, off, report"),
+        (("--limit-cpu", "-1"), "is no number of CPUs"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(words: tuple[str, ...], said: str, disk: str) -> None:
@@ -114,3 +134,77 @@ def test_what_does_not_go_together_is_one_line(words: tuple[str, ...], said: str
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def corral(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "corral", *words]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LONG, check=False)
+
+
+MOUNT = "mkdir /x; mount -t 9p -o trans=virtio x /x"
+ANEW = "cd /sys/bus/virtio/drivers/9pnet_virtio; d=$(ls | grep ^virtio); echo $d >unbind; echo $d >bind; cd /"
+
+
+def test_a_share_is_served_after_a_reset_of_its_device(tmp_path: Path) -> None:
+    """From within the jail no second server can be started."""
+    (tmp_path / "file").write_text("hello")
+    script = f"{MOUNT} && cat /x/file && umount /x && {ANEW} && mount -t 9p -o trans=virtio x /x && cat /x/file"
+    done = corral("boot", "--jail", "on", "--share", f"{tmp_path},tag=x", "--", script)
+    assert (done.returncode, done.stdout) == (0, "hellohello"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "watch",
+    [
+        ("stat", "--csv", "{out}.csv"),
+        ("profile", "--out", "{out}.svg"),
+        ("trace", "--summary"),
+        ("trace", "--out", "{out}.json"),
+        ("trace", "--out", "{out}.folded"),
+    ],
+)
+def test_what_watches_a_guest_is_in_the_jail_with_it(watch: tuple[str, ...], tmp_path: Path) -> None:
+    words = [word.format(out=tmp_path / "out") for word in watch]
+    done = corral(*words, "--", "boot", "--jail", "on", "--stats", "--", "echo done")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert "jail: entered" in done.stderr
+    assert [path.stat().st_size > 0 for path in tmp_path.iterdir()] == [True] * ("{out}" in watch[-1])
+
+
+def test_what_an_exit_trace_in_parquet_needs_is_no_jail() -> None:
+    done = corral("trace", "--out", "/tmp/x.parquet", "--", "boot", "--jail", "on", "--", "true")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "does not go with --out FILE.parquet" in done.stderr or "pyarrow" in done.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("--cpus", "2"), ("--disk", "{disk}", "--root", "none"), SHARE])
+def test_a_boot_asks_for_nothing_that_the_jail_would_refuse(words: tuple[str, ...], disk: str) -> None:
+    given = [word.format(disk=disk, folder=os.path.dirname(disk)) for word in words]
+    done = corral("boot", "--jail", "report", "--stats", *given, "--", "echo done")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert "jail: not entered" in done.stderr
+    assert "the jail would refuse" not in done.stderr
+
+
+def test_gdb_s_socket_goes_with_the_vmm(tmp_path: Path) -> None:
+    path = tmp_path / "gdb"
+    words = ["--jail", "on", "--gdb", str(path), "--timeout", "1", "--", "true"]
+    done = corral("boot", *words)
+    assert done.returncode == 124, done.stderr
+    until = time.monotonic() + LONG
+    while path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_snapshot_is_made_in_the_jail(tmp_path: Path) -> None:
+    path = tmp_path / "shell"
+    done = corral("snapshot", "--after", "# ", str(path), "--", "boot")
+    assert done.returncode == 0, done.stderr
+    assert [found.name for found in tmp_path.iterdir()] == ["shell"]
+
+
+def test_a_guest_without_a_group_of_its_own_runs_and_a_notice_says_so() -> None:
+    done = corral("boot", "--limit-memory", "1G", "--stats", "--", "echo done")
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert done.stderr.count("corral: no limits, for ") in (0, 1)

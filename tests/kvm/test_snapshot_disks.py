@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 import corral
-from corral.errors import BootError
+from corral.errors import BootError, ConfigError, HostError
+from tests.kvm.test_snapshot import changed
 from tests.support import root_image
 from tests.support.file_systems import ext4
 
@@ -128,6 +129,29 @@ def test_a_guest_that_writes_on_leaves_no_image_to_go_on_with(image: Path, tmp_p
         corral.restore(tmp_path / "saved")
 
 
+def test_a_disk_that_is_full(image: Path, tmp_path: Path) -> None:
+    """What was there stays, nothing else does, and the guest goes on."""
+    saved, before = tmp_path / "saved", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with writer(f"{image},snapshot=on") as vm:
+        said = save_at(vm, 2, saved)
+        size = saved.stat().st_size
+        vm.resume()
+        time.sleep(0.1)
+        vm.pause()
+        layers = image.stat().st_size
+        for most in (size - layers // 2, size - layers - 4096, 4096):  # in a layer, in RAM, before it
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+            try:
+                with pytest.raises(HostError, match="cannot write the snapshot"):
+                    vm.snapshot(str(saved))
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        ends_well(vm, b"")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("saved")] == ["saved"]
+    with corral.restore(saved) as vm:
+        ends_well(vm, said)
+
+
 @pytest.fixture
 def reader(image: Path, tmp_path: Path) -> Path:
     """A guest that has read a part of an image, and reads the rest."""
@@ -169,11 +193,39 @@ def test_another_image_is_refused(reader: Path, image: Path) -> None:
     reads(reader, image)
 
 
+HOSTILE: list[tuple[dict[str, Any], str]] = [
+    ({"size": -1}, "sizes make no sense"),
+    ({"size": 1 << 63}, r"has .* bytes, and had 9223372036854775808"),
+    ({"size": 512, "snapshot": True, "read_only": False}, "is cut off"),
+    ({"operations": -1}, "limits of disk .* make no sense"),
+    ({"path": ""}, "needs the path of an image"),
+    ({"path": "/dev/null"}, "neither a file nor a block device"),
+    ({"path": "/etc/passwd"}, r"multiple of 512|has .* bytes, and had|is another image|was written"),
+    ({"path": "a\0b"}, "path makes no sense"),
+    ({"cache": "none"}, "is none of writeback"),
+    ({"serial": "x" * 21}, "at most 20 printable bytes"),
+    ({"head": "00"}, "is another image"),
+    ({"head": "x"}, "head makes no sense"),
+    ({"written": 0}, "was written after"),
+    ({"snapshot": True}, "exclude each other|is cut off"),
+    ({"id": 7}, "id makes no sense"),
+]
+
+
+def test_a_hostile_description_of_a_disk_is_refused(reader: Path, tmp_path: Path) -> None:
+    for fields, text in HOSTILE:
+
+        def change(plain: dict[str, Any], fields: dict[str, Any] = fields) -> None:
+            plain["guest"]["disks"][0].update(fields)
+
+        with pytest.raises((BootError, ConfigError), match=text) as error:
+            corral.restore(changed(reader, tmp_path / "changed", change))
+        assert "\n" not in str(error.value)
+
+
 def test_a_snapshot_of_another_user(reader: Path, image: Path) -> None:
     if os.geteuid():
         pytest.skip("only root can be another user")
-    if not os.stat("/dev/kvm").st_mode & stat.S_IROTH:
-        pytest.skip("/dev/kvm is not for every user")
     script = """if True:
         import os, sys, corral
         def go():
@@ -189,7 +241,13 @@ def test_a_snapshot_of_another_user(reader: Path, image: Path) -> None:
         shutil.copy(reader, saved)
         saved.chmod(0o644)
         _open_for_all(image)
-        done = subprocess.run([sys.executable, "-c", script, saved], capture_output=True, timeout=LONG, check=False)
+        # A /dev/kvm for everybody, which nobody else sees.
+        node, status = f"{folder}/kvm", os.stat("/dev/kvm").st_rdev
+        makes = (
+            f"mknod {node} c {os.major(status)} {os.minor(status)} && chmod 666 {node} && mount --bind {node} /dev/kvm"
+        )
+        command = ["unshare", "--mount", "sh", "-c", f'{makes} && exec "$@"', "sh", sys.executable, "-c", script, saved]
+        done = subprocess.run(command, capture_output=True, timeout=LONG, check=False)
     assert (done.returncode, done.stdout) == (0, b"0 36\n0 36\n"), done.stderr
 
 

@@ -28,6 +28,7 @@ def _at(buffer: ctypes.Array[ctypes.c_char] | ctypes.Array[ctypes.c_char_p]) -> 
     return ctypes.addressof(buffer)
 
 
+ALLOWED = os.path.dirname(os.path.abspath(__file__))  # for a script that named files: none of those below
 AT_FDCWD = -100 & (1 << 64) - 1
 PARENT = os.getppid()
 
@@ -122,24 +123,41 @@ def attempt(name: str) -> None:
     os._exit(1 if result < 0 else 0)
 
 
-def outcome(kind: int | None, name: str) -> tuple[int, bytes]:
-    """The wait status of a process whose thread of that kind tries it, and what it said; None: without a jail."""
+BASES = {lib.CORRAL_JAIL_DEBUGGER, lib.CORRAL_JAIL_SCRIPT, lib.CORRAL_JAIL_FILES}  # instead of the main thread's
+
+
+def outcome(kind: int | None, name: str, reports: bool = False, user: int = 0) -> tuple[int, bytes]:
+    """The wait status of a process whose thread of that kind tries it, and what it said; None: without a jail. `user`:
+    as that one, if it is not 0."""
     said, theirs = os.pipe()
     child = os.fork()
     if not child:
         os.dup2(theirs, 2)
-        _be(kind, lambda: attempt(name))
+        if user:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+        _be(kind, reports, lambda: attempt(name))
     os.close(theirs)
     with open(said, "rb") as lines:
         text = lines.read()
     return os.waitpid(child, 0)[1], text
 
 
-def _be(kind: int | None, then: Callable[[], None]) -> None:
+def _be(kind: int | None, reports: bool, then: Callable[[], None]) -> None:
     try:
         if kind is None:
             then()
-        confine.enter(())
+            return
+        base: int = kind if kind in BASES else lib.CORRAL_JAIL_MAIN
+        if reports:
+            confine.report(base)
+        else:
+            confine.leave_namespaces()
+            allowed = os.open(ALLOWED, os.O_PATH)
+            confine.enter((), base, [(allowed, True)] if kind == lib.CORRAL_JAIL_FILES else [])
+        if kind in (lib.CORRAL_JAIL_SCRIPT, lib.CORRAL_JAIL_FILES):
+            then()
         if kind == lib.CORRAL_JAIL_MAIN:
             then()
 

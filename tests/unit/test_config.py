@@ -50,6 +50,8 @@ def test_what_no_machine_can_have(field: str, value: object) -> None:
         ("/dev/sdb,serial=S 1,id=data", DiskConfig("/dev/sdb", serial="S 1", id="data")),
         ("a.img,ops=100,bytes=20M", DiskConfig("a.img", operations=100, bandwidth=20 << 20)),
         ("a.img,format=raw", DiskConfig("a.img", raw=True)),
+        ("a.img,lock=off", DiskConfig("a.img", locked=False)),
+        ("a.img,snapshot=on,layer=2G", DiskConfig("a.img", snapshot=True, layer=2 << 30)),
         ("a.img,snapshot=off,cache=writethrough", DiskConfig("a.img", cache="writethrough")),
     ],
 )
@@ -72,7 +74,15 @@ def test_disks_as_words(text: str, disk: DiskConfig) -> None:
             "a,ops=",
             "a,bytes=x",
         ),
-        *("a,ro,snapshot=on", "a,snapshot=maybe", "a,snapshot=on,cache=direct", "a,", "a,serial=\x1b[2J"),
+        *(
+            "a,ro,snapshot=on",
+            "a,snapshot=maybe",
+            "a,snapshot=on,cache=direct",
+            "a,layer=1G",
+            "a,snapshot=on,layer=",
+            "a,",
+            "a,serial=\x1b[2J",
+        ),
     ],
 )
 def test_disks_that_cannot_be(text: str) -> None:

@@ -121,6 +121,19 @@ def test_bytes_are_written_as_they_are(guest: Guest, out: Pipe, ended: int) -> N
     assert out.read() == every
 
 
+@pytest.mark.parametrize("room", [0, 1, 5000, 10_000])
+def test_what_there_is_no_room_for_is_counted_and_lost(guest: Guest, out: Pipe, ended: int, room: int) -> None:
+    guest.say(b"0123456789" * 1000)
+    console = Console(out.writer)
+    console.room = room
+    assert console.serve(guest, ended, SHORT) is Over.TIMEOUT
+    guest.say(b"more")
+    console.finish(guest)
+    assert out.read() == (b"0123456789" * 1000)[:room]
+    assert console.lost == 10_004 - room
+    assert console.tail.endswith(b"789more")
+
+
 def test_without_an_output_the_guest_is_not_held_back(guest: Guest, ended: int) -> None:
     guest.say(b"x" * 200_000)
     console = Console()

@@ -56,6 +56,22 @@ def test_a_writer_is_alone_and_readers_are_not(image: Path) -> None:
     DiskImage(plain).close()
 
 
+def test_who_may_read_an_image_cannot_keep_its_owner_from_it(image: Path) -> None:
+    """The lock of a reader is told of, with who it is, and can be passed by."""
+    command = ["perl", "-e", '$| = 1; flock(STDIN, 2) and print "locked\\n"; sleep 60']  # every user may run it
+    user = {"user": 65534} if os.geteuid() == 0 else {}
+    with (
+        open(image) as opened,
+        subprocess.Popen(command, stdin=opened, stdout=subprocess.PIPE, text=True, **user) as other,  # type: ignore[call-overload]
+    ):
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(BootError, match=rf"in use.*\(process {other.pid}, \S+ of \S+\).*lock=off"):
+            DiskImage(DiskConfig(str(image)))
+        DiskImage(DiskConfig(str(image), locked=False)).close()
+        other.kill()
+
+
 def test_the_lock_goes_with_its_process(image: Path) -> None:
     program = f"""
 from corral.config import DiskConfig, ImageIdentity

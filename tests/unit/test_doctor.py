@@ -10,6 +10,7 @@ import pytest
 from corral import doctor
 from corral.arch.x86_64.supervisor import Supervisor, SupervisorMode
 from corral.cli.doctor import run
+from corral.jail.host import HostJail
 from corral.kvm.system import Kind, host_kind
 
 
@@ -64,3 +65,24 @@ def test_what_a_kernel_of_our_own_needs(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(doctor.shutil, "which", lambda tool: None if tool in ("xz", "gcc") else tool)
     assert doctor._missing_tools(stock=False)[0].endswith("apt-get install gcc xz-utils")
     assert doctor._missing_tools(stock=True)[0].endswith("apt-get install gcc")
+
+
+def test_what_the_jail_of_this_host_consists_of(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["--json"])
+    jail = json.loads(capsys.readouterr().out)["jail"]
+    assert set(jail) == {"seccomp", "landlock", "namespaces", "user_namespaces"}
+    run([])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "jail no new privileges, no capabilities" in text
+    assert (f"Landlock (ABI {jail['landlock']}:" in text) == (jail["landlock"] > 0)
+
+
+def test_what_a_host_lacks_for_a_jail_names_the_cure() -> None:
+    old = HostJail(seccomp=True, landlock=2, namespaces=False, user_namespaces=False)
+    assert old.text.endswith("filters of system calls; Landlock (ABI 2: files)")
+    assert "knows nothing of TCP ports and signals" in old.missing[0]
+    assert "max_user_namespaces" in old.missing[1]
+    bare = HostJail(seccomp=False, landlock=0, namespaces=False, user_namespaces=True)
+    assert [sentence.split(",")[0] for sentence in bare.missing][1] == "Landlock"
+    assert "CONFIG_SECCOMP_FILTER" in bare.missing[0]
+    assert HostJail(seccomp=True, landlock=6, namespaces=True, user_namespaces=True).missing == []

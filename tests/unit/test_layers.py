@@ -43,9 +43,12 @@ LAYERS = [
     "machine",
     "doctor",
     "launch",
+    "agent",
+    "running",
     "observe",
     "debug",
     "script",
+    "aio",
     "compare",
     "cli",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -133,3 +134,50 @@ def test_several_threads_say_each_thing_once(ends: tuple[int, int], monkeypatch:
         os.write(writer, b"end\n")
         listening.join()
     assert sorted(b"".join(parts).decode().split()) == sorted(f"{n}-{i}" for n in range(4) for i in range(2000))
+
+
+def asked(typed: bytes, **instead: int) -> tuple[str, str]:
+    """What the terminal shows of a question, and what came of it. `instead` of the terminal some streams are others."""
+    ours, theirs = pty.openpty()
+    reader, writer = os.pipe()
+    body = f"answer = voice.ask('may I?'); import os; os.write({writer}, str(answer).encode())"
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **instead}
+    command = [sys.executable, "-c", SPEAKER.format(before="", body=body)]
+    process = subprocess.Popen(command, pass_fds=[writer], start_new_session=True, **streams)  # type: ignore[call-overload]
+    os.close(theirs)
+    os.close(writer)
+    os.write(ours, typed)
+    assert process.wait(LONG) == 0
+    shown = b""
+    try:
+        while piece := os.read(ours, 4096):
+            shown += piece
+    except OSError:  # the other end is gone
+        pass
+    os.close(ours)
+    with open(reader) as file:
+        return shown.decode(), file.read()
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        (b"y\n", "True"),
+        (b" YES \n", "True"),
+        (b"\n", "False"),
+        (b"n\n", "False"),
+        (b"yesterday\n", "False"),
+        (b"\x04", "False"),
+    ],
+)
+def test_a_person_is_asked(typed: bytes, answer: str) -> None:
+    shown, came = asked(typed)
+    assert came == answer
+    assert "corral: may I? [y/N]" in shown
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stderr"])
+def test_who_is_no_person_is_not_asked(stream: str) -> None:
+    shown, came = asked(b"y\n", **{stream: subprocess.DEVNULL})
+    assert came == "False"
+    assert "may I" not in shown

@@ -36,6 +36,18 @@ if TYPE_CHECKING:
         def stats(self) -> dict[str, int]:
             """`received`: bytes that the guest has read, and more."""
 
+    class Beside(Protocol):
+        """Others who look at the console and type there (running/named.py)."""
+
+        def watched(self) -> dict[int, int]:
+            """Descriptors, and what to poll() them for before serve()."""
+
+        def serve(self, ready: dict[int, int]) -> bytes:
+            """Does what can be done without waiting; returns what they have typed."""
+
+        def show(self, data: bytes) -> None:
+            """The guest has sent that."""
+
 
 CTRL_A, CTRL_D = 0x01, 0x04
 CHUNK = 4096  # a pipe that is ready takes so much without blocking
@@ -72,7 +84,7 @@ class Console:
     the guest first and say no; what Ctrl-A I prints is `about`'s. `hint`: of a guest that says nothing at all they are
     told that after a while, and this. With None input is passed as it is, and its end is Ctrl-D to the
     guest, so that a shell there ends too. A `channel` is served beside the line. `may_end_early`: a guest whose command
-    has ended, with streams of its own, need not be waited for.
+    has ended, with streams of its own, need not be waited for. `room`: how many bytes the output takes yet, None: all.
     """
 
     def __init__(
@@ -86,6 +98,9 @@ class Console:
         self.about: Callable[[], str] = _nothing_known
         self.hint = ""
         self.may_end_early = False
+        self.beside: Beside | None = None
+        self.room: int | None = None
+        self.lost = 0  # bytes that there was no room for
         self._output = output
         self._input = input
         self._keys = keys
@@ -131,11 +146,16 @@ class Console:
                 wanted[line] = READABLE
             if self._channel:
                 wanted |= self._channel.watched()
+            if self.beside:
+                wanted |= self.beside.watched()
             ready = self._wait(wanted, self._next_moment(gathering))
             if self._output is not None and not self._write(ready):
                 return Over.CLOSED
             if self._input in ready and not self._read():
                 return Over.QUIT
+            if self.beside:
+                self._typed += self.beside.serve(ready)
+                del self._typed[MOST_TYPED:]
             if line in ready:
                 self._drain(serial)
                 self._gathered = time.monotonic() + GATHER
@@ -195,6 +215,8 @@ class Console:
         self.tail = (self.tail + data)[-TAIL:]
         if self._output is not None:
             self._pending += data
+        if self.beside and data:
+            self.beside.show(data)
         return bool(data)
 
     def _write(self, ready: dict[int, int]) -> bool:
@@ -204,8 +226,16 @@ class Console:
         if events & GONE:
             return False
         if events and self._pending:
+            piece = self._pending[: CHUNK if self.room is None else min(CHUNK, self.room)]
+            if not piece:
+                self.lost += len(self._pending)
+                self._pending.clear()
+                return True
             try:
-                del self._pending[: os.write(self._output, self._pending[:CHUNK])]
+                count = os.write(self._output, piece)
+                del self._pending[:count]
+                if self.room is not None:
+                    self.room -= count
             except BlockingIOError:  # somebody else was faster to fill it
                 pass
             except BrokenPipeError:

@@ -31,7 +31,8 @@ _BLKPBSZGET = 0x127B
 
 
 class DiskImage:
-    """`fd` has the image's bytes, `overlay` what a snapshot changes, or -1. Sizes are in bytes.
+    """`fd` has the image's bytes, `overlay` what a snapshot changes, `overlay_most` bytes of it, or -1. Sizes are in
+    bytes.
 
     Locked with flock(2) while it is open: alone by who writes, together by those who only read. The kernel gives the
     lock back when the process ends, however it does; after a SIGKILL some milliseconds later, when io_uring has let go
@@ -44,6 +45,7 @@ class DiskImage:
         writes = not (config.read_only or config.snapshot)
         self.fd = self._open(os.O_RDWR if writes else os.O_RDONLY, config.cache == "direct")
         self.overlay = self._claim = -1
+        self.overlay_most = 0
         self._locked = False
         try:
             self.size, self.block_size, self.physical_block_size = self._geometry(config.cache == "direct")
@@ -52,13 +54,15 @@ class DiskImage:
                 self._require_raw(head)
             if self.block_size < (sector := _sector_of_table(head)) and self.size % sector == 0:
                 self.block_size = sector
-            self._lock(fcntl.LOCK_EX if writes else fcntl.LOCK_SH)
+            if config.locked:
+                self._lock(fcntl.LOCK_EX if writes else fcntl.LOCK_SH)
             if writes:
-                self._require_unused()
+                self._require_unused(config.locked)
             if config.identity:
                 self._require(config.identity)
             if config.snapshot:
                 self.overlay = _unnamed_file(self.size)
+                self.overlay_most = config.layer or _half_of_the_room(self.overlay)
         except BaseException:
             self.close()
             raise
@@ -176,18 +180,26 @@ class DiskImage:
             _flock(self.fd, kind)
             self._locked = True
         except BlockingIOError:
+            from corral.backends import host_use
+
             cure = "end that guest" if kind == fcntl.LOCK_EX else "end the guest that writes it"
-            raise self._error(f"is in use by another guest; {cure}, or add ,snapshot=on to both") from None
+            holder = host_use.holder(self.fd)
+            # Who may read an image may lock it; its owner need not wait for that.
+            raise self._error(
+                f"is in use by another guest{holder and f' ({holder})'}; {cure}, or add ,snapshot=on to both; if it is "
+                "none that writes, ,lock=off does not mind it"
+            ) from None
         except OSError as error:
             raise self._failed(error, "cannot be locked", "copy it to another file system") from None
 
-    def _require_unused(self) -> None:
-        """Refuses what the host itself uses, and keeps the host from using a block device while it is open."""
+    def _require_unused(self, locked: bool) -> None:
+        """Refuses what the host itself uses, and keeps the host from using a block device while it is open. `locked`:
+        what another program has locked, too."""
         from corral.backends import host_use
 
         status = os.fstat(self.fd)
         if not stat.S_ISBLK(status.st_mode):
-            use = host_use.of_file(self.fd)
+            use = host_use.of_file(self.fd, locked)
         else:
             use = host_use.of_device(status.st_rdev)
             try:  # which the kernel allows to one alone, whatever is seen from here
@@ -244,3 +256,9 @@ def _unnamed_file(size: int) -> int:
             os.close(fd)
         raise HostError(f"cannot make a snapshot's layer in {folder}: {os_errors.text(error, _ELSEWHERE)}") from None
     return fd
+
+
+def _half_of_the_room(fd: int) -> int:
+    """Bytes of a file system that a guest may fill by its writes: the other half is the host's."""
+    about = os.fstatvfs(fd)
+    return max(1, about.f_bavail // 2) * about.f_frsize

@@ -8,8 +8,6 @@ import os
 import select
 import signal
 import socket
-import threading
-import time
 
 from corral.errors import HostError
 from corral.native import SHIM
@@ -20,10 +18,9 @@ if TYPE_CHECKING:
     from corral.config import ShareConfig
 
 PROGRAM = os.path.join(os.path.dirname(SHIM), "_corral_folder_server")
-SOCKET, FOLDER = 3, 4  # its descriptors (csrc/p9server/main.c)
-PATIENCE = 0.2  # seconds that it may take to end after its connection has, and once more after it was killed
+SOCKET, FOLDER = 3, 4  # its descriptors (csrc/p9server/jail.h)
+PATIENCE = 0.5  # seconds that it may take to end after its connection has; its warden kills it after 0.2
 TRIED = 5.0  # seconds that it may take when it is only tried out: it begins first
-APART = 1.0  # seconds, between two starts of one share's: each is two processes, and a guest says when
 MOST_COMPLAINTS, LONGEST_COMPLAINT = 5, 200  # lines, characters
 
 
@@ -72,81 +69,44 @@ def jail() -> Jail:
     return Jail(bool(values[0]), bool(values[1]), bool(values[2]), values[3], bool(values[4]))
 
 
-class Pace:
-    """Of a share's servers: when the next may start."""
-
-    def __init__(self) -> None:
-        self._next = 0.0
-
-    @property
-    def wait(self) -> float:
-        """Seconds until then."""
-        return self._next - time.monotonic()
-
-    def started(self) -> None:
-        self._next = time.monotonic() + APART
-
-
 class FolderServer:
-    """`fd` is a socket to one that runs, or will when the pace allows it. With the rights of its starter, in
-    that folder. Raises HostError; where that comes too late for it, `failed` is true and the socket has ended.
+    """One that runs, with a socket to it, `fd`: with the rights of its user, in that folder. Raises HostError.
 
-    `complaints` are what it said of itself, and what ended it, once it is closed: a few lines, printable.
+    It serves one driver after another: each begins with a Tversion (csrc/p9_line.h). Nothing that comes after this
+    opens a file or starts a process. `complaints` are what it said of itself, and what ended it, once it is closed: a
+    few lines, printable.
     """
 
-    def __init__(self, share: ShareConfig, cpus: tuple[int, ...] = (), pace: Pace | None = None) -> None:
-        self._share, self._cpus, self._pace = share, cpus, pace or Pace()
+    def __init__(self, share: ShareConfig, cpus: tuple[int, ...] = ()) -> None:
+        self._share, self._cpus = share, cpus
         self.complaints: list[str] = []
         self._process = self._end = -1  # its number, and a descriptor that is readable when it has ended
         self._words = -1  # a pipe that it speaks to
-        self._starter: threading.Thread | None = None
-        self._closing = threading.Event()
-        self.failed = False
         self._line, self._theirs = socket.socketpair()
         self.fd = self._line.fileno()
         try:
-            if self._pace.wait <= 0:
-                self._start()
-            else:  # what the guest says until then waits in the socket
-                starter = threading.Thread(target=self._start_later, daemon=True)
-                starter.start()
-                self._starter = starter
-        except RuntimeError:
-            self._drop()
-            raise HostError("no thread to start a shared folder's server with: see ulimit -u") from None
+            self._start()
         except BaseException:
-            self._drop()
+            self.request_close()
             raise
 
     def request_close(self) -> None:
-        """Begins to end it: several are asked first and waited for after."""
-        self._closing.set()
-        self._line.shutdown(socket.SHUT_RDWR)
+        """Begins to end it, when nothing uses `fd` any more: several are asked first and waited for after."""
+        self._line.close()
+        self._theirs.close()
 
     def close(self, patience: float = PATIENCE) -> None:
-        """Takes half a second at most, or the patience. One that the host's kernel does not let go of by then ends when
-        it does."""
+        """Takes half a second at most, or the patience: one that does not end is killed by its own warden
+        (csrc/p9server/warden.c), and one that the host's kernel does not let go of ends when it does."""
         self.request_close()
-        if self._starter:
-            self._starter.join()
-        self._drop()
         if self._process < 0:
             return
-        said = []
         status = self._wait(patience)
-        if status is None:
-            os.kill(self._process, signal.SIGKILL)
-            self._wait(PATIENCE)
-        elif os.WIFSIGNALED(status):
-            said = [_killed(os.WTERMSIG(status))]
+        said = [_killed(os.WTERMSIG(status))] if status is not None and os.WIFSIGNALED(status) else []
         self.complaints += _complaints(self._words) + said
         for fd in (self._words, self._end):
             os.close(fd)
         self._process = -1
-
-    def _drop(self) -> None:
-        self._line.close()
-        self._theirs.close()
 
     def _wait(self, patience: float) -> int | None:
         """Its status as waitpid() has it; None: it has not ended by then."""
@@ -154,19 +114,8 @@ class FolderServer:
         ends.register(self._end, select.POLLIN)
         return os.waitpid(self._process, 0)[1] if ends.poll(patience * 1000) else None
 
-    def _start_later(self) -> None:
-        if self._closing.wait(max(0.0, self._pace.wait)):
-            return
-        try:
-            self._start()
-        except HostError as error:
-            self.complaints = [str(error)]
-            self.failed = True
-            self._theirs.close()
-
     def _start(self) -> None:
         program = find()
-        self._pace.started()
         given = [self._theirs.detach()]  # descriptors that the server alone keeps
         words = -1
         try:

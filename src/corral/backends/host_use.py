@@ -42,8 +42,8 @@ def of_device(number: int) -> str:
     return ""
 
 
-def of_file(fd: int) -> str:
-    """The same of an open regular file."""
+def of_file(fd: int, locks: bool = True) -> str:
+    """The same of an open regular file. `locks`: what other programs have locked counts."""
     ours = os.fstat(fd)
 
     def same(status: os.stat_result) -> bool:
@@ -53,9 +53,35 @@ def of_file(fd: int) -> str:
         return _behind(loop)
     if _swaps(same):
         return "this host swaps on it; see swapoff"
-    if pid := _locked(fd):
-        return f"another program{f', process {pid},' if pid > 0 else ''} has it locked, like QEMU does; end that"
+    if locks and (pid := _locked(fd)):
+        return f"another program{f', {_process(pid)},' if pid > 0 else ''} has it locked, like QEMU does; end that"
     return ""
+
+
+def holder(fd: int) -> str:
+    """Who has locked an open file by flock(2), in words; "" where that cannot be told (proc_locks(5))."""
+    ours = os.fstat(fd)
+    place = f"{os.major(ours.st_dev):02x}:{os.minor(ours.st_dev):02x}:{ours.st_ino}"
+    for line in host_files.text("/proc/locks").splitlines():
+        words = line.split()
+        if len(words) > 5 and words[1] == "FLOCK" and words[5] == place and words[4] not in ("0", "-1"):
+            return _process(int(words[4]))
+    return ""
+
+
+def _process(pid: int) -> str:
+    """Its number, and who runs what there."""
+    try:
+        uid = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return f"process {pid}"
+    import pwd
+
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = f"user {uid}"
+    return f"process {pid}, {host_files.text(f'/proc/{pid}/comm') or '?'} of {user}"
 
 
 def _behind(loop: str) -> str:

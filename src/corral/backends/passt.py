@@ -24,7 +24,6 @@ else:  # what these import takes longer than a guest's start
 PROGRAM = "passt"
 SOCKET = 3  # its descriptor
 PATIENCE = 10.0  # seconds until it serves; 0.02 is usual
-END = 0.2  # seconds until it has ended
 MOST_SAID = 1 << 16  # bytes
 BUFFER = 1 << 20  # bytes of the socket, each way
 # What it says beside what is wrong, or where there is no system log.
@@ -37,6 +36,7 @@ class Passt:
 
     def __init__(self, config: NetConfig) -> None:
         program = find()
+        _reap()
         for one in config.published:
             _require_free(one)
         self._line, theirs = socket.socketpair()
@@ -94,7 +94,8 @@ class Passt:
         if not waiting.poll(patience * 1000):
             return 0
         status = os.waitpid(self._process, 0)[1]
-        self._process = -1
+        os.close(self._end)
+        self._process = self._end = -1
         return status
 
     @property
@@ -111,13 +112,24 @@ class Passt:
         return "".join(c if c.isprintable() else "?" for c in lines[-1][:200]) if lines else ""
 
     def close(self) -> None:
-        """It ends with the socket."""
+        """It ends with the socket. A guest may be over before it serves: then its end is not waited for."""
         self._line.close()
-        self._ended(END)
-        for fd in (self._words, self._end):
-            if fd >= 0:
-                os.close(fd)
-        self._words = self._end = -1
+        self._ended(0.0)
+        if self._process >= 0:
+            _BEGINNING.append(self)
+        if self._words >= 0:
+            os.close(self._words)
+            self._words = -1
+
+
+_BEGINNING: list[Passt] = []  # those that did not serve when they were closed
+
+
+def _reap() -> None:
+    for one in list(_BEGINNING):
+        one._ended(0.0)
+        if one._process < 0:
+            _BEGINNING.remove(one)
 
 
 def find() -> str:

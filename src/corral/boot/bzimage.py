@@ -22,7 +22,7 @@ from corral.arch.x86_64.boot_params import (
     SetupHeader,
 )
 from corral.arch.x86_64.registers import Entry
-from corral.boot import linux
+from corral.boot import kept_vmlinux, linux
 from corral.boot.kernel import Kernel, KernelFacts
 from corral.boot.ram import MIB, require_ram, require_room, size_text
 from corral.files import decompress, elf, magic
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # More than any kernel unpacks to.
 MAX_UNPACKED = 256 * MIB
+# And than one that is so small does: as packed as a kernel can be, and some room for zeros.
+MOST_TIMES, MOST_BESIDE = 10, 32 * MIB
 
 _SECTOR = 512
 _DEFAULT_SETUP_SECTORS = 4  # what 0 in setup_sects means
@@ -115,6 +117,8 @@ class BzImage(Kernel):
         claim = f"has a payload that claims to unpack to {size >> 20} MiB"
         if size > MAX_UNPACKED:
             raise Flaw(f"{claim}, no kernel is that large; copy or build it again")
+        if size > MOST_TIMES * self._payload_size + MOST_BESIDE:
+            raise Flaw(f"{claim} from {size_text(self._payload_size)}, as no kernel does; copy or build it again")
         # The kernel unpacks itself within init_size, so an honest payload is never larger.
         if self.header.version >= VERSION_INIT_SIZE and size > self.header.init_size:
             raise Flaw(f"{claim}, more than its init_size {self.header.init_size:#x}; copy or build it again")
@@ -161,7 +165,10 @@ class BzImage(Kernel):
             raise self.file.error(str(flaw)) from None
 
     def vmlinux_pieces(self) -> Iterator[bytes]:
-        """The payload, unpacked, in pieces that add up to what it claims. Raises Flaw."""
+        """The payload, unpacked, in pieces that add up to what it claims. Raises Flaw. Kept until it is loaded."""
+        return kept_vmlinux.pieces(self.file) or kept_vmlinux.keeping(self.file, self._pieces())
+
+    def _pieces(self) -> Iterator[bytes]:
         packed_size = self._payload_size - (_SIZE_WORD if self.compression.appended_size else 0)
         source = decompress.Source(self.file.read, self._payload, packed_size)
         left = self._unpacked_size
@@ -175,7 +182,7 @@ class BzImage(Kernel):
 
     def _unpack(self, memory: GuestMemory) -> elf.Elf:
         """Unpack vmlinux to where its segments belong, which its first pieces tell."""
-        pieces = self.vmlinux_pieces()
+        pieces = kept_vmlinux.pieces(self.file) or self._pieces()
         head = bytearray()
         while len(head) < elf.HEAD and (piece := next(pieces, b"")):
             head += piece
@@ -186,6 +193,7 @@ class BzImage(Kernel):
         for piece in chain((bytes(head),), pieces):
             _scatter(executable, memory, offset, piece)
             offset += len(piece)
+        kept_vmlinux.forget()
         return executable
 
     def _check_rest(self, executable: elf.Elf) -> None:

@@ -13,22 +13,34 @@ if TYPE_CHECKING:
     from typing import Any
 
 COMMANDS = {
+    "attach": "the console of a guest that has a name",
     "boot": "boot a guest: Linux to a shell, or a kernel of yours",
     "cache": "what Corral keeps on this host's disk, and how large it is; remove it",
     "clone": "run many guests at once that go on from one snapshot",
     "compare": "measure native processes, containers, Corral's and QEMU's VMs side by side",
     "completion": "completion of commands and options for bash, zsh or fish",
+    "cp": "copy files into a guest and out of it",
     "disasm": "the code of a kernel file or of a running guest, with symbols",
     "doctor": "what this host's KVM is and can, and what is missing",
+    "exec": "a command in a guest that runs",
     "help": "tell about a command, or about a topic like disks or keys",
     "image": "make disk images from folders and archives, and look into them",
     "images": "list and remove the distributions that `corral boot debian` made",
     "kernel": "build, find and list the kernels that Corral boots by itself",
+    "kill": "end a guest at once",
+    "logs": "what a guest has said on its console",
+    "pause": "have a guest's CPUs stand still",
+    "port": "a TCP port of this host that leads to one of a guest",
     "profile": "boot a guest and sample where it spends its time; flame graphs",
+    "ps": "the guests that have a name",
+    "resume": "have a guest go on that was paused",
+    "rm": "remove what is left of guests that have ended",
     "snapshot": "save a guest to a file, from which others go on in milliseconds",
     "stat": "boot a guest and count: exits, KVM's statistics, disks, the host's performance counters",
+    "stop": "have a guest shut down",
     "topology": "draw this host's NUMA nodes, cores and caches, and which guests run where",
     "trace": "boot a guest and record its exits: which ports, which code, how much time",
+    "wait": "wait until a guest has ended; its exit status",
 }
 
 

@@ -11,26 +11,27 @@ from corral.cli import complaints, terminal
 from corral.cli import jail as jails
 from corral.cli import session as sessions
 from corral.cli.boot_request import from_arguments
+from corral.cli.ending import conclude, died
 from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.session import Ends
+from corral.cli.told import Told
 from corral.core.shell import Shell
-from corral.errors import GuestError, GuestTimeout
 from corral.launch.draft import Draft, draft
 from corral.launch.events import Notice
 from corral.launch.request import NAMES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from corral.backends.channel import Channel
     from corral.backends.console import Console
+    from corral.cli.detached import NamedGuest
     from corral.cli.jail import Jail
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
     from corral.core.exits import Outcome
-    from corral.launch.events import Progress
     from corral.machine import Machine
     from corral.numa.plan import Plan
 
@@ -73,6 +74,7 @@ with it the guest.""",
         Option("allow", "HOST[:PORT]", "the guest may connect there, and nowhere else; may be repeated; see below"),
         Option("deny", "HOST[:PORT]", "the guest may not connect there; may be repeated"),
         Option("net-dump", "FILE", "all frames of the network card, as pcapng, for tshark and Wireshark"),
+        Option("vsock", "PATH[,cid=N]", "connections with the guest by the socket PATH; see corral help vsock"),
         Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
@@ -84,15 +86,21 @@ with it the guest.""",
         Option("acpi", "auto|on|off", "how a guest learns of its CPUs and disks (default: auto); see below"),
         Option("debug-exit", "PORT", "writing V there ends the guest, exit status (V << 1) | 1; QEMU's: 0xf4"),
         Option("nested", "", "the guest may run guests itself: it sees the CPU's VMX or SVM"),
-        Option("console", "WHERE", "stdio, stderr, none, or file:PATH (default: stdio); see below"),
+        Option("console", "WHERE", "stdio, stderr, none, or file:PATH[,size=SIZE] (default: stdio); see below"),
         Option("tty", "", "a terminal for COMMAND or the shell, also where standard input or output is none"),
         Option("gdb", "PATH", "the guest waits for gdb at this socket; tcp:PORT is open to every user of this host"),
         Option("report", "FILE", "if the guest dies: all about it; its last exits are kept for that"),
         Option("screen", "", "at the end, what the guest wrote to a PC's text screen, on standard error"),
         Option("stats", "", "at the end, what disks, shares and console did, on standard error"),
         Option("kernel", "NAME", "small, Corral's own; of a distribution cloud, generic; of a --disk image: its own"),
-        Option("jail", "on|off", "give up all rights before the guest runs (default: on; not with --share, --gdb)"),
+        Option("jail", "on|off|report", "give up all rights before the guest runs, or tell what that would refuse"),
+        Option("limit-cpu", "N", "CPUs' worth of time, like 1.5, for the guest and all that serves it; see below"),
+        Option("limit-memory", "SIZE", "memory, the guest's and Corral's together"),
+        Option("limit-io", "PATH,...", "of the device that has PATH: rbps=, wbps= (bytes), riops=, wiops= a second"),
+        Option("yes", "", "as root: install by apt-get, unasked, what a kernel or a distribution is made with"),
         Option("grace", "S", "when asked from outside to end, let the guest shut down for S seconds; see below"),
+        Option("name", "NAME", "by which corral exec, stop and others find it; see corral help background"),
+        Option("detach", "", "in the background: returns when the guest runs; needs --name"),
         Option("timeout", "S", "end the guest after S seconds, with exit status 124"),
     ),
     epilog="""\
@@ -117,9 +125,10 @@ examples:
   corral boot --restore shell.snapshot       what corral snapshot saved, at once
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
 
---disk takes after the path: ro; snapshot=on (writes are gone with the guest); cache=writeback, direct (past
-  the host's page cache) or writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second);
-  format=raw (it is raw although it begins like another format)
+--disk takes after the path: ro; snapshot=on (writes are gone with the guest) with layer=SIZE (of writes, at
+  most; default: half of what is free in TMPDIR); cache=writeback, direct (past the host's page cache) or
+  writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second); format=raw (it is raw although
+  it begins like another format); lock=off (also if another program has locked it)
 
 --share takes after the path: rw; tag=NAME (default: share); the guest mounts it by that:
   mount -t 9p -o trans=virtio share /mnt
@@ -136,9 +145,10 @@ examples:
   outside of the guest. With an --allow all else is denied, the resolver too but for the names that are
   allowed; names are looked up once, at the start. --deny wins. What came in by --publish may be answered
 
---console: where what the guest's kernel and init say goes. COMMAND, and a script from a pipe, have our
-  standard input, output and error, apart and byte for byte; then 'stdio' is nowhere (its end is told if
-  something goes wrong). At a terminal, and with --tty, they work on the console.
+--console: where what the guest's kernel and init say goes; a file takes 1G of it if no size is said.
+  COMMAND, and a script from a pipe, have our standard input, output and error, apart and byte for byte; then
+  'stdio' is nowhere (its end is told if something goes wrong). At a terminal, and with --tty, they work on
+  the console.
 
 --acpi: 'on' gives ACPI tables, by which a distribution's kernel finds CPUs and disks and powers off;
   'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
@@ -151,55 +161,62 @@ examples:
   'spread' on all; a map like 0-3@0:2G/4-7@1 has vCPUs 0 to 3 on the host's node 0 with 2 GiB, the others
   on node 1 with the rest. On a host with one node nothing is placed unless it is asked for.
 
+--limit-cpu, --limit-memory and --limit-io need a control group (v2) that is yours, as one of
+  systemd-run --user --scope -p Delegate=yes; without one a notice says so, and there is no limit
+
 exit status: what COMMAND, or the shell, ended with; 0 when the guest shut down or reset without a word;
   2 bad usage or input; 3 the host lacks something; 4 the guest died; 124 timeout""",
 )
 
-NO_READER = 141  # as a shell tells of SIGPIPE
-QUIT = 130  # as a shell tells of Ctrl-C
 
-
-class Told:
-    """Shows progress at once, and keeps notices until the guest starts. `quiet`: nothing is said of what is as it
-    should be."""
-
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-        self.quiet = False
-        self.progress = terminal.Progress()
-
-    def __call__(self, event: Notice | Progress) -> None:
-        if not isinstance(event, Notice):
-            self.progress(event.text)
-        elif not (event.routine and self.quiet):
-            self.notices.append(event.text)
-
-
-def run(words: list[str], watch: Watch | None = None) -> int:
-    """`watch` is given the machine before it starts, and its end after it has stopped."""
+def run(words: list[str], watch: Watch | None = None, modules: Sequence[str] = (), unjailed: str = "") -> int:
+    """`watch` is given the machine before it starts, and its end after it has stopped; it needs `modules` by then.
+    `unjailed`: what of it opens files while the guest runs."""
     arguments = parse(COMMAND, words)
     if arguments is None:
         print(COMMAND.help())
         return 0
-    terminal.leave_on_signals()
     values = arguments.values
-    jail = jails.wanted(values.get("jail"))
+    jail = jails.allowed(jails.wanted(values.get("jail")), unjailed)
+    if jail:
+        jail.needs(*modules)
+    if "detach" in values:
+        from corral.cli import detached
+
+        return detached.start(arguments, words)
+    terminal.leave_on_signals()
+    if "name" in values:
+        from corral.cli import detached
+
+        return detached.run_named(arguments, words, lambda named: _run_here(arguments, watch, jail, named))
+    return _run_here(arguments, watch, jail, None)
+
+
+def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, named: NamedGuest | None) -> int:
+    values = arguments.values
     if "timeout" in values:
         voice.wait_until(time.monotonic() + seconds(values["timeout"]) + voice.HURRY)
     # What is wrong with the command line is told before anything is fetched, built or written.
-    told, watched = Told(), "this command" if watch else ""
-    wanted = draft(from_arguments(arguments, sessions.wanted(arguments)), told)
+    told = Told()
+    request = from_arguments(arguments, sessions.wanted(arguments))
+    wanted = draft(named.request(request) if named else request, told)
     if "gdb" in values:
         from corral.cli import gdb
 
-        watch, watched = gdb.watch(values["gdb"], watch, told.notices), "--gdb"
+        watch = gdb.watch(values["gdb"], watch, told.notices, jail)
+        if jail:
+            jail.admits_debugger()
+    limited = None
+    if any(name.startswith("limit-") for name in values):
+        from corral.cli import limits
+
+        limited = limits.wanted(arguments)
     report = None
     if "report" in values:
         from corral.cli.report import DeathReport
 
         report = DeathReport(values["report"])
         watch = report.watch(watch)
-    jail = jails.allowed(jail, watched)
     if wanted.machine.disks or wanted.machine.shares or wanted.machine.others or wanted.is_named:
         from corral.launch.judge import judge
 
@@ -209,20 +226,27 @@ def run(words: list[str], watch: Watch | None = None) -> int:
 
         with told.progress:
             wanted = resolved(wanted, told)
-    if jail := jails.allowed(jail, "--share" if wanted.machine.shares else ""):
-        jail.prepare(report.path if report else "", arguments)
+    if jail:
+        jail.prepare(report.path if report else "", arguments, limited, bool(watch))
+
+    def start(plan: Plan | None) -> int:
+        if limited is None:
+            return _boot(arguments, wanted, plan, told, watch, report, jail, named)
+        with limited.enter(told.notices):
+            return _boot(arguments, wanted, plan, told, watch, report, jail, named)
+
     # A script's standard error is its command's.
     told.quiet = wanted.machine.channel == "pipes" and not os.isatty(2)
     placement = wanted.placement()
     if placement is None:
-        return _boot(arguments, wanted, None, told, watch, report, jail)
+        return start(None)
     from corral.numa.claims import Claims
     from corral.numa.host import read
 
     with Claims() as claims:
         plan = claims.place(read(), placement)
         if "plan" not in values and "plan-json" not in values:
-            return _boot(arguments, wanted, plan, told, watch, report, jail)
+            return start(plan)
         from corral.numa.as_json import to_json
         from corral.numa.plan import table
 
@@ -238,6 +262,7 @@ def _boot(
     watch: Watch | None,
     report: DeathReport | None,
     jail: Jail | None,
+    named: NamedGuest | None,
 ) -> int:
     timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values) as ends:
@@ -250,7 +275,7 @@ def _boot(
             shell.close()
             raise
         anew = "fresh" in arguments.values or watch is not None or plan is not None
-        with _Closing(_machine(wanted, plan, shell, ends, told, anew)) as machine:
+        with _Closing(_machine(wanted, plan, shell, ends, told, anew, jail)) as machine:
             if ends.person:
                 told.notices.append("Ctrl-A X ends the guest, Ctrl-A H helps")
             for notice in told.notices:
@@ -258,15 +283,18 @@ def _boot(
             with terminal.Raw(0 if ends.person else None):
                 keys = (2 if os.isatty(2) else 0) if ends.person else None
                 console = Console(ends.console, ends.input, keys, machine.channel)
+                console.room = ends.room
                 console.may_end_early = ends.console is None and watch is None
                 if ends.person:
                     from corral.cli import about
 
                     about.attach(console, machine, arguments)
+                if named:
+                    named.attach(machine, console)
                 if jail:
                     watch = jail.watch(watch)
                 outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)
-            for line in complaints.of(machine):
+            for line in complaints.of(machine, console):
                 print(f"corral: {line}", file=sys.stderr)
             if "screen" in arguments.values:
                 from corral.debug import text_screen
@@ -288,7 +316,9 @@ def _boot(
             return conclude(outcome, bool(arguments.rest), timeout, b"" if ends.shows_console else console.tail)
 
 
-def _machine(wanted: Draft, plan: Plan | None, shell: Shell, ends: Ends, told: Told, anew: bool) -> Machine:
+def _machine(
+    wanted: Draft, plan: Plan | None, shell: Shell, ends: Ends, told: Told, anew: bool, jail: Jail | None
+) -> Machine:
     """`anew`: it is to boot in any case."""
 
     def configured() -> MachineConfig:
@@ -298,6 +328,8 @@ def _machine(wanted: Draft, plan: Plan | None, shell: Shell, ends: Ends, told: T
             return with_kernel(wanted, plan, told)
 
     def channel(config: MachineConfig) -> Channel | None:
+        if jail:
+            jail.begin()
         return ends.open_channel(config.channel, config.command)
 
     if not anew and ends.is_plain and wanted.request.kernel is None:
@@ -349,6 +381,8 @@ def _run(
             return _run(machine, console, timeout, watch, 0.0)
     if watch:
         with watch(machine):
+            if machine.started:  # and paused, for what counts its threads
+                machine.resume()
             return machine.run(console, timeout)
     return machine.run(console, timeout)
 
@@ -362,33 +396,3 @@ def machine_config(words: list[str], session: str = "") -> MachineConfig | None:
     if arguments is None:
         return None
     return configure(from_arguments(arguments, sessions.TERMINAL if "tty" in arguments.values else session))
-
-
-def died(outcome: Outcome, console_tail: bytes) -> bool:
-    """Whether the guest's end was none that it wanted."""
-    from corral.core.exits import Cause
-
-    if outcome.cause is Cause.RESET and outcome.status is None:
-        return b"Kernel panic - not syncing" in console_tail
-    return outcome.cause is not None and not outcome.cause.clean
-
-
-def conclude(outcome: Outcome, has_command: bool, timeout: float | None, unseen: bytes) -> int:
-    """The exit status of a guest that did not die, and the words that go with it. `unseen` is the end of its console,
-    where that went nowhere that a person would look. Raises GuestTimeout, GuestError."""
-    from corral.core.exits import Cause, Over
-
-    if outcome.over is Over.TIMEOUT:
-        raise GuestTimeout(f"the guest did not end within {timeout:g} s and was stopped")
-    if outcome.over is Over.CLOSED:
-        return NO_READER
-    if outcome.over is Over.QUIT:
-        print(file=sys.stderr)  # the guest left the cursor anywhere
-    # Who powers off means it.
-    if outcome.status is None and has_command and outcome.cause is not Cause.POWER_OFF:
-        if outcome.over is Over.QUIT:
-            return QUIT
-        if said := unseen.decode("utf-8", "replace").replace("\r", "").strip():
-            print(said, file=sys.stderr)
-        raise GuestError("the guest ended without telling the exit status of its command; see its console for why")
-    return outcome.status or 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.cli.options import Arguments, seconds
-from corral.config import parse_disk, parse_share, parse_size
+from corral.config import parse_disk, parse_share, parse_size, parse_vsock
 from corral.errors import ConfigError
 from corral.launch.request import BootRequest, CloudInit
 
@@ -29,6 +29,7 @@ _OF_RESTORED = {
     "stats",
     "grace",
     "timeout",
+    "yes",
     "jail",
 }
 
@@ -36,6 +37,10 @@ _OF_RESTORED = {
 def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
     """`session` is what the guest's is to have by the channel, if what boots has one. Raises ConfigError."""
     values, every = arguments.values, arguments.every
+    if "yes" in values:
+        from corral.guests import consent
+
+        consent.give()
     grace = seconds(values["grace"], "--grace") if "grace" in values else None
     if "restore" in values:
         _require_restorable(arguments)
@@ -48,6 +53,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
     memory = parse_size(values["memory"]) if "memory" in values else None
     disks = tuple(parse_disk(text) for text in every.get("disk", []))
     shares = tuple(parse_share(text) for text in every.get("share", []))
+    others = tuple(parse_vsock(text) for text in every.get("vsock", []))
     return BootRequest(
         kernel=arguments.operands[0] if arguments.operands else None,
         variant=values.get("kernel"),
@@ -60,6 +66,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         disks=disks,
         shares=shares,
         nets=_nets(every),
+        others=others,
         cloud_init=_cloud_init(values),
         root=values.get("root"),
         bios="bios" in values,

@@ -14,6 +14,7 @@ from corral.jail import confine
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.config import MachineConfig
+    from corral.snapshot.resumed import Resumed
 
 COMMAND = Command(
     name="clone",
@@ -70,7 +71,7 @@ def run(words: list[str]) -> int:
 
     with Resumed(arguments.operands[0]) as saved:
         config = saved.config("overlay" in values, _line(arguments))
-        _check(config, number, arguments)
+        _check(saved, config, number, arguments)
         terms = Terms(
             config,
             (values.get("name") or "corral") if config.channel else None,
@@ -99,7 +100,7 @@ def _count(text: str, name: str, most: int) -> int:
     return number
 
 
-def _check(config: MachineConfig, number: int, arguments: Arguments) -> None:
+def _check(saved: Resumed, config: MachineConfig, number: int, arguments: Arguments) -> None:
     """Raises ConfigError for what so many clones cannot have."""
     for disk in config.disks:
         if number > 1 and not (disk.read_only or disk.snapshot):
@@ -113,6 +114,8 @@ def _check(config: MachineConfig, number: int, arguments: Arguments) -> None:
         from corral.backends.channel import named
 
         named(f"{name}-{number}")
+    if any(other.card for other in saved.content.guest.others):
+        print("corral: the network cards of clones are connected to nothing", file=sys.stderr)
     if not config.channel and number > 1:
         said = "these guests have no channel: they are twins, with the same random numbers, name and time"
         print(f"corral: {said}", file=sys.stderr)

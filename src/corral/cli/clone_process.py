@@ -8,7 +8,8 @@ import os
 import sys
 import time
 
-from corral.cli import boot
+from corral.cli import ending
+from corral.cli import jail as jails
 from corral.cli.clone_output import Lines
 from corral.core.waiting import READABLE, WRITABLE, wait_for
 from corral.errors import ConfigError, CorralError, GuestError, HostError
@@ -180,13 +181,14 @@ def _run(saved: Resumed, terms: Terms, number: int, output: int, errors: int) ->
     console = Console(None if streams else output, None, None, channel)
     console.may_end_early = streams
     if terms.jailed:
-        confine.enter(terms.strangers)
+        confine.leave_namespaces()
+        confine.enter(terms.strangers, jails.kind_of(config))
     outcome = machine.run(console, terms.timeout)
     if config.disks:  # what the host is still doing for them comes to its end
         machine.close()
-    if boot.died(outcome, console.tail):
+    if ending.died(outcome, console.tail):
         raise GuestError(f"the guest died: {_why(outcome)}; corral boot --restore tells more of it")
-    return boot.conclude(outcome, terms.has_command, terms.timeout, console.tail if streams else b"")
+    return ending.conclude(outcome, terms.has_command, terms.timeout, console.tail if streams else b"")
 
 
 def _why(outcome: Outcome) -> str:
@@ -211,7 +213,7 @@ def _import_all(config: MachineConfig) -> None:
     """What a clone needs, so that none has to."""
     from importlib import import_module
 
-    names = ["backends.channel", "backends.console", "cli.boot", "snapshot.machine_state", "os_errors", "core.shell"]
+    names = ["backends.channel", "backends.console", "cli.ending", "snapshot.machine_state", "os_errors", "core.shell"]
     names += ["devices.virtio.slots", "devices.crt_controller"]
     names += [f"devices.virtio.{device.module}" for device in config.devices]
     for name in names:

@@ -4,12 +4,30 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from corral.backends.console import Console
     from corral.machine import Machine
 
 
-def of(machine: Machine) -> list[str]:
+def of(machine: Machine, console: Console) -> list[str]:
     """A line each."""
-    return [*_of_folders(machine), *(_of_cards(machine) if machine.config.others else ())]
+    has_cards = any(device.module == "net" for device in machine.config.others)  # no module is loaded in the jail
+    return [
+        *_of_console(console),
+        *_of_disks(machine),
+        *_of_folders(machine),
+        *(_of_cards(machine) if has_cards else ()),
+    ]
+
+
+def _of_console(console: Console) -> list[str]:
+    if not console.lost:
+        return []
+    return [f"the console's file is full: {console.lost} bytes of what the guest said are lost; for more: ,size=SIZE"]
+
+
+def _of_disks(machine: Machine) -> list[str]:
+    """Why the host failed what their guest asked for."""
+    return [f"{disk.name}: {line}" for disk in machine.disks for line in disk.complaints]
 
 
 def _of_folders(machine: Machine) -> list[str]:
@@ -17,8 +35,8 @@ def _of_folders(machine: Machine) -> list[str]:
     for share in machine.shares:
         share.request_stop()
     for share in machine.shares:
-        share.stop()
-    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.complaints]
+        share.request_end()
+    return [f"share {share.tag}: {line}" for share in machine.shares for line in share.end()]
 
 
 def _of_cards(machine: Machine) -> list[str]:

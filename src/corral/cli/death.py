@@ -26,7 +26,7 @@ def report(
     """On standard error, and in full where `whole` has a file for it. `console_tail` is what the guest said last;
     `shown`: that is on the screen. Returns the exit status."""
     found = remains.of(machine)
-    if jail:
+    if jail and jail.clerk:
         text = wire.ask(jail.clerk, found, outcome, console_tail, shown, whole.exits if whole else [])
     else:
         from corral.debug.report import screen
@@ -47,7 +47,7 @@ def report_reset(
     from corral.cli.report import of_reset
 
     headline = of_reset(outcome)
-    if headline and jail:
+    if headline and jail and jail.clerk:
         wire.ask(jail.clerk, remains.of(machine), outcome, console_tail, False, whole.exits, headline)
     elif headline:
         whole.write(remains.of(machine), outcome, headline, console_tail)

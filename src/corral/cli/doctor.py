@@ -28,7 +28,7 @@ def run(words: list[str]) -> int:
         import dataclasses
         import json
 
-        print(json.dumps(dataclasses.asdict(diagnosis), indent=2))
+        print(json.dumps(dataclasses.asdict(diagnosis), default=vars, indent=2))
     else:
         print(_text(diagnosis))
     return 3 if diagnosis.problems else 0
@@ -47,6 +47,7 @@ def _text(d: Diagnosis) -> str:
         f"disks       {d.disks}",
         textwrap.fill(f"shares      {d.shares}", WIDTH, subsequent_indent=" " * 12),
         textwrap.fill(f"networks    {d.networks}", WIDTH, subsequent_indent=" " * 12),
+        textwrap.fill(f"jail        {d.jail.text}", WIDTH, subsequent_indent=" " * 12),
         f"CPU         {d.cpu}, {d.cpus} for this process",
         f"memory      {d.memory / (1 << 30):.1f} GiB, {d.memory_available / (1 << 30):.1f} available",
         "hugepages   " + (", ".join(f"{size}: {free} free" for size, free in d.hugepages.items()) or "none"),

@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from corral.cli.jail import Jail
     from corral.machine import Machine
 
     Watch = Callable[[Machine], AbstractContextManager[object]]
 
 
-def watch(where: str, outer: Watch | None, notices: list[str]) -> Watch:
-    """What boot.run() attaches to the machine, `outer` included. Raises ConfigError for what is no address."""
+def watch(where: str, outer: Watch | None, notices: list[str], jail: Jail | None) -> Watch:
+    """What boot.run() attaches to the machine, `outer` included; from within the `jail` the clerk removes the socket.
+    Raises ConfigError for what is no address."""
     address = parse(where)
     target = address if isinstance(address, str) else "{}:{}".format(*address)
     notices.append(f"the guest waits for gdb: target remote {target}")
@@ -28,7 +30,10 @@ def watch(where: str, outer: Watch | None, notices: list[str]) -> Watch:
         with ExitStack() as stack:
             listener = stack.enter_context(listen(where))
             if isinstance(address, str):
-                stack.callback(_remove, target)
+                if jail and jail.clerk:
+                    jail.clerk.removes(target)
+                else:
+                    stack.callback(_remove, target)
             if outer:
                 stack.enter_context(outer(machine))
             stack.enter_context(GdbServer(machine, listener))

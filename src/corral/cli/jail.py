@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
+
 from corral import cli, voice
 from corral.errors import ConfigError
 from corral.jail import confine
 from corral.jail.clerk import Clerk
+from corral.native import lib
 from corral.startup import bundle
 
 TYPE_CHECKING = False
@@ -13,12 +17,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
+    from corral.cli.limits import Limited
     from corral.cli.options import Arguments
     from corral.cli.report import Watch
+    from corral.config import MachineConfig
     from corral.machine import Machine
 
-WORDS = ("on", "off")
-AT_THE_END = (  # modules that a guest's end may need; those that they import are among them
+WORDS = ("on", "off", "report")
+AT_THE_END: tuple[str, ...] = (  # modules that a guest's end may need; those that they import are among them
     "corral.os_errors",
     "corral.cli.colour",
     "corral.cli.death",
@@ -27,6 +33,7 @@ AT_THE_END = (  # modules that a guest's end may need; those that they import ar
     "corral.debug.report.wire",
 )
 OF_OPTIONS = {"stats": ("corral.observe.counters",), "screen": ("corral.debug.text_screen", "encodings.cp437")}
+DEBUGGING = ("corral.debug.next_instruction", "corral.debug.traps", "corral.debug.trap_step")  # when gdb asks for it
 
 
 def wanted(word: str | None) -> Jail | None:
@@ -36,31 +43,62 @@ def wanted(word: str | None) -> Jail | None:
         raise ConfigError(f"--jail {word!r} is none of {', '.join(WORDS)}")
     if word == "off" or not cli.own_process:
         return None
-    return Jail(word == "on", confine.inherited())
+    return Jail(word or "", confine.inherited())
 
 
 def allowed(jail: Jail | None, watched: str) -> Jail | None:
     """`watched`: the option or command that opens files while the guest runs, "" for none: with one there is no jail.
     Raises ConfigError where somebody insists on it."""
-    if jail and watched and jail.insisted:
-        raise ConfigError(f"--jail on does not go with {watched}, which opens files while the guest runs")
+    if jail and watched and jail.word:
+        raise ConfigError(f"--jail {jail.word} does not go with {watched}, which opens files while the guest runs")
     return None if watched else jail
 
 
+def kind_of(config: MachineConfig) -> int:
+    """What all threads of its process may do. Programs that reach a guest's vsock do so by sockets, as gdb does."""
+    has_sockets = any(device.module == "vsock" for device in config.others)
+    return int(lib.CORRAL_JAIL_DEBUGGER if has_sockets else lib.CORRAL_JAIL_MAIN)
+
+
 class Jail:
-    """Asked for first, prepared before there is anything of a guest, entered once, when all of it is built."""
+    """Asked for first, prepared before there is anything of a guest, begun before the machine is made, entered once,
+    when all of it is built."""
 
-    def __init__(self, insisted: bool, strangers: tuple[int, ...]) -> None:
-        """`insisted`: by --jail on. `strangers`: descriptors that were open at the start."""
-        self.insisted, self._strangers = insisted, strangers
-        self._lacks: list[str] | None = None  # what this host cannot give it, once it is entered
+    def __init__(self, word: str, strangers: tuple[int, ...]) -> None:
+        """`word`: that of --jail, "" without. `strangers`: descriptors that were open at the start."""
+        self.word, self._strangers = word, strangers
+        self._reports = word == "report"
+        self._modules = AT_THE_END
+        self._kind: int = lib.CORRAL_JAIL_MAIN
+        self._lacks: list[str] = []  # what this host cannot give it
+        self._entered = False
+        self.clerk: Clerk | None = None
 
-    def prepare(self, report: str, arguments: Arguments) -> None:
-        """`report`: the path of a report in full, "" for none."""
-        self._report = report
-        wanted = (names for word, names in OF_OPTIONS.items() if word in arguments.values)
-        self._modules = sum(wanted, AT_THE_END)
-        self.clerk = Clerk(_make_report)
+    def needs(self, *modules: str) -> None:
+        """No module can be loaded later."""
+        self._modules += modules
+
+    def admits_debugger(self) -> None:
+        self._kind = lib.CORRAL_JAIL_DEBUGGER
+        self.needs(*DEBUGGING)
+
+    def prepare(self, report: str, arguments: Arguments, limited: Limited | None, watched: bool) -> None:
+        """`report`: the path of a report in full, "" for none. `watched`: by a command that has files of its own."""
+        self._report, self._limited = report, limited
+        self._writes = watched or arguments.values.get("console", "").startswith("file:")
+        for word, names in OF_OPTIONS.items():
+            if word in arguments.values:
+                self.needs(*names)
+
+    def begin(self) -> None:
+        """Before the machine is made, and after all that fetches or builds: what takes a while goes on beside what the
+        host's kernel does for the VM, and threads of devices are in the new namespaces too."""
+        if self.clerk or self._reports:
+            return
+        self.clerk = Clerk("corral.debug.report.of_jailed")
+        if self._limited:
+            self._limited.hand_over(self.clerk)
+        self._lacks = confine.leave_namespaces()
 
     def watch(self, outer: Watch | None) -> Watch:
         """What boot.run() attaches to the machine: `outer`, and after it the jail."""
@@ -86,24 +124,28 @@ class Jail:
 
     def enter(self, machine: Machine) -> None:
         if self._modules != AT_THE_END or not bundle.has(AT_THE_END):
-            for name in self._modules:  # no module can be loaded later
+            for name in self._modules:
                 __import__(name)
+        self._kind = max(self._kind, kind_of(machine.config))
         bundle.hold()
         voice.open_all()
+        self._entered = True
+        if self._reports:
+            confine.report(self._kind)
+            return
+        assert self.clerk
         self.clerk.tell(machine.config.kernel, machine.config.cmdline, self._report)
-        self._lacks = confine.enter(self._strangers)
+        if not self._writes and not any(stat.S_ISREG(os.fstat(fd).st_mode) for fd in (1, 2)):
+            confine.limit_files(max((disk.size for disk in machine.disks), default=0))
+        self._lacks += confine.enter(self._strangers, self._kind)
 
     def text(self) -> str:
         """A line for --stats."""
-        if self._lacks is None:
+        if not self._entered:
             return "jail: the guest had not come to its command"
+        if self._reports:
+            return "jail: not entered, what it would refuse was told"
         return f"jail: entered{''.join(f', without {what}' for what in self._lacks)}"
-
-
-def _make_report(told: list[bytes], death: list[bytes], questions: int, answers: int) -> None:
-    from corral.debug.report import of_jailed  # what it needs is loaded by the clerk, when it is asked
-
-    of_jailed.make(told, death, questions, answers)
 
 
 class _Entered:

@@ -8,7 +8,7 @@ from corral import spelling
 from corral.cli.options import Command, Option, parse
 from corral.cli.terminal import Progress, leave_on_signals
 from corral.errors import ConfigError
-from corral.guests import kernel
+from corral.guests import consent, kernel
 from corral.guests.default import choose
 from corral.kvm.system import host_kind
 
@@ -31,6 +31,7 @@ stock-generic (its kernel for every PC). Without NAME: what `corral boot` takes 
         Option("cpus", "N", "check: for so many CPUs"),
         Option("acpi", "auto|on|off", "check: as for corral boot"),
         Option("json", "", "check: for programs"),
+        Option("yes", "", "build, path: as root, install by apt-get, unasked, what it is built with"),
     ),
     epilog="exit status of check: 0 nothing is missing; 2 it would not come to a shell, or cannot be used",
 )
@@ -60,6 +61,8 @@ def run(words: list[str]) -> int:
     name = rest[0] if rest else choose(host_kind(), cpus=1).name
     if name not in kernel.NAMES:
         raise ConfigError(spelling.unknown("kernel", name, kernel.NAMES))
+    if "yes" in arguments.values:
+        consent.give()
     leave_on_signals()  # a build that is ended tidies up
     with Progress() as progress:
         found = kernel.get(name, progress, refresh=action == "build")

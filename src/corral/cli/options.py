@@ -95,7 +95,8 @@ class Arguments:
 def parse(command: Command, words: list[str]) -> Arguments | None:
     """Parses what follows the subcommand's name; None: help is wanted. Raises ConfigError.
 
-    An option may be written `--name VALUE` or `--name=VALUE`; the last one counts.
+    An option may be written `--name VALUE` or `--name=VALUE`; the last one counts. Switches of one letter may be
+    together, as in -it.
     """
     by_name = {f"--{option.name}": option for option in command.options}
     by_name |= {f"-{option.short}": option for option in command.options if option.short}
@@ -113,11 +114,15 @@ def parse(command: Command, words: list[str]) -> Arguments | None:
             return None
         if not word.startswith("-") or word == "-":
             operands.append(word)
-            if len(operands) > len(command.operands):
+            endless = command.operands[-1:] and command.operands[-1].endswith("...")
+            if len(operands) > len(command.operands) and not endless:
                 raise ConfigError(f"corral {command.name} does not know what to do with {word!r}; {hint}")
             continue
         name, equals, value = word.partition("=")
         option = by_name.get(name)
+        if option is None and not equals and name[1] != "-" and all(_is_switch(by_name, letter) for letter in name[1:]):
+            queue[:0] = [f"-{letter}" for letter in name[1:]]  # -it
+            continue
         if option is None:
             from corral import spelling
 
@@ -135,6 +140,11 @@ def parse(command: Command, words: list[str]) -> Arguments | None:
             raise ConfigError(f"{name} takes no value; {hint}")
         every.setdefault(option.name, []).append(value)
     return Arguments(every, operands, None)
+
+
+def _is_switch(by_name: dict[str, Option], letter: str) -> bool:
+    option = by_name.get(f"-{letter}")
+    return option is not None and not option.metavar
 
 
 def seconds(text: str, name: str = "--timeout") -> float:

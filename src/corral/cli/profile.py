@@ -7,10 +7,13 @@ import sys
 from corral import voice
 from corral.cli import boot
 from corral.cli.options import Command, Option, boot_words, parse, seconds
-from corral.errors import ConfigError
+from corral.errors import ConfigError, HostError
+from corral.jail import confine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from corral.machine import Machine
     from corral.observe.profiler import Profile, Profiler
     from corral.symbols.table import Symbols
@@ -37,6 +40,7 @@ examples:
 
 
 def run(words: list[str]) -> int:
+    confine.inherited()
     arguments = parse(COMMAND, words)
     if arguments is None:
         print(COMMAND.help())
@@ -49,6 +53,7 @@ def run(words: list[str]) -> int:
     if out is not None and not out.endswith((".svg", ".folded")):
         raise ConfigError(f"--out {out!r}: a flame graph is a .svg or a .folded file")
     symbols = _symbols(values.get("symbols"))
+    file = _open(out) if out is not None else None
 
     def watch(machine: Machine) -> Profiler:
         from corral.observe.profiler import Profiler
@@ -59,12 +64,12 @@ def run(words: list[str]) -> int:
 
     profiles: list[Profile] = []
     try:
-        return boot.run(guest, watch)
+        return boot.run(guest, watch, ("corral.observe.flame",))
     finally:
         for profile in profiles:
             print(profile.text(), file=sys.stderr)
-            if out:
-                _write(profile, out)
+            if file:
+                _write(profile, file)
 
 
 def _symbols(path: str | None) -> Symbols | None:
@@ -75,15 +80,23 @@ def _symbols(path: str | None) -> Symbols | None:
     return table.read(path)
 
 
-def _write(profile: Profile, path: str) -> None:
+def _open(path: str) -> TextIO:
+    """Now: from within the jail nothing can be opened. Raises ConfigError."""
+    try:
+        return open(path, "w", opener=voice.opener)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path!r}: {error.strerror}; name another file") from None
+
+
+def _write(profile: Profile, file: TextIO) -> None:
     from corral.observe import flame
 
-    if path.endswith(".svg"):
+    if file.name.endswith(".svg"):
         text = flame.svg(profile.stacks, f"corral profile: {profile.samples} samples")
     else:
         text = flame.folded(profile.stacks)
     try:
-        with open(path, "w", opener=voice.opener) as file:
+        with file:
             file.write(text)
     except OSError as error:
-        raise ConfigError(f"cannot write {path!r}: {error.strerror}; name another file") from None
+        raise HostError(f"cannot write {file.name!r}: {error.strerror}; make room for it") from None

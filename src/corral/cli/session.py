@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from corral import voice
 from corral.cli.options import Arguments
@@ -17,7 +18,8 @@ else:
     import _signal as signal  # see cli/terminal.py
 
 PIPES, TERMINAL = "pipes", "terminal"
-PLACES = ("stdio", "stderr", "none")  # of a console, or file:PATH
+PLACES = ("stdio", "stderr", "none")  # of a console, or file:PATH[,size=SIZE]
+LARGEST = 1 << 30  # bytes of a console's file, unless another size is said: a guest may write for ever
 
 
 def wanted(arguments: Arguments) -> str:
@@ -33,6 +35,16 @@ def wanted(arguments: Arguments) -> str:
     return TERMINAL if os.isatty(0) else PIPES
 
 
+def _path_and_size(text: str) -> tuple[str, int]:
+    """From "PATH[,size=SIZE]"; commas in the path are as they are. Raises ConfigError."""
+    path, option, size = text.rpartition(",size=")
+    if not option:
+        return text, LARGEST
+    from corral.config import parse_size
+
+    return path, parse_size(size)
+
+
 class Ends:
     """The console's and the session's descriptors. A context manager. Raises ConfigError for a console that cannot be
     written. `early`: all that the guest says is wanted."""
@@ -44,18 +56,24 @@ class Ends:
         self.console: int | None = None  # what the console is written to
         self.input: int | None = 0 if where in ("stdio", "stderr") else None  # what it reads
         self.person = self.input is not None and os.isatty(0)  # who types there
+        self.room: int | None = None  # bytes that the console's file takes; None: it is none, or what has no size
         if where.startswith("file:"):
-            path = where.removeprefix("file:")
-            try:
-                # O_NONBLOCK: a FIFO without a reader must not hold us up.
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-                self.console = self._keep(os.open(path, flags, 0o666), -1)
-            except OSError as error:
-                raise ConfigError(f"--console: cannot write {path!r}: {error.strerror}; name another file") from error
+            self._open_file(*_path_and_size(where.removeprefix("file:")))
         elif where not in PLACES:
-            raise ConfigError(f"--console {where!r} is none of {', '.join(PLACES)}, file:PATH")
+            raise ConfigError(f"--console {where!r} is none of {', '.join(PLACES)}, file:PATH[,size=SIZE]")
         elif where != "none":
             self.console = self._writer(1 if where == "stdio" else 2)
+
+    def _open_file(self, path: str, size: int) -> None:
+        try:
+            # O_NONBLOCK: a FIFO without a reader must not hold us up.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+            self.console = self._keep(os.open(path, flags, 0o666), -1)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "there is a NUL byte in its name"
+            raise ConfigError(f"--console: cannot write {path!r}: {why}; name another file") from error
+        if stat.S_ISREG(os.fstat(self.console).st_mode):
+            self.room = size
 
     @property
     def is_plain(self) -> bool:

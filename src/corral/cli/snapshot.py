@@ -5,17 +5,26 @@ from __future__ import annotations
 import os
 import time
 
+from corral import cli
 from corral.cli import boot
 from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.session import PIPES, TERMINAL
 from corral.errors import ConfigError, GuestError
+from corral.jail import host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypedDict
+
     from corral.backends.channel import ChannelState
     from corral.config import MachineConfig
     from corral.script.machine import ScriptedMachine
     from corral.snapshot.disks import DiskState
+
+    class _JailWords(TypedDict, total=False):
+        jail: bool | str
+        allow: tuple[str, ...]
+
 
 COMMAND = Command(
     name="snapshot",
@@ -47,6 +56,9 @@ A guest with a shared folder, a BIOS or a NUMA plan cannot be saved yet.""",
 )
 
 
+READS = ("/proc/self/pagemap", "/proc/sys/kernel/random/boot_id")  # pages that are there; which start of the host
+
+
 def run(words: list[str]) -> int:
     arguments = parse(COMMAND, words)
     if arguments is None:
@@ -72,12 +84,13 @@ def _save(arguments: Arguments) -> int:
     folder = os.path.dirname(path) or "."
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"the snapshot cannot be written to {folder!r}; name another place")
-    config = boot.machine_config((arguments.rest or [])[1:], PIPES if text is None else TERMINAL)
+    words = (arguments.rest or [])[1:]
+    config = boot.machine_config(words, PIPES if text is None else TERMINAL)
     if config is None:
         raise ConfigError("that boots nothing; see corral boot --help")
     if text is None:
         _require_session(config)
-    with ScriptedMachine(config) as machine:
+    with ScriptedMachine(config, **_jail(words, folder)) as machine:
         from corral.snapshot import machine_state, resumed
 
         machine_state.refuse(machine)
@@ -90,6 +103,17 @@ def _save(arguments: Arguments) -> int:
         size = machine.snapshot(path)
     print(f"{path}: {size / (1 << 20):.1f} MiB of memory, saved in {(time.monotonic() - before) * 1000:.0f} ms")
     return 0
+
+
+def _jail(words: list[str], folder: str) -> _JailWords:
+    """What the machine takes: by the guest's --jail, where this process is the command's alone. The snapshot's folder
+    is the one place that stays open, which takes Landlock."""
+    given = parse(boot.COMMAND, words)
+    word = given.values.get("jail", "on") if given else "off"
+    if word == "off" or not cli.own_process or host.look().landlock == 0:
+        return {}
+    allow = (f"files-rw:{folder}", *(f"files:{path}" for path in READS if os.path.exists(path)))
+    return {"jail": "report" if word == "report" else True, "allow": allow}
 
 
 def _require_session(config: MachineConfig) -> None:

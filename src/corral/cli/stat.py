@@ -8,12 +8,15 @@ import time
 from corral import voice
 from corral.cli import boot
 from corral.cli.options import Command, Option, boot_words, parse, seconds
-from corral.errors import ConfigError
+from corral.errors import ConfigError, HostError
+from corral.jail import confine
 from corral.observe.periodic import Periodic
 from corral.observe.tally import Row, Tally, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from corral.machine import Machine
 
 COMMAND = Command(
@@ -35,10 +38,11 @@ examples:
   corral stat --json stat.json -- boot -- 'dd if=/dev/zero of=/dev/null count=100000'""",
 )
 
-_STEP = 0.01  # seconds between looks for threads that have begun
+_STEP = 0.01  # seconds between looks whether to tell of it
 
 
 def run(words: list[str]) -> int:
+    confine.inherited()
     arguments = parse(COMMAND, words)
     if arguments is None:
         print(COMMAND.help())
@@ -46,19 +50,26 @@ def run(words: list[str]) -> int:
     guest = boot_words(arguments, "stat")
     values = arguments.values
     interval = seconds(values["interval"], "--interval") if "interval" in values else None
-    files = {form: path for form, path in values.items() if form in ("json", "csv")}
-    return boot.run(guest, lambda machine: _Watch(machine, interval, files))
+    files = {form: _open(path) for form, path in values.items() if form in ("json", "csv")}
+    return boot.run(guest, lambda machine: _Watch(machine, interval, files), ("json.encoder", "csv"))
 
 
 class _Watch:
-    def __init__(self, machine: Machine, interval: float | None, files: dict[str, str]) -> None:
-        self._tally = Tally(machine)
+    """Starts the machine paused: the host's counters are opened for threads that are there, before the jail."""
+
+    def __init__(self, machine: Machine, interval: float | None, files: dict[str, TextIO]) -> None:
+        self._machine, self._tally = machine, Tally(machine)
         self._interval, self._files = interval, files
         self._before: list[Row] = []
         self._last = time.monotonic()
         self._periodic = Periodic(_STEP, self._step)
 
     def __enter__(self) -> None:
+        for thread in self._machine.threads:
+            thread.request_pause()
+        self._machine.start()
+        self._machine.pause()
+        self._tally.step()
         self._periodic.start()
 
     def __exit__(self, *exception: object) -> None:
@@ -68,11 +79,10 @@ class _Watch:
             print(table(rows, [], tally.seconds), file=sys.stderr)
             for what, why in sorted(tally.missing.items()):
                 print(f"not counted: {what}: {why}", file=sys.stderr)
-            for form, path in self._files.items():
-                _write(rows, tally.seconds, form, path)
+            for form, file in self._files.items():
+                _write(rows, tally.seconds, form, file)
 
     def _step(self) -> None:
-        self._tally.step()
         now = time.monotonic()
         if self._interval is not None and now - self._last >= self._interval:
             rows = self._tally.rows()
@@ -80,9 +90,17 @@ class _Watch:
             self._before, self._last = rows, now
 
 
-def _write(rows: list[Row], seconds: float, form: str, path: str) -> None:
+def _open(path: str) -> TextIO:
+    """Now: from within the jail nothing can be opened. Raises ConfigError."""
     try:
-        with open(path, "w", newline="", opener=voice.opener) as file:
+        return open(path, "w", newline="", opener=voice.opener)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path!r}: {error.strerror}; name another file") from None
+
+
+def _write(rows: list[Row], seconds: float, form: str, file: TextIO) -> None:
+    try:
+        with file:
             if form == "json":
                 import json
 
@@ -97,4 +115,4 @@ def _write(rows: list[Row], seconds: float, form: str, path: str) -> None:
                 writer.writerow(["group", "name", "unit", "total", *(f"vcpu{index}" for index in range(vcpus))])
                 writer.writerows([row.group, row.name, row.unit, row.total, *row.per_vcpu] for row in rows)
     except OSError as error:
-        raise ConfigError(f"cannot write {path!r}: {error.strerror}; name another file") from None
+        raise HostError(f"cannot write {file.name!r}: {error.strerror}; make room for it") from None

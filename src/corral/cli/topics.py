@@ -41,7 +41,7 @@ COMMON = ("memory", "cpus", "disk", "share", "initrd", "append", "kernel", "cons
 TOPICS = {
     "kernels": Topic(
         "what is booted, and with which parameters",
-        ("kernel", "initrd", "append", "module", "protocol", "flat", "bios", "debug-exit", "early"),
+        ("kernel", "initrd", "append", "module", "protocol", "flat", "bios", "debug-exit", "early", "yes"),
     ),
     "disks": Topic(
         "disks, images, and the system that is on them",
@@ -54,6 +54,20 @@ TOPICS = {
         "corral snapshot saves one. docs/snapshot.md has what can be saved, and the boot cache.",
     ),
     "folders": Topic("folders of the host in the guest", ("share",)),
+    "vsock": Topic(
+        "connections between programs of the guest and of the host",
+        ("vsock",),
+        """\
+Who connects to PATH and says CONNECT PORT is connected to that port of the guest (AF_VSOCK) and told OK; who
+connects in the guest to CID 2, port PORT, comes to the socket PATH_PORT of the host. docs/vsock.md has the rest.""",
+    ),
+    "background": Topic(
+        "guests that run in the background, and what to do with them",
+        ("name", "detach"),
+        """\
+corral ps lists them; corral exec runs a command there, cp copies files, port reaches a TCP port, attach is its
+console, logs what that said, pause, resume, stop, kill and wait are what they say. docs/background.md has the rest.""",
+    ),
     "network": Topic(
         "network cards, published ports, and where a guest may connect to",
         ("net", "publish", "allow", "deny", "net-dump"),
@@ -67,8 +81,8 @@ TOPICS = {
     ),
     "console": Topic("the terminal, files and pipes that the guest talks to", ("console", "tty", "early", "screen")),
     "jail": Topic(
-        "what Corral gives up before the guest runs",
-        ("jail",),
+        "what Corral gives up before the guest runs, and what it may take",
+        ("jail", "limit-cpu", "limit-memory", "limit-io"),
         "docs/security.md has the layers, and the system calls that are left.",
     ),
     "ending": Topic("how a guest ends, and with which exit status", ("timeout", "grace", "debug-exit")),
@@ -106,6 +120,7 @@ From inside: the shell's `exit`, or `poweroff` in a distribution, ends the guest
         text="""\
   XDG_CACHE_HOME   kernels and images are in its folder corral (default: ~/.cache); see corral cache
   TMPDIR           where what a guest writes to a snapshot is kept (default: /var/tmp)
+  CORRAL_INSTALL   1: as root, install by apt-get what is missing; 0: never; else a person is asked (default)
   NO_COLOR         set to anything: no colours""",
     ),
 }

@@ -9,6 +9,7 @@ from corral.cli import boot
 from corral.cli.options import Command, Option, boot_words, parse, seconds
 from corral.config import parse_number
 from corral.errors import ConfigError, HostError
+from corral.jail import confine
 from corral.observe.exit_trace import ExitTrace
 from corral.observe.periodic import Periodic
 from corral.observe.trace_files import open_writer, read_csv, title
@@ -52,10 +53,12 @@ examples:
   corral trace --out boot.csv -- boot -- true && corral trace summary boot.csv""",
 )
 
+_MODULES = ("heapq", "corral.observe.flame")  # that its end needs
 _INTERVAL = 0.02  # seconds between looks at the rings: 65,536 records fill in half a second at least
 
 
 def run(words: list[str]) -> int:
+    confine.inherited()
     arguments = parse(COMMAND, words)
     if arguments is None:
         print(COMMAND.help())
@@ -67,15 +70,16 @@ def run(words: list[str]) -> int:
     limit = seconds(values["for"], "--for") if "for" in values else None
     size = parse_number(values.get("ring", str(1 << 16)), "--ring")
     reasons = [reason.upper() for reason in arguments.every.get("exit", [])]
-    writer = open_writer(values["out"]) if "out" in values else None
+    out = values.get("out", "")
+    writer = open_writer(out) if out else None
     report = _Report(writer, _summary() if "summary" in values else None, _symbols(values.get("symbols")))
 
     def watch(machine: Machine) -> _Recorder:
-        report.kernel = machine.config.kernel
+        report.read_symbols(machine.config.kernel)
         return _Recorder(ExitTrace(machine, reasons, size, "cpl" in values), report, limit)
 
     try:
-        return boot.run(guest, watch)
+        return boot.run(guest, watch, _MODULES, "--out FILE.parquet" if out.endswith(".parquet") else "")
     finally:
         if writer:
             _writing(writer.close)
@@ -113,19 +117,21 @@ def _writing(step: Callable[..., object], *arguments: object) -> None:
 
 
 class _Report:
-    """Where exits go: a file, a summary, or standard error. Symbols are those given, or the `kernel`'s."""
+    """Where exits go: a file, a summary, or standard error. Symbols are those given, or the kernel's."""
 
     def __init__(self, writer: Writer | None, summary: Summary | None, symbols: Symbols | None) -> None:
-        self.kernel: str | None = None
         self._symbols = symbols
         self._writer, self._summary = writer, summary
         self._start: int | None = None
 
-    def tell(self, exit: Exit) -> None:
-        if self.kernel and not self._symbols:  # while the guest runs: they take a while to read
+    def read_symbols(self, kernel: str) -> None:
+        """Before the guest runs: from within the jail nothing can be opened."""
+        if not self._symbols:
             from corral.symbols.table import of_guest
 
-            self._symbols, self.kernel = of_guest(self.kernel), None
+            self._symbols = of_guest(kernel)
+
+    def tell(self, exit: Exit) -> None:
         symbol = self._symbols.text(exit.rip) if self._symbols else ""
         if self._writer:
             _writing(self._writer.write, exit, symbol)

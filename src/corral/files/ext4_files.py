@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from corral.files.ext4 import Read, Superblock
 
 MOST_LINKS = 40  # symbolic ones on the way to a file, as Linux has it
-MOST_OF_FOLDERS = 16 << 20  # bytes of folders that are read in all
+MOST_OF_FOLDERS = 4 << 20  # bytes of folders that are read of a disk
 MOST_MAP_BLOCKS = 1024  # blocks of extents or of block numbers that are read for one file
 _LONGEST_LINK = 4096
 # Features that change where things are, and are known here or do not matter to who only reads.
@@ -52,16 +52,24 @@ class Node:
         return stat.S_ISREG(self.mode)
 
 
+class Allowance:
+    """How many bytes of folders may be read yet: of all file systems of a disk, for it may name one again and again."""
+
+    def __init__(self) -> None:
+        self.left = MOST_OF_FOLDERS
+
+
 class Files:
     """Paths are looked up as if the file system were the root, links included. Raises Flaw for what is damaged, and for
     features that change where things are and are not known here."""
 
-    def __init__(self, read: Read, system: Superblock) -> None:
+    def __init__(self, read: Read, system: Superblock, allowance: Allowance | None = None) -> None:
         if unknown := system.incompatible & ~_KNOWN:
             raise Flaw(f"has features that Corral does not know ({unknown:#x})")
         self._read, self._system = read, system
         self._folders: dict[int, dict[str, int]] = {}
-        self._left = MOST_OF_FOLDERS
+        self._names: dict[int, list[str]] = {}
+        self._allowance = allowance or Allowance()
 
     def find(self, path: str) -> Node | None:
         """The file at `path`; None where there is none, or where a link leads out of this file system."""
@@ -79,7 +87,11 @@ class Files:
     def names(self, path: str) -> list[str]:
         """What is in a folder; nothing where there is none."""
         node = self.find(path)
-        return sorted(set(self._entries(node)) - {".", ".."}) if node and node.is_folder else []
+        if node is None or not node.is_folder:
+            return []
+        if node.number not in self._names:
+            self._names[node.number] = sorted(set(self._entries(node)) - {".", ".."})
+        return self._names[node.number]
 
     def pieces(self, node: Node) -> Iterator[bytes]:
         """The content, in order, in pieces of at most 1 MiB."""
@@ -150,9 +162,9 @@ class Files:
     def _entries(self, folder: Node) -> dict[str, int]:
         """Inodes by name. A folder's index looks like blocks without entries to who reads it from end to end."""
         if folder.number not in self._folders:
-            self._left -= folder.size
-            if self._left < 0:
+            if folder.size > self._allowance.left:
                 raise Flaw("has folders that are too large")
+            self._allowance.left -= folder.size
             if folder.flags & _INLINE:
                 blocks = [folder.blocks[4:]]  # behind the number of the folder above
             else:

@@ -83,6 +83,12 @@ class ImageFile:
             os.close(self._fd)
             self._fd = -1
 
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """Of this file as it is now: another one, or another content, has another."""
+        status = os.fstat(self._fd)
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
     def error(self, message: str) -> BootError:
         """An error about this file, to be raised; `message` says what is wrong and what to do."""
         return BootError(f"{self.role} {printable(self.path)}: {message}")

@@ -6,7 +6,7 @@ import errno
 import os
 
 from corral.errors import HostError
-from corral.guests import cache
+from corral.guests import cache, consent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def file(package: str, pattern: str) -> str:
 
 
 def require_installed(packages: list[str], what_for: str) -> None:
-    """Installs those of `packages` that are missing when root; else raises HostError naming them."""
+    """Installs those of `packages` that are missing, when root and when that is wanted; else raises HostError naming
+    them."""
     import subprocess
 
     query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *packages]
@@ -94,10 +95,16 @@ def require_installed(packages: list[str], what_for: str) -> None:
     missing = [package for package in packages if f"{package} installed" not in found]
     if not missing:
         return
+    needs = f"{what_for} needs Debian packages that are not installed: {' '.join(missing)}"
+    if os.geteuid() != 0:
+        raise HostError(f"{needs}; install them: sudo apt-get install {' '.join(missing)}")
+    if not consent.given(f"{needs}. Install them by apt-get, with what they need themselves?"):
+        raise HostError(
+            f"{needs}; install them: apt-get install {' '.join(missing)}, or have Corral do it: --yes, "
+            f"or {consent.VARIABLE}=1"
+        )
     patience = ["-o", f"DPkg::Lock::Timeout={LOCK_TIMEOUT}"]
     command = ["apt-get", *patience, "install", "--yes", "--quiet=2", "--no-install-recommends", *missing]
-    if os.geteuid() != 0:
-        raise HostError(f"{what_for} needs Debian packages; install them: sudo apt-get install {' '.join(missing)}")
     result = subprocess.run(
         command,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},

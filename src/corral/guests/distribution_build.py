@@ -64,7 +64,8 @@ def build(family: str, suite: str, generic: bool, into: str, progress: Progress)
 
 
 def _root(suite: str, where: Suite, modules: str, tar: str, progress: Progress) -> None:
-    """The root file system as a tar archive: as root in a chroot, else in a user namespace, mmdebstrap chooses."""
+    """The root file system as a tar archive: in a user namespace, where root or another user can have one with many
+    ids; else, as root alone, in a chroot. The programs of its packages run there."""
     release = os.path.basename(modules)
     files = sources.folder("distribution")
     hooks = [
@@ -76,7 +77,8 @@ def _root(suite: str, where: Suite, modules: str, tar: str, progress: Progress) 
         *recipe.HOOKS,
     ]
     command = [
-        *("mmdebstrap", f"--variant={recipe.VARIANT}", f"--include={','.join(recipe.PACKAGES)}"),
+        *("mmdebstrap", f"--mode={user_namespace.mmdebstrap_mode()}", f"--variant={recipe.VARIANT}"),
+        f"--include={','.join(recipe.PACKAGES)}",
         *(f"--aptopt={line}" for line in apt_suite.fetching()),
         *(f"--customize-hook={hook}" for hook in hooks),
         *("--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"),

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+AGENT = "../agent/agent.c"  # from guests/init
 _FLAGS = [
     "-Os",
     "-static",
@@ -37,16 +38,18 @@ def path(progress: Callable[[str], None] = lambda text: None) -> str:
     with cache.making(target) as unfinished:
         if unfinished:
             progress("building the initramfs")
-            init = compiled("init.c", unfinished)
+            init, agent = compiled("init.c", unfinished), compiled(AGENT, unfinished)
             with open(os.path.join(unfinished, "initramfs.cpio"), "wb") as file:
-                file.write(archive(init, busybox()))
+                file.write(archive(init, busybox(), agent))
     return os.path.join(target, "initramfs.cpio")
 
 
 def key(source: str) -> str:
     """A key for what is made from that init of guests/init."""
     headers = sorted(name for name in os.listdir(sources.folder("init")) if name.endswith(".h"))
-    return sources.digest(*map(_source, (*headers, source)), " ".join(_FLAGS).encode())
+    agent = sorted(os.listdir(sources.folder("agent")))
+    files = (*headers, source, *(f"../agent/{name}" for name in agent if name.endswith((".c", ".h"))))
+    return sources.digest(*map(_source, files), " ".join(_FLAGS).encode())
 
 
 def _source(name: str) -> bytes:
@@ -54,13 +57,14 @@ def _source(name: str) -> bytes:
         return file.read()
 
 
-def archive(init: bytes, busybox: bytes) -> bytes:
+def archive(init: bytes, busybox: bytes, agent: bytes) -> bytes:
     """The cpio archive. busybox is /bin/sh; it finds its other applets by itself (it prefers them to files)."""
     return b"".join(
         [
             entry("dev", stat.S_IFDIR | 0o755),
             entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
             entry("init", stat.S_IFREG | 0o755, init),
+            entry("agent", stat.S_IFREG | 0o755, agent),
             entry("bin", stat.S_IFDIR | 0o755),
             entry("bin/busybox", stat.S_IFREG | 0o755, busybox),
             entry("bin/sh", stat.S_IFLNK | 0o777, b"busybox"),
@@ -70,7 +74,7 @@ def archive(init: bytes, busybox: bytes) -> bytes:
 
 
 def compiled(source: str, folder: str) -> bytes:
-    """The program that an init of guests/init becomes; `folder` is for what lies about meanwhile. Raises HostError."""
+    """The program that a source of guests/init becomes; `folder` is for what lies about meanwhile. Raises HostError."""
     import subprocess
 
     output = os.path.join(folder, "init")

@@ -114,6 +114,9 @@ def for_channel(session: str) -> str:
     return f"corral.channel={session}"
 
 
+AGENT = "corral.agent=1"  # Corral's inits start the agent
+
+
 def for_network(cards: list[str]) -> str:
     """What an init of Corral's sets up: of each card its address with a prefix, a gateway and a resolver, 0.0.0.0 for
     none."""

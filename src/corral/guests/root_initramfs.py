@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # modprobe's names. ext4 asks for crc32c by an alias, which is not resolved here: both drivers of it are loaded first.
 ROOT_DISK = ["virtio_mmio", "virtio_blk", "crc32c_generic", "crc32c_intel", "ext4"]
 CHANNEL = ["virtio_mmio", "virtio_console"]
+VSOCK = ["virtio_mmio", "vmw_vsock_virtio_transport"]  # the agent's
 NETWORK = ["virtio_mmio", "virtio_net"]
 MOST_MODULES = 100  # that guests/init/early.h looks for
 
@@ -25,7 +26,7 @@ def build(source: str, modules: list[str], tree: str, path: str, command: str = 
     the kernel's modules. `command` is the source of what a system's service runs. Raises HostError without a compiler.
     """
     folder = os.path.dirname(path)
-    programs = {"init": source} | ({"command": command} if command else {})
+    programs = {"init": source, "agent": initramfs.AGENT} | ({"command": command} if command else {})
     built = {name: initramfs.compiled(program, folder) for name, program in programs.items()}
     os.unlink(os.path.join(folder, "init"))
     with open(path, "wb") as file:
@@ -45,17 +46,17 @@ def archive(programs: dict[str, bytes], modules: list[tuple[str, bytes]]) -> byt
     )
 
 
-def module_entries(modules: list[tuple[str, bytes]]) -> list[bytes]:
+def module_entries(modules: list[tuple[str, bytes]], folder: str = "modules") -> list[bytes]:
     """What guests/init/early.h loads."""
     assert len(modules) <= MOST_MODULES
-    files = [entry(f"modules/{name}", stat.S_IFREG | 0o644, content) for name, content in modules]
-    links = [entry(f"modules/{at:02}", stat.S_IFLNK | 0o777, name.encode()) for at, (name, _) in enumerate(modules)]
-    return [entry("modules", stat.S_IFDIR | 0o755), *files, *links]
+    files = [entry(f"{folder}/{name}", stat.S_IFREG | 0o644, content) for name, content in modules]
+    links = [entry(f"{folder}/{at:02}", stat.S_IFLNK | 0o777, name.encode()) for at, (name, _) in enumerate(modules)]
+    return [entry(folder, stat.S_IFDIR | 0o755), *files, *links]
 
 
 def with_shell(release: str, tree: str, network: bool, progress: Callable[[str], None]) -> str:
-    """Corral's initramfs (initramfs.path) with the modules of the channel and of a network card, for a kernel that has
-    them apart; made when it is not in the cache. Raises HostError."""
+    """Corral's initramfs (initramfs.path) with the modules of the channel, of the agent and of a network card, for a
+    kernel that has them apart; made when it is not in the cache. Raises HostError."""
     modules = CHANNEL + NETWORK * network
     target = cache.folder("initramfs", f"{release}{'_net' * network}_{initramfs.key('init.c')}")
     with cache.making(target, progress) as unfinished:
@@ -64,5 +65,6 @@ def with_shell(release: str, tree: str, network: bool, progress: Callable[[str],
                 content = file.read()
             with open(os.path.join(unfinished, "initramfs.cpio"), "wb") as file:
                 file.write(content)  # archives may follow each other
-                file.writelines([*module_entries(load_order(tree, modules)), trailer()])
+                file.writelines(module_entries(load_order(tree, modules)))
+                file.writelines([*module_entries(load_order(tree, VSOCK), "agent-modules"), trailer()])
     return os.path.join(target, "initramfs.cpio")

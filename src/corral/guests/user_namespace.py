@@ -1,4 +1,5 @@
-"""What a user who is not root needs of the host to make a root file system whose files have many owners."""
+"""The user namespace in which a root file system is made, whose files have many owners: what it takes of the host.
+Root can do without; the programs of a distribution's packages are better off in one."""
 
 from __future__ import annotations
 
@@ -22,13 +23,28 @@ def packages() -> list[str]:
     return [] if os.geteuid() == 0 else [PACKAGE]
 
 
+def mmdebstrap_mode(etc: str = "/etc", switches: str = "/proc/sys") -> str:
+    """What `mmdebstrap --mode` is told: root takes a namespace too where it can have one, else what it has without."""
+    if os.geteuid() != 0:
+        return "unshare"
+    import shutil
+
+    try:
+        _require(0, etc, switches)
+    except HostError:
+        return "auto"
+    return "unshare" if shutil.which("newuidmap") and shutil.which("newgidmap") else "auto"
+
+
 def require(etc: str = "/etc", switches: str = "/proc/sys") -> None:
     """Raises HostError with the command that gives what is missing. Root needs nothing."""
-    if os.geteuid() == 0:
-        return
+    if os.geteuid() != 0:
+        _require(os.getuid(), etc, switches)
+
+
+def _require(uid: int, etc: str, switches: str) -> None:
     import pwd
 
-    uid = os.getuid()
     try:
         user = pwd.getpwuid(uid).pw_name
     except KeyError:

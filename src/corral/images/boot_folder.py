@@ -25,6 +25,7 @@ _NEVER = ("rescue", ".old", ".bak", ".hmac", ".sig", ".efi")
 _MODULES = ("/usr/lib/modules", "/lib/modules")
 _MOST_OF_LOADER = 1 << 20
 _MOST_WORDS = 1000  # characters
+_MOST_NAMES = 200  # of kernels, or of releases that have modules
 # Of a boot loader's words for the kernel those that say what the root is, and what starts there.
 _WORDS = ("root", "rootflags", "rootfstype", "init", "modules", "ostree", "zfs", "cryptdevice", "cryptroot")
 
@@ -46,8 +47,8 @@ def find(disk: Disk, root: Root) -> BootFiles | None:
     """None where there is none in a file system that can be read here."""
     for files, folder in _folders(disk, root):
         try:
-            if kernel := _kernel(files, folder):
-                return _with_companions(files, folder, kernel)
+            if kernel := _kernel(files, folder, disk.size):
+                return _with_companions(files, folder, kernel, disk.size)
         except Flaw:
             continue
     return None
@@ -80,7 +81,7 @@ def _folders(disk: Disk, root: Root) -> Iterator[tuple[Files, str]]:
         if volume.number == root.partition and (files := volume.files()):
             yield files, "/boot"
             for modules in _MODULES:
-                for release in sorted(_names(files, modules), key=_version, reverse=True):
+                for release in sorted(_names(files, modules)[:_MOST_NAMES], key=_version, reverse=True):
                     yield files, f"{modules}/{release}"
 
 
@@ -91,18 +92,21 @@ def _names(files: Files, folder: str) -> list[str]:
         return []
 
 
-def _kernel(files: Files, folder: str) -> str:
-    """The one that the system calls `vmlinuz`, else the newest. Raises Flaw."""
+def _kernel(files: Files, folder: str, most: int) -> str:
+    """The one that the system calls `vmlinuz`, else the newest. What says to have more bytes than `most`, those of the
+    disk, is none. Raises Flaw."""
     names = [name for name in files.names(folder) if name.startswith(_PREFIXES)]
     names = [name for name in names if not any(word in name for word in _NEVER) and name.isprintable()]
+    if len(names) > _MOST_NAMES:
+        raise Flaw(f"has more than {_MOST_NAMES} kernels")
     sizes = {name: node.size for name in names if (node := files.find(f"{folder}/{name}")) and node.is_file}
-    usable = [name for name, size in sizes.items() if 0 < size <= LARGEST_KERNEL]
+    usable = [name for name, size in sizes.items() if 0 < size <= min(LARGEST_KERNEL, most)]
     if "vmlinuz" in usable and (target := files.link(f"{folder}/vmlinuz").rpartition("/")[2]) in usable:
         return target
     return max(usable, key=_version, default="")
 
 
-def _with_companions(files: Files, folder: str, kernel: str) -> BootFiles:
+def _with_companions(files: Files, folder: str, kernel: str, whole: int) -> BootFiles:
     """Raises Flaw."""
     release = folder.rpartition("/")[2] if "/modules/" in folder else None
     places = [folder, "/boot"] if release else [folder]
@@ -112,10 +116,10 @@ def _with_companions(files: Files, folder: str, kernel: str) -> BootFiles:
         """Of these names, or else the only one that begins like that."""
         for place in places:
             beside = files.names(place)
-            alone = [name for name in beside if name.startswith(prefix)]
+            alone = [name for name in beside if name.startswith(prefix) and name.isprintable()]
             for name in [name for name in names if name in beside] or alone[: len(alone) == 1]:
                 node = files.find(f"{place}/{name}")
-                if node and node.is_file and 0 < node.size <= most:
+                if node and node.is_file and 0 < node.size <= min(most, whole):
                     return f"{place}/{name}"
         return ""
 

@@ -8,7 +8,7 @@ import stat
 import struct
 
 from corral.files import ext4, partitions
-from corral.files.ext4_files import Files
+from corral.files.ext4_files import Allowance, Files
 from corral.files.file import Flaw
 from corral.images import content
 from corral.startup.record import record
@@ -29,7 +29,8 @@ _BLKSSZGET = 0x1268  # linux/fs.h
 @record(frozen=True)
 class Volume:
     """`number` is the partition's, as Linux counts them, 0 for the whole disk. `system` is "ext4", "LVM"..., "" for
-    nothing that is known; `type` and `name` are the partition table's words, `label` the file system's."""
+    nothing that is known; `type` and `name` are the partition table's words, `label` the file system's. What was read
+    of its folders is kept in `opened`."""
 
     number: int
     system: str
@@ -37,12 +38,19 @@ class Volume:
     type: str
     name: str
     read: Read
+    allowance: Allowance
+    opened: list[Files | None]
 
     def files(self) -> Files | None:
         """None where it is none of ext2, ext3 and ext4, or damaged."""
+        if not self.opened:
+            self.opened.append(self._open())
+        return self.opened[0]
+
+    def _open(self) -> Files | None:
         system = ext4.superblock(self.read) if self.system in EXT else None
         try:
-            return Files(self.read, system) if system else None
+            return Files(self.read, system, self.allowance) if system else None
         except Flaw:
             return None
 
@@ -51,6 +59,7 @@ class Disk:
     """An open disk: a context manager. Raises OSError; what is damaged is as if it were not there.
 
     `table` is None for a disk without partitions, or with a file system of its own beside them, as an ISO image has.
+    `size` is in bytes.
     """
 
     def __init__(self, path: str) -> None:
@@ -67,13 +76,15 @@ class Disk:
         if stat.S_ISBLK(os.fstat(self._fd).st_mode):
             sector = struct.unpack("i", fcntl.ioctl(self._fd, _BLKSSZGET, bytes(4)))[0]
         table = partitions.table(self._read, sector)
-        whole = Volume(0, *content.system(self._read), "", "", self._read)
+        self.size = os.lseek(self._fd, 0, os.SEEK_END)
+        allowance = Allowance()
+        whole = Volume(0, *content.system(self._read), "", "", self._read, allowance, [])
         if table is None or whole.system in MOUNTABLE:
             return None, (whole,)
         found = []
         for part in table.partitions:
             read = _part(self._read, part.start, part.size)
-            found.append(Volume(part.number, *content.system(read), part.type, part.name, read))
+            found.append(Volume(part.number, *content.system(read), part.type, part.name, read, allowance, []))
         return table, tuple(found)
 
     def _read(self, offset: int, length: int) -> bytes:

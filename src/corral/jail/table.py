@@ -50,6 +50,15 @@ _REGISTERS = (
     "KVM_GET_MP_STATE",
     "KVM_SET_GUEST_DEBUG",
 )
+_STATE = (
+    "KVM_GET_LAPIC",
+    "KVM_GET_IRQCHIP",
+    "KVM_GET_CLOCK",
+    "KVM_GET_MSR_INDEX_LIST",
+    "KVM_GET_STATS_FD",
+    "KVM_SIGNAL_MSI",
+)
+_WATCHED = ("KVM_CHECK_EXTENSION", "KVM_SET_USER_MEMORY_REGION")  # watchpoints on a KVM without debug registers
 _DEVICES = (
     "KVM_IRQ_LINE",
     "KVM_IOEVENTFD",
@@ -112,6 +121,18 @@ STREAM = (
     Rule("ioctl", "a tap is told what its guest knows; the terminal", _ioctl("TUNSETOFFLOAD", "TCSETS2")),
     *(rule for rule in _WORKER if rule.call != "ioctl"),
 )
+SOCKET = (
+    Rule("recvmsg", "into the guest's memory, from a socket; a socket, from the connector"),
+    Rule("sendmsg", "from the guest's memory, to a socket"),
+    Rule("recvfrom", "which port of the guest a program of the host wants"),
+    Rule("sendto", "the answer to that; a question to the connector"),
+    Rule("accept4", "a program of the host that connects to the guest"),
+    Rule("shutdown", "the guest sends a program of the host no more"),
+    Rule("close", "a connection ends"),
+    Rule("epoll_ctl", "a connection is watched"),
+    Rule("epoll_wait", "what has come from which"),
+    *_WORKER,
+)
 
 # What a new thread asks first. clone3 hides its flags in memory, where no filter looks, so it is absent (ENOSYS), and
 # the C library falls back to clone.
@@ -131,7 +152,7 @@ _MAIN_ONLY = (
     Rule("brk", "memory of the C library"),
     Rule("rt_sigprocmask", "the C library does, as a thread begins"),
     Rule("close", "descriptors of what ends"),
-    Rule("wait4", "what started passt has ended"),
+    Rule("wait4", "the server of a shared folder, or what started passt, has ended"),
     Rule("flock", "an image is given free", Check(1, ("LOCK_UN",))),
     Rule("fstat", "what a descriptor is"),
     Rule("newfstatat", "the same, of an older C library", Check(3, ("AT_EMPTY_PATH",), "AT_EMPTY_PATH")),
@@ -159,6 +180,54 @@ def _joined(*kinds: tuple[Rule, ...]) -> tuple[Rule, ...]:
 
 MAIN = _joined(VCPU, DISK, STREAM, (Rule("ioctl", "the terminal", _ioctl(*_TERMINAL)),), _STARTS, _MAIN_ONLY)
 
+# The thread that serves gdb: it drives the vCPUs while they are stopped, and talks to whom it has accepted. All threads
+# have this where there is gdb or a vsock, which needs some of the same; the main thread has its own besides.
+DEBUGGER = _joined(
+    MAIN,
+    SOCKET,
+    (
+        Rule("getsockname", "what kind of connection it is"),
+        Rule("getsockopt", "whose gdb it is"),
+        Rule("setsockopt", "without delay", Check(1, ("IPPROTO_TCP",))),
+        Rule("ioctl", "no waiting for gdb; pages that it watches", _ioctl("FIONBIO", *_WATCHED)),
+    ),
+)
+
+# A program in Python that has a jailed guest (corral.Machine): it may wait, and look at its own process.
+SCRIPT = _joined(
+    DEBUGGER,
+    (
+        Rule("clock_nanosleep", "time.sleep()"),
+        Rule("select", "the same, and waiting for descriptors"),
+        Rule("pselect6", "the same"),
+        Rule("pipe2", "words between threads"),
+        Rule("eventfd2", "the same"),
+        Rule("dup", "descriptors of its own"),
+        Rule("pread64", "files that are open"),
+        Rule("pwrite64", "the same"),
+        Rule("ftruncate", "the same"),
+        Rule("fsync", "the same"),
+        Rule("getpid", "who it is"),
+        Rule("getppid", "the same"),
+        Rule("getuid", "the same"),
+        Rule("geteuid", "the same"),
+        Rule("getgid", "the same"),
+        Rule("getegid", "the same"),
+        Rule("uname", "where it is"),
+        Rule("sysinfo", "the same"),
+        Rule("getrusage", "what it has used"),
+        Rule("ioctl", "what Python asks of a file that it has opened; what a snapshot has", _ioctl("FIOCLEX", *_STATE)),
+    ),
+)
+# The same where it named files that it will open: Landlock says which.
+_OPENS = ("openat", "stat", "newfstatat", "statx", "lstat", "access", "readlink", "getdents64", "getcwd")
+FILES = (
+    *(rule for rule in SCRIPT if rule.call not in _OPENS),
+    *(Rule(call, "finds and opens the files that were named") for call in _OPENS),
+    *(Rule(call, "makes and removes them") for call in ("mkdir", "unlink", "rmdir", "rename")),
+    Rule("mremap", "modules that it loads"),
+)
+
 # The process that makes reports: it loads Python's modules and capstone when it is asked, so code may be mapped.
 CLERK = (
     *(
@@ -179,7 +248,33 @@ CLERK = (
     Rule("exit_group", "it ends"),
 )
 
-KINDS = {"main": MAIN, "vcpu": VCPU, "disk": DISK, "stream": STREAM, "clerk": CLERK}
+# The process that connects a guest's programs to Unix sockets (csrc/vsock_connector.c). No filter sees a path: that it
+# goes to no others is its code's doing, which a guest can only tell a number.
+CONNECTOR = (
+    Rule("recvfrom", "a port, from the VMM"),
+    Rule("socket", "one of this host alone", Check(0, ("AF_UNIX",))),
+    Rule("connect", "to the port's socket"),
+    Rule("sendmsg", "the connected socket, to the VMM"),
+    Rule("close", "its own copy"),
+    Rule("unlink", "the socket by which programs reached the guest, at the end"),
+    Rule("write", "the refused call's line"),
+    Rule("ioctl", "the terminal is put right before that", _ioctl("TCSETS2")),
+    Rule("rt_sigreturn", "a signal handler ends"),
+    Rule("exit_group", "it ends"),
+)
+
+KINDS = {
+    "main": MAIN,
+    "vcpu": VCPU,
+    "disk": DISK,
+    "stream": STREAM,
+    "clerk": CLERK,
+    "socket": SOCKET,
+    "connector": CONNECTOR,
+    "debugger": DEBUGGER,
+    "script": SCRIPT,
+    "files": FILES,
+}
 
 # These fail with EACCES and the process goes on: Python asks for files where it can do without, as to show a source
 # line, and the C library copies what it cannot mremap. The next fail with ENOSYS: clone3, and what the C library does

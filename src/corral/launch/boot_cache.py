@@ -38,7 +38,7 @@ def serves(wanted: Draft) -> bool:
     """Whether the guest is the same each time until its init asks: Corral chooses what it boots, and nothing of the
     host is in it. Only where its kernel runs natively on a pagetable KVM: too little is known of others that go on."""
     request, machine = wanted.request, wanted.machine
-    others = machine.disks or machine.shares or machine.snapshot or request.bios or request.placement
+    others = machine.disks or machine.shares or machine.snapshot or request.bios or request.placement or request.others
     wired = any(card.backend != "user" for card in request.nets)  # who is there may be another each time
     own = request.kernel or request.initrd
     if not machine.channel or others or wired or own or request.early or NONATIVE in request.parameters.split():

@@ -89,19 +89,20 @@ def draft(request: BootRequest, tell: Tell = ignore) -> Draft:
         _check_protocol(request)
     memory = _default_memory() if request.memory is None else request.memory
     disks = request.disks + _seed(request)
+    given = len(disks) + len(request.shares) + len(request.nets) + len(request.others)
     machine = MachineConfig(
         kernel="",
         memory=memory,
         cpus=request.cpus,
         disks=disks,
         shares=request.shares,
-        others=request.nets,
+        others=(*request.nets, *request.others),
         protocol=request.protocol,
         flat=request.flat,
         modules=request.modules,
         debug_exit=request.debug_exit,
         nested=request.nested,
-        channel=request.session if len(disks) + len(request.shares) + len(request.nets) < MOST_DEVICES else "",
+        channel=request.session if given < MOST_DEVICES else "",
     )
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     amounts = f"--memory {memory / (1 << 30):g} GiB: this host has {host / (1 << 30):.1f} GiB"

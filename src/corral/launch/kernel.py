@@ -206,7 +206,7 @@ def _require_bare(draft: Draft) -> None:
     if options:
         name = f"--{options[0]}" if options[0] != "--" else "the command"
         raise ConfigError(f"raw code (--flat) takes no command line and no initrd; leave {name} out")
-    devices = ["--disk"] * bool(machine.disks) + ["--share"] * bool(machine.shares)
+    devices = ["--disk"] * bool(machine.disks) + ["--share"] * bool(machine.shares) + ["--vsock"] * bool(machine.others)
     if devices and not request.acpi:
         raise ConfigError(
             f"{devices[0]}: raw code (--flat) takes no command line, so it is not told of its devices; with --acpi on "
@@ -219,7 +219,7 @@ def _parameters(draft: Draft, chosen: Chosen, channel: str) -> list[str]:
 
     request, machine = draft.request, draft.machine
     kind, words = host_kind(), []
-    devices = len(machine.disks) + len(machine.shares) + bool(channel) + len(machine.others)
+    devices = len(machine.disks) + len(machine.shares) + len(machine.others) + bool(channel)
     given = request.parameters
     if not chosen.ours_first:
         words.append(given)
@@ -236,6 +236,8 @@ def _parameters(draft: Draft, chosen: Chosen, channel: str) -> list[str]:
         words.append(parameters.for_command(list(request.command)))
     if channel:
         words.append(parameters.for_channel(channel))
+    if request.agent:
+        words.append(parameters.AGENT)
     if request.nets and chosen.parameters:
         words.append(parameters.for_network([card.parameter for card in request.nets]))
     return [*words, given] if chosen.ours_first else words

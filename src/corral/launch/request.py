@@ -6,7 +6,7 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.config import DiskConfig, FlatEntry, Module, ShareConfig
+    from corral.config import DeviceConfig, DiskConfig, FlatEntry, Module, ShareConfig
     from corral.network import NetConfig
     from corral.numa.request import Request as Placement
 
@@ -31,12 +31,14 @@ class BootRequest:
     "cloud" or "generic"; of a disk "image", the one on it. `command` is what Corral's init runs, one word for a shell's
     line, more for a program and its arguments; None for a shell. `session` is what that has by the channel, as
     MachineConfig says. `initrd` is a file, or "none". `serves_channel`: it has an init of Corral's that serves the
-    channel. `parameters` are the kernel's, after Corral's own. `early`: Linux says all that it can.
+    channel. `agent`: the guest's init starts the agent. `parameters` are the kernel's, after Corral's own. `early`:
+    Linux says all that it can.
 
-    `memory` is in bytes. `root` is the disk with the root file system: a number, an id, or "none". `cloud_init` gets a
-    disk after the others. `acpi`, `protocol`, `flat`, `modules`, `debug_exit` and `nested` are as in MachineConfig.
-    `bios`: it starts as a PC does. `placement` is where on the host vCPUs and memory go; its numbers of them do not
-    count. `grace` is for how many seconds the guest may shut down when it is asked to end.
+    `memory` is in bytes. `others` are virtio devices beside disks, shares, cards and the channel. `root` is the disk
+    with the root file system: a number, an id, or "none". `cloud_init` gets a disk after the others. `acpi`,
+    `protocol`, `flat`, `modules`, `debug_exit` and `nested` are as in MachineConfig. `bios`: it starts as a PC does.
+    `placement` is where on the host vCPUs and memory go; its numbers of them do not count. `grace` is for how
+    many seconds the guest may shut down when it is asked to end.
 
     `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, what its network cards are
     connected to (without `nets`, to nothing), and the `command` if it waits for one. `overlay`: what it writes to
@@ -49,12 +51,14 @@ class BootRequest:
     session: str = ""
     initrd: str | None = None
     serves_channel: bool = False
+    agent: bool = False
     parameters: str = ""
     early: bool = False
     memory: int | None = None
     cpus: int = 1
     disks: tuple[DiskConfig, ...] = ()
     shares: tuple[ShareConfig, ...] = ()
+    others: tuple[DeviceConfig, ...] = ()
     nets: tuple[NetConfig, ...] = ()
     cloud_init: CloudInit | None = None
     root: str | None = None

@@ -30,6 +30,7 @@ def linux(
     numa: str | None = None,
     pin: str | None = None,
     pipes: bool = False,
+    jail: bool | str | Sequence[str] = False,
 ) -> ScriptedMachine:
     """A machine, not started, with what these options of `corral boot` say, and Corral's init to run `command`, or a
     shell: `memory="2G"` (a number is MiB), `disks=["a.img,ro", "b.img"]` or `disks="a.img"`, `shares="src,tag=src,rw"`,
@@ -42,6 +43,8 @@ def linux(
 
     with corral.linux("ls /nowhere", pipes=True) as vm:
         print(vm.wait(60).status, vm.streams.output, vm.streams.errors)
+
+    `jail` is Machine's, or a list of what that takes as `allow`.
 
     Raises what `corral boot` reports. The first time it fetches or builds a kernel, which takes a while.
     """
@@ -70,7 +73,8 @@ def linux(
     )
     if pipes and not config.channel:
         raise ConfigError("pipes=True takes a kernel and an initramfs of Corral's; leave kernel and initrd out")
-    return ScriptedMachine(config)
+    word, allowed = (jail, ()) if isinstance(jail, (bool, str)) else (True, jail)
+    return ScriptedMachine(config, jail=word, allow=allowed)
 
 
 def _cards(

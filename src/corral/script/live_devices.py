@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from corral.core.bus import Bus
+    from corral.script.jailed import ScriptJail
 
 _MOST = {"port": 1 << 16, "MMIO": 1 << 52}
 
 
-def decorator(bus: Bus, where: range | int) -> Callable[[Any], Any]:
-    """Claims on use. Raises ConfigError for a range that is empty, outside of the space, or not free."""
+def decorator(bus: Bus, where: range | int, jail: ScriptJail | None = None) -> Callable[[Any], Any]:
+    """Claims on use. What a device has as `allow` is allowed in the machine's jail (jailed.py). Raises ConfigError for
+    a range that is empty, outside of the space, or not free."""
     first, last = (where, where) if isinstance(where, int) else (where.start, where.stop - 1)
     if (isinstance(where, range) and where.step != 1) or not 0 <= first <= last < _MOST[bus.name]:
         raise ConfigError(f"{where} is no range of {bus.name} addresses; give it as range(first, last + 1)")
@@ -38,6 +40,8 @@ def decorator(bus: Bus, where: range | int) -> Callable[[Any], Any]:
     def put(given: Any) -> Any:
         device = given() if isinstance(given, type) else given
         registers = device if hasattr(device, "read") and hasattr(device, "write") else _Function(device)
+        if jail:
+            jail.allow(getattr(device, "allow", ()))
         try:
             bus.claim(first, last, registers, owner=getattr(device, "__name__", type(device).__name__))
         except ValueError as error:

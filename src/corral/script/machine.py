@@ -1,11 +1,9 @@
-"""A machine that a script drives: run it until something happens, look into it, change it, go on.
+"""A machine that a script drives: run it until something happens, look into it, change it, go on
+(docs/research/python.md).
 
     with Machine(MachineConfig(kernel="vmlinux")) as vm:
         vm.run_until("login: ", timeout=60)
         print(hex(vm.regs.rip), vm.mem[vm.regs.rsp].u64)
-        vm.console.send("root\n")
-
-docs/research/python.md has the whole of it.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from corral.debug.guest_registers import get_regs, get_sregs
 from corral.errors import ConfigError, GuestError, GuestTimeout
 from corral.machine import Machine
 from corral.native import Event
-from corral.script import interrupts, live_devices
+from corral.script import interrupts, jailed, live_devices
 from corral.script.conversation import Conversation
 from corral.script.goal import Goal, Reached
 from corral.script.memory_access import Linear, Physical
@@ -29,7 +27,7 @@ from corral.script.streams import Streams, session_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
     from corral.backends.channel import Channel, Identity
@@ -55,7 +53,7 @@ class ScriptedMachine(Machine):
     """`corral.Machine`. Methods are for one thread at a time; a device may call inject() on any.
 
     A guest that ends stops all its vCPUs, and everything can be looked at until close(). After that there are still
-    `console.output`, `streams`, `outcome`, `symbols` and the last registers.
+    `console.output`, `streams`, `outcome`, `symbols` and the last registers. `jail` and `allow`: see jailed.py.
     """
 
     def __init__(
@@ -66,7 +64,10 @@ class ScriptedMachine(Machine):
         saved: Resumed | None = None,
         *,
         identity: Identity | None = None,
+        jail: bool | str = False,
+        allow: Sequence[str] = (),
     ) -> None:
+        self._jail = jailed.wanted(jail, allow)
         self._session = None if channel else session_of(config, identity)
         self.streams = self._session if isinstance(self._session, Streams) else None  # where it has pipes
         super().__init__(config, shell, channel or self._session, saved)
@@ -104,6 +105,8 @@ class ScriptedMachine(Machine):
 
     def start(self) -> None:
         self.require_open()
+        if self._jail and not self._begun:
+            self._jail.enter(self.known_symbols)
         self._begun = self._free = True
         super().start()
 
@@ -191,7 +194,8 @@ class ScriptedMachine(Machine):
                 if stop := self._stopped():
                     return Reached(stop=stop)
                 if self._over and not self.console.drain():
-                    raise GuestError(f"the guest ended before {goal.text} came: {self._end()}; {self.console.last}")
+                    end = next((str(thread.end) for thread in self.threads if thread.end), "it was stopped")
+                    raise GuestError(f"the guest ended before {goal.text} came: {end}; {self.console.last}")
                 if deadline is not None and time.monotonic() >= deadline:
                     raise GuestTimeout(f"{goal.text} did not come within {timeout:g} s; {self.console.last}")
                 if not self._free:
@@ -280,9 +284,6 @@ class ScriptedMachine(Machine):
     def _over(self) -> bool:
         return any(thread.end or thread.failure for thread in self.threads)
 
-    def _end(self) -> str:
-        return next((str(thread.end) for thread in self.threads if thread.end), "it was stopped")
-
     def _vcpu_ended(self, thread: VcpuThread) -> None:
         for other in self.threads:
             other.request_pause()
@@ -304,10 +305,9 @@ class ScriptedMachine(Machine):
         some where no symbols tell that. Without a place: where this vCPU is. Raises ConfigError."""
         from corral.debug.disassembly import Listing
 
-        regs = self.regs_of(vcpu)
-        here = regs.rip + (0 if regs.bits == 64 else regs.cs.base)
-        listing = Listing(self.mem_of(vcpu).read_some, regs.bits, self.known_symbols())
-        return listing.instructions(here if where is None else self._address(where), None, count)
+        regs, read = self.regs_of(vcpu), self.mem_of(vcpu).read_some
+        place = regs.rip + (0 if regs.bits == 64 else regs.cs.base) if where is None else self._address(where)
+        return Listing(read, regs.bits, self.known_symbols()).instructions(place, None, count)
 
     def stats(self) -> list[Row]:
         """What was counted so far: exits, disks, console, KVM's statistics; the host's performance counters are in a
@@ -392,9 +392,9 @@ class ScriptedMachine(Machine):
     def mmio(self, where: range | int) -> Callable[[Device], Device]:
         """A decorator: this class, object or function answers these guest physical addresses (live_devices.py)."""
         self.require_open()
-        return live_devices.decorator(self.mmio_bus, where)
+        return live_devices.decorator(self.mmio_bus, where, self._jail)
 
     def pio(self, where: range | int) -> Callable[[Device], Device]:
         """The same for I/O ports."""
         self.require_open()
-        return live_devices.decorator(self.ports, where)
+        return live_devices.decorator(self.ports, where, self._jail)

@@ -1,4 +1,5 @@
-"""Guests in pytest: the fixtures `corral_machine` and `corral_linux`. docs/research/python.md
+"""Guests in pytest: the fixtures `corral_machine` and `corral_linux` (docs/research/python.md), and `sandbox`
+(docs/background.md).
 
     def test_my_kernel(corral_machine):
         vm = corral_machine("build/vmlinux", memory=64 << 20)
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from corral.script.machine import ScriptedMachine
+    from corral.script.sandbox import Sandbox
 
 _SHOWN = 4096  # bytes of console
 _machines = pytest.StashKey[list["ScriptedMachine"]]()
@@ -44,6 +46,15 @@ def corral_linux(request: pytest.FixtureRequest) -> Iterator[Callable[..., Scrip
         return linux(*command, **options)
 
     yield from _kept(request, make)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A guest with Corral's small Linux to run things in, gone after the test."""
+    from corral import Sandbox
+
+    with Sandbox() as box:
+        yield box
 
 
 def _kept(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import select
+import time
 
 from corral.backends.channel import PIPES, Channel, Identity
+from corral.core.waiting import READABLE, wait_for
 from corral.errors import ClosedError
 
 TYPE_CHECKING = False
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from corral.config import MachineConfig
 
 MOST = 16 << 20  # bytes of each that are kept; of more, the last
+LOOK = 0.01  # seconds after which it is looked again whether all has come
 _PIECE = 64 * 1024
 _OURS = os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -59,7 +62,7 @@ class Words(Channel):
         assert self.device
         self.device.flush()
         while self.drain() or not self.device.flushed:
-            pass
+            wait_for({self.device.event.value: READABLE, self._ready.fileno(): READABLE}, time.monotonic() + LOOK)
         self.drain()
 
     def _take_all(self) -> bool:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 MAGIC = b"CORRALSN"
-VERSION = 3
+VERSION = 4
 _HEAD = struct.Struct("<8sII32s")
 NAME = "guest"  # of a snapshot that has a folder of its own
 MOST_TEXT = 16 << 20  # bytes of the JSON: 1024 vCPUs fit
@@ -225,6 +225,7 @@ class SnapshotFile:
             raise self.error("is cut off; save it again")
         if sha256(text) != digest:
             raise self.error("has been changed or damaged; save it again")
+        self.digest = digest
         self._ram_at, self._size = _aligned(_HEAD.size + length), status.st_size
         return text
 

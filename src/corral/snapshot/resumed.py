@@ -116,6 +116,18 @@ def config(
         return resumed.config(overlay, command, nets)
 
 
+_last: tuple[bytes, Content] | None = None  # whose digest that is: many guests go on from one
+
+
+def _content(source: file.SnapshotFile) -> Content:
+    """Raises BootError."""
+    global _last
+    known = _last
+    if known is None or known[0] != source.digest:
+        known = _last = source.digest, values.from_plain("Content", source.plain(), RECORDS)
+    return known[1]
+
+
 class Resumed:
     """An open snapshot, as a machine takes its kernel. `fd`: it is open already, and `path` what it is called; it stays
     the caller's. Raises BootError."""
@@ -125,7 +137,7 @@ class Resumed:
     def __init__(self, path: str, fd: int | None = None) -> None:
         self._file = file.SnapshotFile(path, fd)
         try:
-            self.content: Content = values.from_plain("Content", self._file.plain(), RECORDS)
+            self.content = _content(self._file)
         except BootError as error:
             self._file.close()
             raise self._file.error(str(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from corral.native import ffi, lib
 from tests.support.virtio_driver import DISCARD, IN, IOERR, OK, OUT, WRITE_ZEROES, Disk, ranges
 from tests.unit.blk.conftest import SIZE
 
@@ -109,3 +111,79 @@ def test_a_stop_and_a_start_keep_the_overlay(layered: Layered, content: bytes) -
     disk.stop()
     disk.start()
     assert disk.read(0, 1024) == content[:512] + b"kept".ljust(512)
+
+
+GRANULE = 4096
+
+
+def trouble(disk: Disk) -> Any:
+    found = ffi.new("struct corral_blk_trouble *")
+    lib.corral_blk_trouble(disk.blk, found)
+    return found
+
+
+def wrote(disk: Disk, sector: int, length: int, seed: int = 1) -> bool:
+    return disk.do(OUT, sector, data=random.Random(seed).randbytes(length)) == OK
+
+
+def held(layered: Layered) -> int:
+    """Bytes that the layer takes of the host."""
+    return os.fstat(layered.fds[-1]).st_blocks * 512  # type: ignore[attr-defined]
+
+
+def test_it_holds_no_more_than_it_may(layered: Layered, content: bytes) -> None:
+    disk = layered(overlay_most=10 * GRANULE)
+    assert not trouble(disk).overlay_full
+    assert wrote(disk, 0, 4 * GRANULE)
+    assert wrote(disk, 101, 512)  # a part of a granule is all of it
+    assert wrote(disk, 200, 5 * GRANULE)
+    assert not trouble(disk).overlay_full
+    assert not wrote(disk, 400, 512)
+    assert not wrote(disk, 401, 2 * GRANULE)
+    assert trouble(disk).overlay_full
+    assert (trouble(disk).error, trouble(disk).file) == (errno.ENOSPC, 1)
+    assert held(layered) <= 10 * GRANULE
+    assert disk.read(400, 8 * 512) == content[400 * 512 :][: 8 * 512]
+    assert wrote(disk, 1, 3 * GRANULE, seed=2)  # what is there may be written again
+    assert disk.read(1, 3 * GRANULE) == random.Random(2).randbytes(3 * GRANULE)
+
+
+def test_a_full_one_has_no_claim_left(layered: Layered) -> None:
+    """Of a request that failed halfway: another one would wait for it for ever."""
+    disk = layered(overlay_most=GRANULE)
+    for _ in range(3):
+        assert not wrote(disk, 3, 3 * GRANULE)
+    assert disk.do(WRITE_ZEROES, data=ranges((0, 64, 0))) == OK
+    assert disk.read(0, 64 * 512) == bytes(64 * 512)
+
+
+def test_discards_cost_nothing_and_give_nothing_back(layered: Layered) -> None:
+    disk = layered(overlay_most=2 * GRANULE)
+    assert disk.do(DISCARD, data=ranges((0, SIZE // 512, 0))) == OK
+    assert wrote(disk, 0, 2 * GRANULE)
+    assert disk.do(DISCARD, data=ranges((0, SIZE // 512, 0))) == OK
+    assert not wrote(disk, 16, GRANULE)
+    assert wrote(disk, 0, 2 * GRANULE)
+
+
+@pytest.mark.parametrize("queues", [1, 4])
+def test_writes_and_discards_that_race_do_not_leave_more_there(layered: Layered, queues: int) -> None:
+    disk = layered(overlay_most=16 * GRANULE, queues=queues)
+    draw = random.Random(5)
+    for _ in range(40):
+        for queue in range(queues):
+            for _ in range(16):
+                sector = 8 * draw.randrange(SIZE // GRANULE - 2)
+                if draw.randrange(2):
+                    disk.add(OUT, sector, data=draw.randbytes(GRANULE), queue=queue)
+                else:
+                    disk.add(DISCARD, data=ranges((sector, 8, 0)), queue=queue)
+        disk.wait()
+        assert held(layered) <= 16 * GRANULE
+
+
+def test_the_first_failure_of_the_host_is_told(layered: Layered) -> None:
+    disk = layered(fault_every=1, fault_errno=errno.EIO)
+    assert trouble(disk).error == 0
+    assert disk.do(IN, 0, room=512) == IOERR
+    assert (trouble(disk).error, trouble(disk).file, trouble(disk).overlay_full) == (errno.EIO, 0, False)

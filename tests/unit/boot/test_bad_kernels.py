@@ -299,9 +299,14 @@ def test_a_payload_with_much_behind_its_kernel(save: Save, memory: GuestMemory) 
 
 
 def test_a_kernel_that_unpacks_to_more_than_the_guests_ram(save: Save, memory: GuestMemory) -> None:
-    content = GOOD_VMLINUX + bytes(65 * MIB)
+    content = GOOD_VMLINUX + random.Random(1).randbytes(5 * MIB) + bytes(60 * MIB)
     path = save(kernels.bzimage(kernels.payload(content, "lz4"), version=0x209))
     assert "more than the guest's RAM; see --memory" in refuse(path, memory)
+
+
+def test_a_kernel_that_unpacks_to_far_more_than_it_is(save: Save, memory: GuestMemory) -> None:
+    path = save(kernels.bzimage(kernels.payload(GOOD_VMLINUX + bytes(50 * MIB), "xz"), init_size=80 * MIB))
+    assert "claims to unpack to 50 MiB from 1M, as no kernel does" in refuse(path, memory)
 
 
 @pytest.mark.parametrize("compression", ["lzma", "xz"])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from corral.errors import HostError
-from corral.guests import debian
+from corral import voice
+from corral.errors import ConfigError, HostError
+from corral.guests import consent, debian
 
 
 class FakeHost:
@@ -110,12 +111,55 @@ def test_nothing_is_installed_when_nothing_is_missing(host: FakeHost) -> None:
     debian.require_installed(["gcc", "flex"], "building")
 
 
-def test_root_installs_what_is_missing(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def root(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+    """One of which a package is missing."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.delenv("CORRAL_INSTALL", raising=False)
     host.command("dpkg-query", r'printf "gcc installed\nflex not-installed\n"; exit 1')
     host.command("apt-get", 'echo "$@" >> "$XDG_CACHE_HOME-asked"')
+    return host
+
+
+@pytest.mark.parametrize("answer", [None, "0", "no"])
+def test_root_installs_nothing_unasked(root: FakeHost, monkeypatch: pytest.MonkeyPatch, answer: str | None) -> None:
+    if answer == "0":
+        monkeypatch.setenv("CORRAL_INSTALL", "0")
+    elif answer:
+        monkeypatch.setattr(voice, "ask", lambda question: False)
+    with pytest.raises(HostError) as caught:
+        debian.require_installed(["gcc", "flex"], "building")
+    assert (
+        "building needs Debian packages that are not installed: flex; install them: apt-get install flex, or have "
+        in (complaint(caught))
+    )
+    assert "--yes, or CORRAL_INSTALL=1" in complaint(caught)
+    assert not Path(f"{root.cache}-asked").exists()
+
+
+def test_a_word_that_is_no_answer(root: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRAL_INSTALL", "yes")
+    with pytest.raises(ConfigError, match="CORRAL_INSTALL='yes' is neither 1 nor 0"):
+        debian.require_installed(["gcc", "flex"], "building")
+
+
+@pytest.mark.parametrize("by", ["a variable", "an option", "a person"])
+def test_root_installs_what_is_missing_when_that_is_wanted(
+    root: FakeHost, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    questions = []
+    if by == "a person":
+        monkeypatch.setattr(voice, "ask", lambda question: questions.append(question) or True)
+    else:
+        monkeypatch.setenv("CORRAL_INSTALL", "1" if by == "a variable" else "0")
+    if by == "an option":
+        consent.give()
     debian.require_installed(["gcc", "flex"], "building")
-    asked = Path(f"{host.cache}-asked").read_text().split()
+    assert questions == [
+        "building needs Debian packages that are not installed: flex. Install them by apt-get, with what they need "
+        "themselves?"
+    ] * (by == "a person")
+    asked = Path(f"{root.cache}-asked").read_text().split()
     assert asked[:3] == ["-o", f"DPkg::Lock::Timeout={debian.LOCK_TIMEOUT}", "install"]
     assert asked[-1] == "flex"
     assert "gcc" not in asked

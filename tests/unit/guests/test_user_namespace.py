@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,21 @@ def test_a_missing_package_is_named_before_anything_is_fetched(
     with pytest.raises(HostError, match="making a root file system"):
         distribution_build.build("debian", "bookworm", False, str(tmp_path / "into"), lambda text: None)
     assert wanted == ["mmdebstrap", "e2fsprogs", "uidmap"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "program", "mode"),
+    [("root:100000:65536\n", True, "unshare"), ("root:100000:65536\n", False, "auto"), ("", True, "auto")],
+)
+def test_root_is_in_a_namespace_where_it_can_have_one(
+    host: Path, monkeypatch: pytest.MonkeyPatch, ids: str, program: bool, mode: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda name: name if program else None)
+    for name in ("subuid", "subgid"):
+        (host / name).write_text(ids)
+    assert user_namespace.mmdebstrap_mode(str(host), str(host)) == mode
+
+
+def test_others_are_in_one_in_any_case(host: Path) -> None:
+    assert user_namespace.mmdebstrap_mode(str(host), str(host)) == "unshare"

@@ -11,16 +11,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from corral.backends import folder_server
-from corral.backends.folder_server import FolderServer, Pace
+from corral.backends.folder_server import FolderServer
 from corral.config import ShareConfig
 from corral.errors import ConfigError, HostError
 from csrc import build_ffi
-from tests.support.p9_client import Client, message, string
+from tests.support.p9_client import Client, string
 
 SOURCE = Path(__file__).parents[2] / "support" / "jail_attempts.c"
 
@@ -34,40 +33,6 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Non
 
 
 # --- its life ---
-
-
-def test_a_guest_that_resets_its_device_for_ever_starts_a_server_a_second(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two processes and a thread each; a thousand resets a second had thousands of them."""
-    now = 1000.0
-    begun = []
-    spawn = FolderServer._spawn
-
-    def count(server: FolderServer, program: str, line: int, folder: int, words: int) -> int:
-        begun.append(now)
-        return spawn(server, program, line, folder, words)
-
-    monkeypatch.setattr(FolderServer, "_spawn", count)
-    monkeypatch.setattr(folder_server, "time", SimpleNamespace(monotonic=lambda: now))
-    pace = Pace()
-    for second in range(3):
-        for _ in range(20):
-            FolderServer(ShareConfig(str(tmp_path)), pace=pace).close()
-        assert begun == [1000.0 + past for past in range(second + 1)]
-        now += folder_server.APART
-
-
-def test_a_server_that_is_asked_for_too_early_begins_later(tmp_path: Path) -> None:
-    pace = Pace()
-    FolderServer(ShareConfig(str(tmp_path)), pace=pace).close()
-    server = FolderServer(ShareConfig(str(tmp_path)), pace=pace)
-    with socket.socket(fileno=os.dup(server.fd)) as line:
-        line.settimeout(20)
-        line.sendall(message(100, 1, struct.pack("<I", 8192) + string(b"9P2000.L")))
-        assert line.recv(7, socket.MSG_WAITALL)[4] == 101
-    server.close()
-    assert server.complaints == []
 
 
 def test_nothing_of_it_is_left(tmp_path: Path) -> None:
@@ -85,13 +50,81 @@ def test_nothing_of_it_is_left(tmp_path: Path) -> None:
     assert left() == before
 
 
-def test_a_server_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    program(tmp_path, monkeypatch, "trap '' TERM HUP INT; sleep 600 </dev/null >/dev/null 3<&- & wait; wait")
-    server = FolderServer(ShareConfig(str(tmp_path)))
-    pid = server._process
-    server.close(0.1)
+def test_a_server_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    """By its warden: a VMM in its jail may signal no process."""
+    client = Client(tmp_path)
+    pid = served_by(client)
+    os.kill(pid, signal.SIGSTOP)
+    client.socket.close()
+    client.server.close(20)
+    assert client.server.complaints == []
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_one_without_namespaces_is_watched_over_too(tmp_path: Path) -> None:
+    """Of a user who may have no user namespace, as in many containers."""
+    if os.geteuid() != 0:
+        pytest.skip("root alone takes them away")
+    script = """
+import ctypes, os, signal, sys
+from encodings import ascii, utf_8
+sys.path.insert(0, os.getcwd())
+from corral.backends import folder_server
+from tests.unit.virtio import test_folder_server as tests
+folder_server.PROGRAM = sys.argv[2]
+ready, go = os.pipe(), os.pipe()
+child = os.fork()
+if child:
+    os.read(ready[0], 1)
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/{child}/{name}", "w") as file:
+            file.write("0 0 65536")
+    os.write(go[1], b"x")
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+assert ctypes.CDLL(None).unshare(0x10000000) == 0, "no user namespace"  # CLONE_NEWUSER
+os.write(ready[1], b"x")
+os.read(go[0], 1)
+with open("/proc/sys/user/max_user_namespaces", "w") as file:
+    file.write("0")
+os.setgroups([])
+os.setgid(4242)
+os.setuid(4242)
+os.chdir("/")
+facts = folder_server.jail()
+client = tests.Client(sys.argv[1])
+pid = tests.served_by(client)
+client.entries(client.open(client.at()))
+os.kill(pid, signal.SIGSTOP)
+client.socket.close()
+client.server.close(20)
+print(facts.namespaces, pid != client.server._process, os.path.exists(f"/proc/{pid}"))
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        server = Path(folder, "server")
+        server.write_bytes(Path(folder_server.PROGRAM).read_bytes())
+        server.chmod(0o755)
+        command = [sys.executable, "-c", script, folder, str(server)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if "no user namespace" in done.stderr:
+        pytest.skip("this host has no user namespaces to take away")
+    assert done.stdout.split() == ["False", "True", "False"], done.stderr
+
+
+def test_a_new_session_waits_for_all_that_was_asked_before(tmp_path: Path) -> None:
+    """So what a reset leaves behind can be told by counting; and no fid is left."""
+    with Client(tmp_path, writable=True) as client:
+        fid = client.create(b"long")
+        for index in range(8):
+            body = struct.pack("<IQI", fid, index << 20, 60_000) + bytes(60_000)
+            client.send(118, body, tag=index)
+            client.send(50, struct.pack("<II", fid, 0), tag=100 + index)
+        client.send(100, struct.pack("<I", 65536) + string(b"9P2000.L"), tag=1000)
+        client.send(24, struct.pack("<IQ", fid, 0x7FF), tag=1001)
+        answers = [client.receive() for _ in range(18)]
+    assert sorted(tag for _, tag, _ in answers[:16]) == [*range(8), *range(100, 108)]
+    assert [(kind, tag) for kind, tag, _ in answers[16:]] == [(101, 1000), (7, 1001)]
 
 
 def test_a_server_ends_with_the_vmm(tmp_path: Path) -> None:
@@ -243,7 +276,10 @@ ATTEMPTS = [
 def attempts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that is in a server's jail and tries one of them; with "bare" it has no filter."""
     folder = tmp_path_factory.mktemp("attempts")
-    sources = [build_ffi.SERVER_SOURCES / f"{name}.c" for name in ("namespaces", "landlock", "capabilities", "filter")]
+    sources = [
+        build_ffi.SERVER_SOURCES / f"{name}.c"
+        for name in ("namespaces", "warden", "landlock", "capabilities", "filter")
+    ]
     command = ["gcc", "-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{build_ffi.SERVER_SOURCES}"]
     subprocess.run([*command, *map(str, [SOURCE, *sources]), "-o", str(folder / "attempts")], check=True)
     return folder / "attempts"

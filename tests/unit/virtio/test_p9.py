@@ -25,6 +25,7 @@ from tests.support.virtio_driver import Queue, align
 T_VERSION, T_ATTACH, T_WALK, T_OPEN, T_READ, T_FLUSH = 100, 104, 110, 12, 116, 108
 EIO, EINVAL = errno.EIO, errno.EINVAL
 ROOM = 4096
+WHO = struct.pack("<II", 1, NO_FID) + string(b"nobody") + string(b"") + struct.pack("<I", NO_USER)
 
 
 class Driver:
@@ -36,8 +37,7 @@ class Driver:
         self.queue = Queue(self.memory, 0x1000, 128, event_idx=False)
         self.at = align(self.queue.end, 4096)
         worker = ffi.new("struct corral_worker_config *", {"name": b"9p", "broken_fd": -1})
-        self.p9 = lib.corral_p9_create(worker, self.memory.native, self.interrupt.native)
-        self.server_fd = server_fd
+        self.p9 = lib.corral_p9_create(worker, server_fd, self.memory.native, self.interrupt.native)
         self.answers: dict[int, bytes] = {}
         self.rooms: dict[int, int] = {}
 
@@ -46,7 +46,7 @@ class Driver:
         setup = ffi.new("struct corral_virtq_setup *", self.queue.setup() | changed)
         features = 1 << 28
         doorbell = ffi.new("int *", self.queue.kick_fd)
-        return int(lib.corral_p9_start(self.p9, features, setup, doorbell, self.server_fd))
+        return int(lib.corral_p9_start(self.p9, features, setup, doorbell))
 
     def send(self, content: bytes, room: int = ROOM, pieces: int = 1) -> int:
         """Returns the head of the chain."""
@@ -101,8 +101,7 @@ def shared(tmp_path: Path) -> Iterator[Driver]:
     driver = Driver(server.fd)
     assert driver.start() == 0
     assert driver.ask(T_VERSION, 0xFFFF, struct.pack("<I", 65536) + string(b"9P2000.L"))[0] == T_VERSION + 1
-    who = struct.pack("<II", 1, NO_FID) + string(b"nobody") + string(b"") + struct.pack("<I", NO_USER)
-    assert driver.ask(T_ATTACH, 1, who)[0] == T_ATTACH + 1
+    assert driver.ask(T_ATTACH, 1, WHO)[0] == T_ATTACH + 1
     yield driver
     driver.close()
     server.close()
@@ -230,6 +229,68 @@ def test_a_server_that_takes_nothing(line: tuple[Driver, socket.socket]) -> None
     started = time.monotonic()
     lib.corral_p9_stop(driver.p9)
     assert time.monotonic() - started < 10
+
+
+def test_a_stop_is_quick_whatever_the_server_does(line: tuple[Driver, socket.socket]) -> None:
+    driver, server = line
+    driver.send(message(T_READ, 1))
+    received(server)
+    server.sendall(message(T_READ + 1, 1, bytes(100))[:50])  # half of an answer
+    assert lib.corral_p9_stop(driver.p9) == 0
+
+
+def test_answers_of_an_earlier_session_are_nobody_s(line: tuple[Driver, socket.socket]) -> None:
+    """The server owes answers to what was asked before the reset; tags are the driver's to use again."""
+    driver, server = line
+    heads = [driver.send(message(kind, tag)) for kind, tag in ((T_READ, 1), (T_VERSION, 0xFFFF), (T_READ, 2))]
+    asked = [received(server) for _ in heads]
+    server.sendall(message(T_READ + 1, 1, b"half")[:8])
+    assert lib.corral_p9_stop(driver.p9) == 0
+    assert driver.start() == 0
+    assert received(server)[4:7] == struct.pack("<BH", T_VERSION, 0xFFFF)
+    head = driver.send(message(T_READ, 2))
+    assert received(server) == message(T_READ, 2)
+    server.sendall(message(T_READ + 1, 1, b"half")[8:])
+    for old in asked[1:]:
+        server.sendall(message(old[4] + 1, *struct.unpack_from("<H", old, 5), b"stale"))
+    server.sendall(message(T_VERSION + 1, 0xFFFF))
+    server.sendall(message(T_READ + 1, 2, b"fresh"))
+    assert driver.wait(head) == message(T_READ + 1, 2, b"fresh")
+
+
+def test_a_message_that_a_reset_cut_is_completed_first(line: tuple[Driver, socket.socket]) -> None:
+    driver, server = line
+    sent = [message(T_READ, tag, bytes([tag]) * 60_000) for tag in range(60)]
+    for content in sent:
+        driver.send(content)
+    got = [received(server)]
+    time.sleep(0.2)  # and the socket is full again
+    assert lib.corral_p9_stop(driver.p9) == 0
+    assert driver.start() == 0
+    got.append(received(server))
+    while got[-1][4] != T_VERSION:
+        got.append(received(server))
+    assert 0 < len(got) - 1 < len(sent)
+    assert got[:-1] == sent[: len(got) - 1]
+
+
+def test_a_driver_that_begins_anew_finds_no_fid_and_the_same_server(shared: Driver) -> None:
+    driver = shared
+    for _ in range(20):
+        assert lib.corral_p9_stop(driver.p9) == 0
+        assert driver.start() == 0
+        assert driver.error(T_OPEN, 3, struct.pack("<II", 1, 0)) == errno.EBADF
+        assert driver.ask(T_ATTACH, 1, WHO)[0] == T_ATTACH + 1
+        driver.send(message(T_WALK, 2, struct.pack("<IIH", 1, 2, 1) + string(b"hello")))  # and looks at no answer
+
+
+def test_a_server_that_has_ended_stays_so(line: tuple[Driver, socket.socket]) -> None:
+    driver, server = line
+    server.shutdown(socket.SHUT_RDWR)
+    assert driver.error(T_READ, 9) == EIO
+    assert lib.corral_p9_stop(driver.p9) == 0
+    assert driver.start() == 0
+    assert driver.error(T_READ, 9) == EIO
 
 
 def test_a_broken_queue(line: tuple[Driver, socket.socket]) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import socket
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from corral.native import lib
 from tests.support import denied, net_driver
 from tests.support.p9_client import LERROR, message
 from tests.support.virtio_driver import Disk
-from tests.unit.virtio import test_p9, test_ports, test_rng
+from tests.support.vsock_driver import RESPONSE, RW, VsockDriver
+from tests.unit.virtio import test_p9, test_ports, test_rng, test_vsock
 
 # What opens, makes a thread or a ring, or asks what a descriptor is.
 GIVEN_BEFORE = ("openat", "eventfd2", "memfd_create", "fstat", "newfstatat", "fcntl")
@@ -92,6 +94,27 @@ def net() -> Iterator[tuple[Step, Step, Step]]:
     yield driver.start, work, driver.stop
 
 
+@contextmanager
+def vsock() -> Iterator[tuple[Step, Step, Step]]:
+    """Its connector removes the path when this process has ended."""
+    driver = VsockDriver(Path(tempfile.gettempdir()) / f"corral-prepared-{os.getpid()}")
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]  # of each work one
+
+    def work() -> None:
+        one = clients.pop()
+        one.connect(str(driver.path))
+        one.sendall(b"CONNECT %d\n" % test_vsock.PORT)
+        port = driver.hears(test_vsock.REQUEST).host_port
+        driver.send(RESPONSE, test_vsock.PORT, port)
+        driver.send(RW, test_vsock.PORT, port, b"hello")
+        said = b""
+        while not said.endswith(b"hello"):
+            said += one.recv(64)
+        assert said == b"OK %d\nhello" % port
+
+    yield driver.start, work, driver.stop
+
+
 DEVICES = {
     "disk by threads": lambda: disk(lib.CORRAL_BLK_THREADS),
     "disk by io_uring": lambda: disk(lib.CORRAL_BLK_URING),
@@ -99,6 +122,7 @@ DEVICES = {
     "ports": ports,
     "share": share,
     "net": net,
+    "vsock": vsock,
 }
 
 

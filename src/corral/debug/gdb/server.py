@@ -12,6 +12,7 @@ from corral.debug.debugger import Debugger
 from corral.debug.gdb.packets import Closed, Packets
 from corral.debug.gdb.stub import Detached, GdbStub, Killed
 from corral.errors import ConfigError, HostError
+from corral.native import check, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class GdbServer:
     def __init__(self, machine: Machine, listener: socket.socket) -> None:
         self._machine = machine
         self._listener = listener
+        self._user = os.geteuid()
         self._debugger = Debugger(machine)
         self._over_reader, self._over = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._main, name="gdb", daemon=True)
@@ -108,11 +110,12 @@ class GdbServer:
             if connection.family == socket.AF_INET:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return connection
-            if _user(connection) in (0, os.geteuid()):
+            if _user(connection) in (0, self._user):
                 return connection
             connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
+        check("seccomp", lib.corral_jail_enter(lib.CORRAL_JAIL_DEBUGGER))
         self._debugger.pause()
         try:
             GdbStub(self._debugger, Packets(connection, self._over_reader)).serve()

@@ -6,6 +6,7 @@ from corral import voice
 from corral.debug.report import parts, remains
 from corral.debug.report.cause import likely
 from corral.debug.report.guest import Guest
+from corral.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def text(
     console: bytes = b"",
     exits: Iterable[Exit] | None = None,
 ) -> str:
-    """`exits` in the order of time, None where they were not recorded."""
+    """`exits` in the order of time, None where there are none. Whatever is in the text, a terminal only shows it."""
     guest = Guest(of, vcpu)
     version = f"kernel {of.kernel}"
     sections = [
@@ -56,7 +57,7 @@ def text(
     for title, lines in sections:
         underline = ["-" * len(title)] if parts_of_text else []
         parts_of_text.append("\n".join([title, *underline, *lines]))
-    return "\n\n".join(parts_of_text) + "\n"
+    return printable("\n\n".join(parts_of_text), keep="\n\t") + "\n"
 
 
 def of_paused(machine: Machine, vcpu: int, console: bytes) -> str:

@@ -6,7 +6,15 @@ import os
 
 from corral.debug.report import full, screen, wire
 from corral.jail import message
-from corral.jail.clerk import DONE
+from corral.jail.clerk import DONE, serve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> NoReturn:
+    serve(make)
 
 
 def make(told: list[bytes], death: list[bytes], questions: int, answers: int) -> None:

@@ -7,6 +7,7 @@ import textwrap
 from corral.debug.report import parts
 from corral.debug.report.cause import likely, panic
 from corral.debug.report.guest import Guest
+from corral.printable import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def text(remains: Remains, outcome: Outcome, console: bytes, shown: bool) -> str
         lines += ["", "Its registers, of the reset after the panic:", *parts.registers(guest)]
     if not shown and (last := parts.console(console, _LINES)):
         lines += ["", "The last it said:", *last]
-    return "\n".join(lines)
+    return printable("\n".join(lines), keep="\n\t")
 
 
 def _wrapped(sentences: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 
+from corral import os_errors
 from corral.devices.virtio.served import SavedDevice
 from corral.errors import BootError, ClosedError, HostError
 from corral.native import Handle, check, ffi, lib
@@ -100,6 +101,7 @@ class Disk(SavedDevice):
                 "worker": self._worker(f"blk{place.slot}"),
                 "fd": image.fd,
                 "overlay_fd": image.overlay,
+                "overlay_most": image.overlay_most,
                 "size": image.size,
                 "block_size": image.block_size,
                 "read_only": config.read_only,
@@ -139,6 +141,22 @@ class Disk(SavedDevice):
 
     def pause(self) -> bool:
         return int(self._call("hold")) == 0 and super().pause()
+
+    @property
+    def complaints(self) -> list[str]:
+        """Why the host failed what the guest asked for, in words. Raises ClosedError."""
+        trouble = ffi.new("struct corral_blk_trouble *")
+        self._call("trouble", trouble)
+        if trouble.overlay_full:
+            most = self._image.overlay_most
+            size = f"{most >> 20} MiB" if most >> 20 else f"{most >> 10} KiB"
+            return [f"its layer is full with {size}, and writes failed; snapshot=on,layer=SIZE gives it more"]
+        if trouble.shrunk:
+            return ["its image became shorter, and nothing of it is believed any more; let no other program change it"]
+        if trouble.error:
+            what = "its layer" if trouble.file else "its image"
+            return [f"{what} failed, and with it requests of the guest: {os_errors.of_c(trouble.error)}"]
+        return []
 
     @property
     def image(self) -> DiskImage:

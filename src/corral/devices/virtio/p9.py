@@ -9,7 +9,6 @@ from corral.native import Handle, ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.backends.folder_server import FolderServer
     from corral.config import ShareConfig
     from corral.devices.virtio.device import Place
 
@@ -29,57 +28,38 @@ class Share(ServedDevice):
     queue_sizes: tuple[int, ...] = (lib.CORRAL_P9_QUEUE_SIZE,)
 
     def __init__(self, config: ShareConfig, place: Place) -> None:
-        from corral.backends import folder_server
+        from corral.backends.folder_server import FolderServer
 
-        folder_server.find()  # now: when the driver asks for it, it is too late for an error
-        self._share = config
         self.tag = config.tag
         tag = config.tag.encode()
         self.config = struct.pack("<H", len(tag)) + tag
-        super().__init__(f"share {config.tag}", place)
-        self._server: FolderServer | None = None
-        self._pace = folder_server.Pace()
-        self.complaints: list[str] = []  # what servers that have ended said, a few lines
+        self._server = FolderServer(config, place.cpus)
+        try:
+            super().__init__(f"share {config.tag}", place)
+        except BaseException:
+            self._server.close()
+            raise
 
     def _create(self) -> Handle:
         worker = ffi.new("struct corral_worker_config *", self._worker("9p"))
-        return self._made(worker)
+        return self._made(worker, self._server.fd)
+
+    def request_end(self) -> None:
+        """Begins to end the server, of a device that has stopped: several are asked first and waited for after."""
+        if self.stop():
+            self._server.request_close()
+
+    def end(self) -> list[str]:
+        """What the server had to complain of, a few lines. After that the device starts no more."""
+        if self.stop():
+            self._server.close()
+        return self._server.complaints
 
     def close(self) -> None:
         if not self._native.closed:
-            self.stop()
+            self.end()
             super().close()
-
-    def _start(self, *arguments: object) -> None:
-        from corral.backends.folder_server import FolderServer
-
-        server = FolderServer(self._share, self._place.cpus, self._pace)
-        try:
-            super()._start(*arguments, server.fd)
-        except BaseException:
-            server.close()
-            raise
-        self._server = server
-
-    def request_stop(self) -> None:
-        if self._server:
-            self._server.request_close()
-        super().request_stop()
-
-    def stop(self) -> bool:
-        if not super().stop():
-            return False
-        if self._server:
-            from corral.backends import folder_server
-
             self._server.close()
-            self.complaints = (self.complaints + self._server.complaints)[-folder_server.MOST_COMPLAINTS :]
-            self._server = None
-        return True
-
-    @property
-    def broken(self) -> bool:
-        return super().broken or (self._server is not None and self._server.failed)
 
     def counters(self) -> dict[str, int]:
         """Messages that the server has answered, and those that made no sense or that no server was there to answer."""

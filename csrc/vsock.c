@@ -1,0 +1,170 @@
+#define _GNU_SOURCE
+#include "vsock.h"
+#include "vsock_device.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONNECTOR_ENDS_NS 300000000 /* at most */
+
+/* --- the thread --- */
+
+/* Tells the guest that its connections are gone (section 5.10.6.7). */
+static void give_event(struct corral_vsock *v)
+{
+    struct corral_chain chain;
+    if (!v->owes_event || !v->events.ready)
+        return;
+    const int got = corral_virtq_pop(&v->events.vq, &chain);
+    if (got < 0)
+        corral_worker_break(&v->worker);
+    if (got <= 0)
+        return;
+    const uint32_t reset = htole32(VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
+    uint32_t done = 0;
+    for (unsigned i = chain.n_read; i < chain.n_read + chain.n_write && done < sizeof reset; i++) {
+        const size_t left = sizeof reset - done, part = chain.iov[i].iov_len < left ? chain.iov[i].iov_len : left;
+        memcpy(chain.iov[i].iov_base, (const uint8_t *)&reset + done, part);
+        done += part;
+    }
+    corral_virtq_push(&v->events.vq, chain.head, done);
+    corral_virtq_publish(&v->events.vq);
+    corral_worker_tell(&v->worker, &v->events);
+    v->owes_event = false;
+}
+
+/* Asks for doorbells. True: there is something to do now. */
+static bool listen_to_all(struct corral_vsock *v)
+{
+    bool more = corral_virtq_listen(&v->tx.vq) && corral_vsock_can_take(v);
+    if (corral_vsock_has_more(v))
+        more |= v->to_guest_held || corral_virtq_listen(&v->rx.vq);
+    if (v->owes_event && v->events.ready)
+        more |= corral_virtq_listen(&v->events.vq);
+    return more;
+}
+
+static void serve(void *argument)
+{
+    struct corral_vsock *v = argument;
+    while (!corral_worker_stopping(&v->worker) && !corral_worker_failed(&v->worker)) {
+        give_event(v);
+        corral_vsock_take(v);
+        corral_vsock_look(v);
+        corral_vsock_give(v);
+        if (listen_to_all(v))
+            continue;
+        /* With too many refusals that the guest does not take, sockets wait too. */
+        struct pollfd sockets = {.fd = v->n_resets < CORRAL_VSOCK_RESETS_HOST ? v->epoll : -1, .events = POLLIN};
+        corral_worker_wait(&v->worker, &sockets, 1);
+    }
+    corral_vsock_clear(v);
+}
+
+/* --- life --- */
+
+struct corral_vsock *corral_vsock_create(const struct corral_vsock_config *config, const struct corral_ram *ram,
+                                         struct corral_virtio_irq *irq)
+{
+    struct corral_vsock *v = calloc(1, sizeof *v);
+    if (!v) {
+        if (config->connector >= 0)
+            close(config->connector);
+        return NULL;
+    }
+    v->config = *config;
+    v->listening = true;
+    int error = corral_worker_init(&v->worker, CORRAL_JAIL_SOCKET, &config->worker, ram, irq);
+    v->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (!error && v->epoll < 0)
+        error = -errno;
+    if (!error && (!config->most || config->most > CORRAL_VSOCK_MOST))
+        error = -EINVAL;
+    if (!error && !corral_vsock_table_create(v))
+        error = -ENOMEM;
+    if (!error)
+        error = corral_vsock_watch(v, config->listener, CORRAL_VSOCK_LISTENER, EPOLLIN);
+    if (!error && config->connector >= 0)
+        error = corral_vsock_watch(v, config->connector, CORRAL_VSOCK_CONNECTOR, EPOLLIN | EPOLLET);
+    if (!error)
+        error = corral_worker_add_thread(&v->worker, NULL, NULL, serve, v);
+    if (error < 0) {
+        corral_vsock_destroy(v);
+        errno = -error;
+        return NULL;
+    }
+    return v;
+}
+
+int corral_vsock_start(struct corral_vsock *v, uint64_t features, const struct corral_virtq_setup *queues,
+                       const int *doorbells, bool resumes)
+{
+    struct corral_served_queue *all[CORRAL_VSOCK_QUEUES] = {&v->rx, &v->tx, &v->events};
+    int error = corral_worker_begin(&v->worker, features);
+    if (!error && !(queues[0].ready && queues[1].ready))
+        error = -EINVAL;
+    for (unsigned i = 0; !error && i < CORRAL_VSOCK_QUEUES; i++)
+        error = corral_worker_queue(&v->worker, all[i], &queues[i], doorbells[i]);
+    if (error)
+        return error;
+    if (resumes)
+        corral_worker_resume(&v->worker);
+    v->owes_event = resumes;
+    corral_worker_serve(&v->worker);
+    return 0;
+}
+
+void corral_vsock_request_stop(struct corral_vsock *v)
+{
+    corral_worker_request_stop(&v->worker);
+}
+
+int corral_vsock_stop(struct corral_vsock *v)
+{
+    return corral_worker_stop(&v->worker);
+}
+
+/* It has removed the path when it ends, and who takes that next shall find it free. */
+static void end_connector(int line)
+{
+    struct pollfd end = {.fd = line, .events = POLLIN};
+    uint8_t answer[sizeof(struct corral_vsock_question)];
+    shutdown(line, SHUT_WR);
+    while (ppoll(&end, 1, &(struct timespec){.tv_nsec = CONNECTOR_ENDS_NS}, NULL) > 0 &&
+           recv(line, answer, sizeof answer, MSG_DONTWAIT) > 0)
+        ;
+    close(line);
+}
+
+int corral_vsock_destroy(struct corral_vsock *v)
+{
+    const int error = v ? corral_vsock_stop(v) : 0;
+    if (v && !error) {
+        corral_worker_destroy(&v->worker);
+        corral_vsock_table_destroy(v);
+        if (v->config.connector >= 0)
+            end_connector(v->config.connector);
+        if (v->epoll >= 0)
+            close(v->epoll);
+        free(v);
+    }
+    return error;
+}
+
+bool corral_vsock_failed(const struct corral_vsock *v)
+{
+    return corral_worker_failed(&v->worker);
+}
+
+void corral_vsock_stats(const struct corral_vsock *v, struct corral_vsock_stats *stats)
+{
+    const uint64_t *from = (const uint64_t *)&v->stats;
+    uint64_t *to = (uint64_t *)stats;
+    for (unsigned i = 0; i < sizeof *stats / sizeof *to; i++)
+        to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}

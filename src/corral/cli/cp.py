@@ -1,0 +1,86 @@
+"""corral cp: files into a guest and out of it."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import time
+
+from corral.agent.connection import Connection, Refused
+from corral.agent.files import Files
+from corral.cli import terminal
+from corral.cli.options import Command, parse
+from corral.errors import ConfigError
+from corral.running import place
+
+COMMAND = Command(
+    name="cp",
+    summary="""\
+Copies a file, or a folder with all that is in it, into a guest or out of it: modes, times, links and holes stay.
+A DESTINATION that is a folder gets the copy in it. In the guest files belong to root; here to you, without set-id
+bits.""",
+    operands=("SOURCE", "DESTINATION"),
+    epilog="""\
+examples:
+  corral cp ./site web:/srv
+  corral cp web:/var/log/messages .""",
+)
+WAIT = 30.0  # seconds that a guest which still boots is waited for
+
+
+def run(words: list[str]) -> int:
+    arguments = parse(COMMAND, words)
+    if arguments is None:
+        print(COMMAND.help())
+        return 0
+    if len(arguments.operands) != 2:
+        raise ConfigError("corral cp needs a source and a destination: corral cp FILE NAME:PATH")
+    terminal.leave_on_signals()
+    source, target = map(_parse, arguments.operands)
+    if (source[0] is None) == (target[0] is None):
+        raise ConfigError(
+            "corral cp copies between this host and a guest: one of both is NAME:PATH, and ./a:b is a file"
+        )
+    guest = place.running(source[0] or target[0] or "", time.monotonic() + WAIT)
+    path = guest.path(place.VSOCK)
+    files = Files(lambda: Connection(path, time.monotonic() + WAIT))
+    try:
+        if target[0] is not None:
+            files.upload(source[1], into_guest(files, source[1], target[1]))
+        else:
+            files.download(source[1], into_host(source[1], target[1]))
+    except Refused as refused:
+        raise ConfigError(f"{guest.name}: {source[1] if source[0] else target[1]}: {refused}") from None
+    return 0
+
+
+def _parse(text: str) -> tuple[str | None, str]:
+    """The guest's name, None: this host; and the path."""
+    name, colon, path = text.partition(":")
+    if not colon or "/" in name or not name:
+        return None, text
+    if not path:
+        raise ConfigError(f"{text!r}: a path follows the colon")
+    return name, path
+
+
+def into_guest(files: Files, source: str, target: str) -> str:
+    """Where the copy is: in `target` if that is a folder there."""
+    try:
+        is_folder = files.list(target) is not None
+    except Refused:
+        is_folder = False
+    if target.endswith("/") and not is_folder:
+        raise ConfigError(f"{target!r} is no folder of the guest")
+    return posixpath.join(target, os.path.basename(os.path.abspath(source))) if is_folder else target
+
+
+def into_host(source: str, target: str) -> str:
+    name = posixpath.basename(source.rstrip("/"))
+    if os.path.isdir(target):
+        if name in ("", ".", ".."):
+            raise ConfigError(f"{source!r} has no name; name the destination in full")
+        return os.path.join(target, name)
+    if target.endswith("/"):
+        raise ConfigError(f"{target!r} is no folder")
+    return target

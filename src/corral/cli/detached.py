@@ -1,0 +1,78 @@
+"""corral boot --name and --detach: guests that other commands find by their name."""
+
+from __future__ import annotations
+
+from corral.cli.options import Arguments
+from corral.config import VsockConfig
+from corral.errors import ConfigError
+from corral.running import named, place
+from corral.startup.record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corral.backends.console import Console
+    from corral.launch.request import BootRequest
+    from corral.machine import Machine
+
+FOREGROUND = {"gdb", "tty", "plan", "plan-json", "restore"}  # options that are about this terminal, or no new guest
+
+
+def start(arguments: Arguments, words: list[str]) -> int:
+    """--detach. Its process is told by the environment; what it says so far is on standard error."""
+    import sys
+
+    from corral.running import start as starting
+
+    values = arguments.values
+    if "name" not in values:
+        raise ConfigError("--detach needs a name for the guest: --name NAME")
+    _check(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    own = [word for word in words[:end] if word != "--detach"]
+    starting.start(values["name"], [*own, *words[end:]], show=lambda line: print(line, file=sys.stderr))
+    print(values["name"])
+    return 0
+
+
+def _check(arguments: Arguments) -> None:
+    """Raises ConfigError for what a named guest, or one in the background, cannot have."""
+    values = arguments.values
+    place.check_name(values["name"])
+    if "detach" in values and (given := sorted(FOREGROUND & values.keys())):
+        raise ConfigError(f"--detach does not go with --{given[0]}; leave one out")
+    if "vsock" in values:
+        raise ConfigError("--vsock and --name exclude each other: a guest with a name has a vsock for its agent")
+
+
+def run_named(arguments: Arguments, words: list[str], run: Callable[[NamedGuest], int]) -> int:
+    """In front, or as what start() started."""
+    _check(arguments)
+    behind = named.background()
+    if behind and "console" not in arguments.values:
+        arguments.every["console"] = ["none"]
+    with named.Named(arguments.values["name"], words, behind.lifeline if behind else None) as guest:
+        guest.status = run(NamedGuest(guest, behind))
+        return guest.status
+
+
+class NamedGuest:
+    """What boot does otherwise for a guest that has a name."""
+
+    def __init__(self, guest: named.Named, behind: named.Background | None) -> None:
+        self._guest, self._behind = guest, behind
+
+    def request(self, request: BootRequest) -> BootRequest:
+        """With the agent, and the device that it is reached by. In the background a command is on the console, which
+        is kept."""
+        if request.snapshot is not None:
+            return request
+        others = (*request.others, VsockConfig(self._guest.vsock))
+        return replace(request, agent=True, others=others, session="" if self._behind else request.session)
+
+    def attach(self, machine: Machine, console: Console) -> None:
+        """Before it runs."""
+        self._guest.attach(machine, console)
+        if self._behind:
+            self._behind.tell()

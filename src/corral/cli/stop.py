@@ -1,0 +1,63 @@
+"""corral stop: a guest that has a name shuts down."""
+
+from __future__ import annotations
+
+import time
+
+from corral.cli.options import Command, Option, parse, seconds
+from corral.errors import ConfigError, CorralError
+from corral.running import place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+
+    from corral.running.place import Guest
+else:
+    import _signal as signal  # see cli/terminal.py
+
+COMMAND = Command(
+    name="stop",
+    summary="""\
+Has guests shut down: by their agent, or by the power button where that does not answer; ends one that has not done so
+in time.""",
+    operands=("NAME", "NAME..."),
+    options=(Option("grace", "S", "how long it may take (default: 20)"),),
+    epilog="""\
+examples:
+  corral stop web
+  corral stop --grace 60 web db""",
+)
+GRACE, LAST = 20.0, 5.0  # seconds; LAST: for its process to end when it is asked to
+
+
+def run(words: list[str]) -> int:
+    arguments = parse(COMMAND, words)
+    if arguments is None:
+        print(COMMAND.help())
+        return 0
+    if not arguments.operands:
+        raise ConfigError("corral stop needs the name of a guest; corral ps lists them")
+    grace = seconds(arguments.values["grace"], "--grace") if "grace" in arguments.values else GRACE
+    for guest in [place.running(name) for name in arguments.operands]:
+        stop(guest, grace)
+    return 0
+
+
+def stop(guest: Guest, grace: float) -> None:
+    """Returns when it has ended."""
+    from corral.agent.connection import POWER_OFF, Connection
+
+    until = time.monotonic() + grace
+    try:
+        with Connection(guest.path(place.VSOCK), time.monotonic() + min(grace, 2.0)) as connection:
+            connection.send(POWER_OFF)
+            connection.fill()  # its answer; a guest may be gone before that is on its way
+    except CorralError:  # no agent, or one that is stuck: the next steps need none
+        guest.signal(signal.SIGTERM)
+    if guest.wait(until):
+        return
+    guest.signal(signal.SIGTERM)
+    if not guest.wait(time.monotonic() + LAST):
+        guest.signal(signal.SIGKILL)
+        guest.wait(time.monotonic() + LAST)

@@ -1,0 +1,201 @@
+"""What other commands ask of a guest that has a name: a socket in its folder, which its process serves beside its
+console.
+
+A client says one word and a newline: `pause`, `resume`, `state`, or `attach`. The answer is a line, `ok` and what there
+is to tell, or `error` and why. After `ok` to `attach` what the guest says on its console comes, and what is sent is
+typed there.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+import select
+
+from corral.errors import CorralError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corral.machine import Machine
+
+MOST_CLIENTS = 16
+MOST_PENDING = 1 << 18  # bytes of the console that a client may be behind
+MOST_TYPED = 1 << 16  # bytes that wait for a guest that does not listen
+LONGEST = 64  # bytes of a word
+_CHUNK = 4096
+
+
+class _Client:
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.came = b""
+        self.pending = bytearray()
+        self.attached = False
+        self.leaves = False  # when all that is pending is sent
+
+
+class Control:
+    """Serves the socket at `path`. Its methods are for the thread of the console. `typed` gets what clients type.
+    In the jail: it takes calls of the table's MAIN alone."""
+
+    def __init__(self, path: str, lifeline: int | None = None) -> None:
+        """`lifeline`: a descriptor of this object's; at its end the guest is dismissed."""
+        self._listener = _socket.socket(
+            _socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC
+        )
+        before = os.umask(0o177)
+        try:
+            self._listener.bind(path)
+        finally:
+            os.umask(before)
+        self._listener.listen(MOST_CLIENTS)
+        self._clients: dict[int, _Client] = {}
+        self._lifeline = lifeline
+        self.machine: Machine | None = None
+        self.paused = False
+        self.tail: Callable[[], bytes] = bytes  # what a client sees first
+
+    def close(self) -> None:
+        for client in list(self._clients.values()):
+            self._drop(client)
+        self._listener.close()
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
+
+    def watched(self) -> dict[int, int]:
+        """Descriptors, and what to poll() them for before serve()."""
+        wanted = {}
+        if len(self._clients) < MOST_CLIENTS:
+            wanted[self._listener.fileno()] = select.POLLIN
+        if self._lifeline is not None:
+            wanted[self._lifeline] = select.POLLIN
+        for client in self._clients.values():
+            wanted[client.fd] = select.POLLIN | (select.POLLOUT if client.pending else 0)
+        return wanted
+
+    def serve(self, ready: dict[int, int]) -> bytes:
+        """Does what can be done without waiting; returns what was typed."""
+        typed = b""
+        for client in [self._clients[fd] for fd in ready if fd in self._clients]:
+            if ready[client.fd] & ~select.POLLOUT:
+                typed += self._read(client)
+        for client in list(self._clients.values()):
+            self._write(client)
+        if self._listener.fileno() in ready:
+            self._accept()
+        if self._lifeline is not None and self._lifeline in ready and self.machine:
+            os.close(self._lifeline)
+            self._lifeline = None
+            self.machine.dismiss()
+        return typed
+
+    def show(self, data: bytes) -> None:
+        """The guest has said that."""
+        for client in list(self._clients.values()):
+            if client.attached:
+                client.pending += data
+                if len(client.pending) > MOST_PENDING:  # it does not read; the guest does not wait for it
+                    self._drop(client)
+                else:
+                    self._write(client)
+
+    def _accept(self) -> None:
+        try:
+            # Not accept(): the object that it makes asks what it is, which the jail refuses.
+            fd, _ = self._listener._accept()  # type: ignore[attr-defined]
+        except OSError:
+            return
+        fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NONBLOCK)
+        self._clients[fd] = _Client(fd)
+
+    def _drop(self, client: _Client) -> None:
+        os.close(client.fd)
+        del self._clients[client.fd]
+
+    def _read(self, client: _Client) -> bytes:
+        """What it has typed."""
+        try:
+            data = os.read(client.fd, _CHUNK)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(client)
+            return b""
+        if client.attached:
+            return data
+        client.came += data
+        word, newline, rest = client.came.partition(b"\n")
+        if newline and not client.leaves:
+            self._answer(client, word)
+            return rest if client.attached else b""
+        if len(client.came) > LONGEST:
+            self._drop(client)
+        return b""
+
+    def _answer(self, client: _Client, word: bytes) -> None:
+        said = "ok"
+        try:
+            if self.machine is None:
+                said = "error the guest is not there yet"
+            elif word == b"attach":
+                client.attached = True
+            elif word == b"pause":
+                self.machine.pause()
+                self.paused = True
+            elif word == b"resume":
+                self.machine.resume()
+                self.paused = False
+            elif word == b"state":
+                said = f"ok {'paused' if self.paused else 'running'}"
+            else:
+                said = "error there is no such word"
+        except CorralError as error:
+            said = f"error {error}"
+        client.pending += f"{said}\n".encode()
+        if client.attached:
+            client.pending += self.tail()
+        client.leaves = not client.attached
+
+    def _write(self, client: _Client) -> None:
+        try:
+            while client.pending:
+                del client.pending[: os.write(client.fd, client.pending[:_CHUNK])]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(client)
+            return
+        if client.leaves:
+            self._drop(client)
+
+
+def ask(path: str, word: str, patience: float = 5.0) -> str:
+    """One word to the guest at this socket, and its answer. Raises CorralError for an error."""
+    import socket
+
+    from corral.errors import GuestTimeout, HostError
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as one:
+        one.settimeout(patience)
+        answer = b""
+        try:
+            one.connect(path)
+            one.sendall(f"{word}\n".encode())
+            while not answer.endswith(b"\n") and (piece := one.recv(_CHUNK)):
+                answer += piece
+        except TimeoutError:
+            raise GuestTimeout("the guest's process does not answer") from None
+        except OSError as error:
+            raise HostError(
+                f"the guest's process cannot be asked: {error.strerror}; corral ps tells whether it runs"
+            ) from error
+    kind, _, text = answer.decode("utf-8", "replace").strip().partition(" ")
+    if kind != "ok":
+        raise HostError(text or "the guest's process has ended")
+    return text

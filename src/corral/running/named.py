@@ -1,0 +1,134 @@
+"""The side of a guest's own process: its name is taken, and what it says is kept, until it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+
+from corral.errors import ConfigError, CorralError
+from corral.running import place
+from corral.running.control import Control
+from corral.running.ring import Ring
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from corral.backends.console import Console
+    from corral.machine import Machine
+
+READY = b"ready\n"
+VARIABLE = "CORRAL_BACKGROUND"  # of the environment: the descriptor that is told of readiness, and that of a lifeline
+
+
+class Background:
+    """What a process that was started for a guest alone was given by who started it."""
+
+    def __init__(self, ready: int, lifeline: int | None) -> None:
+        # New numbers: those that were there at the start are closed when the jail is, and not before, for then others
+        # would have them.
+        for fd in (ready, lifeline):
+            if fd is not None:
+                os.set_inheritable(fd, False)
+        self._ready = os.dup(ready)
+        self.lifeline = None if lifeline is None else os.dup(lifeline)
+
+    def tell(self) -> None:
+        """The guest begins."""
+        os.write(self._ready, READY)
+        os.close(self._ready)
+
+
+def background() -> Background | None:
+    """None: a person or a script started it."""
+    given = os.environ.pop(VARIABLE, "")
+    if not given:
+        return None
+    numbers = [int(number) for number in given.split(",")]
+    return Background(numbers[0], numbers[1] if len(numbers) > 1 else None)
+
+
+class Named:
+    """A context manager around a guest's life. Raises ConfigError where another guest has the name."""
+
+    def __init__(self, name: str, words: list[str], lifeline: int | None = None) -> None:
+        self.name = name
+        self.folder = place.folder(name)
+        self._lock = self._take(name)
+        self.status = 1
+        for left in os.listdir(self.folder):  # of one that has ended
+            if left != place.LOCK and not left.startswith(place.SAID):
+                os.unlink(os.path.join(self.folder, left))
+        self._status = os.open(self._path(place.STATUS), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._ring = Ring(self._path(place.CONSOLE))
+        self._control = Control(self._path(place.CONTROL), lifeline)
+        self._control.tail = lambda: self._last
+        self._last = b""
+        self._about: dict[str, Any] = {"pid": os.getpid(), "began": time.time(), "words": words}
+
+    def _take(self, name: str) -> int:
+        try:
+            os.mkdir(self.folder, 0o700)
+        except FileExistsError:
+            pass
+        path = os.path.join(self.folder, place.LOCK)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.stat(path).st_ino != os.fstat(fd).st_ino:
+                raise BlockingIOError
+        except (BlockingIOError, FileNotFoundError):
+            os.close(fd)
+            raise ConfigError(
+                f"there is a guest {name!r} already; give this one another name, or corral stop {name}"
+            ) from None
+        return fd
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    @property
+    def vsock(self) -> str:
+        return self._path(place.VSOCK)
+
+    def attach(self, machine: Machine, console: Console) -> None:
+        """Before the machine runs."""
+        self._about |= {"memory": machine.config.memory, "cpus": machine.config.cpus, "kernel": machine.config.kernel}
+        with open(self._path(place.ABOUT), "w", encoding="utf-8") as file:
+            json.dump(self._about, file)
+        self._control.machine = machine
+        console.beside = self
+
+    # What a console has of it (backends/console.py).
+
+    def watched(self) -> dict[int, int]:
+        return self._control.watched()
+
+    def serve(self, ready: dict[int, int]) -> bytes:
+        return self._control.serve(ready)
+
+    def show(self, data: bytes) -> None:
+        self._ring.write(data)
+        self._last = (self._last + data)[-4096:]
+        self._control.show(data)
+
+    def __enter__(self) -> Named:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        status = self.status
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else 1
+        elif isinstance(error, CorralError):
+            status = error.exit_status
+        elif isinstance(error, KeyboardInterrupt):
+            status = 130
+        elif error is not None:
+            status = 1
+        self._control.close()
+        os.write(self._status, b"%d\n" % status)
+        os.close(self._status)
+        self._ring.close()
+        os.close(self._lock)
