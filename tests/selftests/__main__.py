@@ -30,6 +30,12 @@ MARK = "verdict-of"
 OURS = "forbidden"
 
 
+def with_programs(paths: list[Path], cpus: int) -> list[str]:
+    """The command that boots the small kernel with them; "--" and a script can follow."""
+    initrd = initramfs_with([str(path) for path in paths])
+    return [*BOOT, "--cpus", str(cpus), "--initrd", initrd, kernel.get("small").path]
+
+
 def script(names: list[str], limit: int) -> str:
     """For a shell: each test, and a line with its status."""
     run = f"timeout -s KILL {limit} $*"
@@ -104,8 +110,7 @@ def main() -> int:
     names = options.names or list(programs)
     if missing := [name for name in names if name not in programs]:
         parser.error(f"no {', '.join(missing)}; there are {' '.join(programs)}")
-    initrd = initramfs_with([str(programs[name]) for name in names])
-    guest = [*BOOT, "--cpus", str(options.cpus), "--initrd", initrd, kernel.get("small").path]
+    guest = with_programs([programs[name] for name in names], options.cpus)
     path = f"PATH={Path(next(iter(programs.values()))).parent}:$PATH"
     ways: dict[str, tuple[Run, list[str]]] = {
         "host": (here, ["sh", "-c", f'{path}; eval "$1"', "sh"]),
