@@ -129,15 +129,16 @@ int corral_vsock_stop(struct corral_vsock *v)
     return corral_worker_stop(&v->worker);
 }
 
-/* It has removed the path when it ends, and who takes that next shall find it free. */
+/* It has removed the path when it ends, and who takes that next shall find it free. By calls that the main thread
+ * has in the jail. */
 static void end_connector(int line)
 {
-    struct pollfd end = {.fd = line, .events = POLLIN};
-    uint8_t answer[sizeof(struct corral_vsock_question)];
-    shutdown(line, SHUT_WR);
-    while (ppoll(&end, 1, &(struct timespec){.tv_nsec = CONNECTOR_ENDS_NS}, NULL) > 0 &&
-           recv(line, answer, sizeof answer, MSG_DONTWAIT) > 0)
-        ;
+    struct corral_vsock_question end = {.token = CORRAL_VSOCK_ENDS};
+    struct iovec iov = {&end, sizeof end};
+    const struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    struct pollfd gone = {.fd = line};
+    if (sendmsg(line, &message, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+        ppoll(&gone, 1, &(struct timespec){.tv_nsec = CONNECTOR_ENDS_NS}, NULL);
     close(line);
 }
 

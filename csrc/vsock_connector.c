@@ -79,7 +79,9 @@ static void be_connector(int line, const struct sockaddr_un *base, const struct 
         corral_jail_filter(CORRAL_JAIL_CONNECTOR, false) < 0)
         _exit(CORRAL_JAIL_STATUS);
     for (ssize_t got; (got = recv(kept, &question, sizeof question, 0)) != 0;) {
-        if (got == sizeof question)
+        if (got == sizeof question && question.token == CORRAL_VSOCK_ENDS)
+            break;
+        else if (got == sizeof question)
             answer(kept, &question, connect_to(base, question.port));
         else if (got < 0 && errno != EINTR)
             break;

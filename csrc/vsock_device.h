@@ -177,6 +177,8 @@ void corral_vsock_listen(struct corral_vsock *v, bool listening);
 
 /* --- vsock_connector.c --- */
 
+#define CORRAL_VSOCK_ENDS UINT64_MAX /* as a token: no question, but the end */
+
 struct corral_vsock_question {
     uint64_t token;
     uint32_t port;

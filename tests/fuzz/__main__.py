@@ -26,7 +26,14 @@ from tests.fuzz import clang, native
 
 HANG = 20  # seconds for one input
 MOST_MEMORY = 1024  # MiB of a process
-LONGEST_INPUT = {"blk": 1024, "net": 1024, "p9": 1024, "uart": 256, "vsock": 1024}  # bytes; Python's targets know theirs
+# In bytes; Python's targets know theirs.
+LONGEST_INPUT = {
+    "blk": 1024,
+    "net": 1024,
+    "p9": 1024,
+    "uart": 256,
+    "vsock": 1024,
+}
 PYTHON = sorted(path.stem for path in (native.HERE / "targets").glob("[a-z]*.py"))
 TARGETS = [*native.HARNESSES, *PYTHON]
 

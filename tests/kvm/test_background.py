@@ -3,11 +3,14 @@ what becomes of commands when something on their way fails."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
+import select
 import signal
 import subprocess
+import termios
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -132,6 +135,51 @@ def test_a_reader_who_stands_still_holds_up_no_other_command(shared: Guests) -> 
 def test_a_terminal(shared: Guests) -> None:
     done = shared.run("exec", "-t", "web", "--", "tty; echo err >&2")
     assert done.stdout.replace(b"\r\n", b"\n") == b"/dev/pts/0\nerr\n"
+
+
+def test_a_person_at_a_terminal(shared: Guests) -> None:
+    """A shell with the size of the terminal, which follows; Ctrl-C is the command's; all is put back at the end."""
+    person, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (33, 77))
+    before = termios.tcgetattr(theirs)
+    process = subprocess.Popen(
+        shared.command("exec", "-it", "web", "--", "sh"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=shared.environment,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    said = bytearray()
+
+    def until(text: bytes) -> None:
+        end = time.monotonic() + 60
+        while text not in said:
+            assert time.monotonic() < end, bytes(said)
+            if select.select([person], [], [], 0.2)[0]:
+                said.extend(os.read(person, 4096))
+        said.clear()
+
+    until(b"# ")
+    os.write(person, b"stty size\r")
+    until(b"33 77")
+    termios.tcsetwinsize(theirs, (20, 50))
+    end = time.monotonic() + 60
+    while b"20 50" not in said:
+        assert time.monotonic() < end, bytes(said)
+        os.write(person, b"stty size\r")
+        time.sleep(0.2)
+        said.extend(os.read(person, 4096))
+    os.write(person, b"sleep 100\r")
+    time.sleep(0.3)
+    os.write(person, b"\x03echo in''terrupted\r")
+    until(b"interrupted")
+    os.write(person, b"exit 6\r")
+    assert process.wait(60) == 6
+    assert termios.tcgetattr(theirs) == before
+    os.close(person)
+    os.close(theirs)
 
 
 def test_fifty_commands_at_once(shared: Guests) -> None:

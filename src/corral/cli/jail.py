@@ -82,10 +82,11 @@ class Jail:
         self._kind = lib.CORRAL_JAIL_DEBUGGER
         self.needs(*DEBUGGING)
 
-    def prepare(self, report: str, arguments: Arguments, limited: Limited | None, watched: bool) -> None:
-        """`report`: the path of a report in full, "" for none. `watched`: by a command that has files of its own."""
+    def prepare(self, report: str, arguments: Arguments, limited: Limited | None, writes: bool) -> None:
+        """`report`: the path of a report in full, "" for none. `writes`: to files that are neither disks nor the
+        console, as traces and named guests do."""
         self._report, self._limited = report, limited
-        self._writes = watched or arguments.values.get("console", "").startswith("file:")
+        self._writes = writes or arguments.values.get("console", "").startswith("file:")
         for word, names in OF_OPTIONS.items():
             if word in arguments.values:
                 self.needs(*names)
@@ -137,7 +138,8 @@ class Jail:
         self.clerk.tell(machine.config.kernel, machine.config.cmdline, self._report)
         if not self._writes and not any(stat.S_ISREG(os.fstat(fd).st_mode) for fd in (1, 2)):
             confine.limit_files(max((disk.size for disk in machine.disks), default=0))
-        self._lacks += confine.enter(self._strangers, self._kind)
+        own = kind_of(machine.config) != self._kind  # the main thread serves programs, but not gdb
+        self._lacks += confine.enter(self._strangers, self._kind, own=own)
 
     def text(self) -> str:
         """A line for --stats."""

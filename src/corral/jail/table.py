@@ -61,6 +61,7 @@ _STATE = (
 _WATCHED = ("KVM_CHECK_EXTENSION", "KVM_SET_USER_MEMORY_REGION")  # watchpoints on a KVM without debug registers
 _DEVICES = (
     "KVM_IRQ_LINE",
+    "KVM_SET_GSI_ROUTING",
     "KVM_IOEVENTFD",
     "KVM_CREATE_PIT2",
     "KVM_GET_PIT2",
@@ -148,6 +149,7 @@ _STARTS = (
     Rule("sched_getaffinity", "the same, to put them back"),
 )
 _MAIN_ONLY = (
+    Rule("accept4", "who asks for a guest by its name"),
     Rule("poll", "waits for the guest, the terminal and the end"),
     Rule("brk", "memory of the C library"),
     Rule("rt_sigprocmask", "the C library does, as a thread begins"),

@@ -18,6 +18,7 @@ KINDS = {
     "vcpu": lib.CORRAL_JAIL_VCPU,
     "disk": lib.CORRAL_JAIL_DISK,
     "stream": lib.CORRAL_JAIL_STREAM,
+    "socket": lib.CORRAL_JAIL_SOCKET,
     "debugger": lib.CORRAL_JAIL_DEBUGGER,
     "script": lib.CORRAL_JAIL_SCRIPT,
     "files": lib.CORRAL_JAIL_FILES,

@@ -100,6 +100,27 @@ class ServedDevice:
         return {field: int(getattr(stats, field)) for field, _ in ffi.typeof(stats).item.fields}
 
 
+class QueuesOnly(ServedDevice):
+    """A SavableDevice that knows nothing of its driver but its queues. corral_KIND_start takes whether it goes on."""
+
+    _resumes = False
+
+    def save(self) -> bytes:
+        return b""
+
+    def resume(self, features: int, queues: list[Queue], doorbells: list[int], state: bytes) -> None:
+        if state:
+            raise ValueError(f"{self.name}: a state of {len(state)} bytes, and it has none")
+        self._resumes = True
+        try:
+            self.start(features, queues, doorbells)
+        finally:
+            self._resumes = False
+
+    def _start(self, *arguments: object) -> None:
+        super()._start(*arguments, self._resumes)
+
+
 class SavedDevice(ServedDevice):
     """A SavableDevice; its state is C's struct corral_KIND_saved, which corral_KIND_start takes."""
 
