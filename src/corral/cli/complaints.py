@@ -40,13 +40,18 @@ def _of_folders(machine: Machine) -> list[str]:
 
 
 def _of_cards(machine: Machine) -> list[str]:
-    """Which networks came to an end before the guest did."""
+    """Which networks came to an end before the guest did, and which dumps are not whole."""
     from corral.devices.virtio.net import Net
 
     devices: list[object] = [transport.device for transport in machine.virtio]
-    cut = [device for device in devices if isinstance(device, Net) and device.is_cut]
-    return [
+    cards = [device for device in devices if isinstance(device, Net)]
+    lines = [
         f"{card.name}: its other end, {card.other_end}, was gone before the guest{card.last_words and ': '}"
         f"{card.last_words}"
-        for card in cut
+        for card in cards
+        if card.is_cut
+    ]
+    lost = [(card.name, card.counters()["not dumped"]) for card in cards]
+    return lines + [
+        f"{name}: {count} frames are not in the dump, whose file took no more" for name, count in lost if count
     ]

@@ -86,6 +86,7 @@ class Jail:
         """`report`: the path of a report in full, "" for none. `watched`: by a command that has files of its own."""
         self._report, self._limited = report, limited
         self._writes = watched or arguments.values.get("console", "").startswith("file:")
+        self._writes |= "net-dump" in arguments.values
         for word, names in OF_OPTIONS.items():
             if word in arguments.values:
                 self.needs(*names)
