@@ -93,6 +93,7 @@ class Jail:
         console, as traces and named guests do."""
         self._report, self._limited = report, limited
         self._writes = writes or arguments.values.get("console", "").startswith("file:")
+        self._writes |= "net-dump" in arguments.values
         for word, names in OF_OPTIONS.items():
             if word in arguments.values:
                 self.needs(*names)
