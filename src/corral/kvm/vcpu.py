@@ -90,7 +90,7 @@ class Vcpu:
         self.held(lib.corral_vcpu_kick)
 
     def connect(self, ports: CData, mmio: CData) -> None:
-        """Has C finish accesses to the registers in these struct corral_bus (csrc/bus.h), those of the VM. Before the
+        """Has C finish accesses to the registers in these struct corral_bus (bus.h), those of the VM. Before the
         vCPU runs."""
         self._buses = ports, mmio  # kept alive
         self.held(_connect, ports, mmio)
