@@ -22,6 +22,7 @@ LONGEST_TAG = 31  # bytes
 LONGEST_SERIAL = 20  # bytes (virtio 1.2, 5.2.6: GET_ID)
 FIRST_CID, LAST_CID = 3, 2**32 - 2  # virtio 1.2, 5.10.4: others are reserved
 CACHES = ("writeback", "direct", "writethrough")
+LARGEST_FILE = 1 << 30  # bytes that a guest may write to a file of the host's, if no size is said
 _UNITS = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -141,6 +142,13 @@ class VsockConfig(DeviceConfig):
 
 
 @record(frozen=True)
+class BalloonConfig(DeviceConfig):
+    """Memory that the guest's kernel has freed goes back to the host (virtio-balloon, free page reporting)."""
+
+    module = "balloon"
+
+
+@record(frozen=True)
 class FlatEntry:
     """Raw code: where it is loaded, the mode that it is entered in, and where; None: at its start."""
 
@@ -179,6 +187,8 @@ class MachineConfig:
     `channel` is a ChannelConfig's session, "": there is none; `command` is what runs in it, a line for the guest's
     shell, None: a shell does. `others` are virtio devices of other kinds.
     `snapshot` is a file from which the machine goes on, as `corral.snapshot` saved it: no kernel is loaded then.
+    `split_irqchip`: KVM has local APICs and no other interrupt controller, where it can do so. The guest then has no
+    8259, and its 8254 counts and does not tick: for a Linux that takes its time from KVM, or what uses APICs alone.
     Raises ConfigError for what no machine can have. Files are opened, and found wanting, when the machine is built.
     """
 
@@ -202,6 +212,7 @@ class MachineConfig:
     command: str | None = None
     others: tuple[DeviceConfig, ...] = ()
     snapshot: str | None = None
+    split_irqchip: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in (("disks", DiskConfig), ("shares", ShareConfig), ("others", DeviceConfig)):
@@ -330,6 +341,13 @@ def parse_number(text: str, name: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 9:
         raise ConfigError(f"{name} {text!r} is not a number")
     return int(text)
+
+
+def sized_path(text: str) -> tuple[str, int]:
+    """From "PATH[,size=SIZE]", of a file that a guest makes longer and longer; commas in the path are as they are.
+    Raises ConfigError."""
+    path, option, size = text.rpartition(",size=")
+    return (path, parse_size(size)) if option else (text, LARGEST_FILE)
 
 
 def parse_size(text: str) -> int:

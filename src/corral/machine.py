@@ -11,13 +11,13 @@ from corral.config import DiskConfig, MachineConfig, ShareConfig
 from corral.core.exits import GuestEnded, Outcome, Over
 from corral.core.shell import Shell
 from corral.core.vcpu_thread import VcpuThread
+from corral.devices import timer
 from corral.devices.cmos import Cmos
 from corral.devices.i8042 import I8042
 from corral.devices.pci_address import PciAddress
-from corral.devices.pit import LatePit
 from corral.devices.serial import Serial
 from corral.devices.status_port import StatusPort
-from corral.errors import ClosedError
+from corral.errors import ClosedError, ConfigError
 from corral.kvm.system import Kind
 from corral.native import Event, check, ffi, lib
 from corral.startup.threads import allocate_lock
@@ -62,8 +62,8 @@ class Machine:
         self._hooks: Hooks | None = None
         self.threads: list[VcpuThread] = []
         self.waiters: list[Event] = []  # what close() and a failing hook signal: another thread may wait for it
-        page = config.plan.page if config.plan else 0
-        self.shell = shell or Shell(config.memory, page, at_once=bool(saved or config.snapshot))
+        page, at_once = config.plan.page if config.plan else 0, bool(saved or config.snapshot)
+        self.shell = shell or Shell(config.memory, page, config.split_irqchip, at_once)
         self._undo = Undo()
         self._undo.push(self.shell.close)
         if channel:
@@ -89,6 +89,8 @@ class Machine:
         if kernel is not given:
             undo.push(kernel.close)
         self.is_linux = kernel.is_linux
+        if config.split_irqchip and kernel.expects_bios:
+            raise ConfigError("split_irqchip: this kernel may wait for an 8254's ticks, which it would not have")
 
         plan = config.plan
         if plan:
@@ -99,10 +101,8 @@ class Machine:
         rsdp = self._describe_to_guest(config)
         entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd, rsdp)
 
-        self._create_devices(undo)
+        self._create_devices(undo, kernel.expects_bios)
         self.screen: CrtController | None = None
-        if kernel.expects_bios:
-            self.pit.make()
         if not kernel.is_linux and not config.bios:  # the one is told that there is none, the other writes to COM1
             from corral.devices import crt_controller
 
@@ -168,18 +168,17 @@ class Machine:
         at = layout.above_bios(self.memory.low_end) if config.bios else layout.ACPI_TABLES
         return acpi.write(self.memory, ids, len(config.devices), nodes, at)
 
-    def _create_devices(self, undo: Undo) -> None:
+    def _create_devices(self, undo: Undo, ticks: bool) -> None:
         self.ports, self.mmio_bus = self.shell.ports, self.shell.mmio
         self.power_button: PowerButton | None = None
-        self.serial = Serial(self.vm.fd.value, layout.COM1_GSI)
+        ioapic = self.shell.ioapic
+        self.serial = Serial(self.vm.fd.value, layout.COM1_GSI, ioapic.native if ioapic else ffi.NULL)
         undo.push(self.serial.close)
         self.ports.claim(*layout.COM1_PORTS, None, owner="the console", in_c=self.serial.in_c)
         ones = (0, 0, lib.corral_bus_constant, _ALL_ONES)
         self.ports.claim(*layout.POST_PORTS, None, owner="the POST port", in_c=(ones,))
         self.status_port = StatusPort()
-        self.pit = LatePit(self.vm)
-        for first, last in layout.PIT_PORTS:
-            self.ports.claim(first, last, self.pit, first - 0x40, owner="the timer")
+        self.pit = timer.connect(self.ports, self.vm, ioapic is not None, ticks)
         self.i8042, self.cmos, self.pci_address = I8042(), Cmos(), PciAddress()
         for first, last in layout.I8042_PORTS:
             self.ports.claim(first, last, self.i8042, first - 0x60, owner="the keyboard controller")
@@ -217,7 +216,8 @@ class Machine:
         if index == 0:
             registers.firmware_lapic(vcpu)
             self.cpuid = tuple(entries)
-        vcpu.connect(self.ports.native, self.mmio_bus.native)
+        ioapic = self.shell.ioapic
+        vcpu.connect(self.ports.native, self.mmio_bus.native, ioapic.native if ioapic else ffi.NULL)
         return vcpu
 
     def start(self) -> None:

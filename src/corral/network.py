@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from corral.config import DeviceConfig
+from corral.config import LARGEST_FILE, DeviceConfig, sized_path
 from corral.errors import ConfigError
 from corral.startup.record import record, replace
 
@@ -59,7 +59,8 @@ class NetConfig(DeviceConfig):
     QEMU does; it is connected to, or awaited there where `listens`. `mac` "": one that no other has. `mtu` 0: as the
     guest has it. `address` is one of IPv4 with a prefix, like "10.0.0.1/24", that Corral's init sets. With
     `rules` that allow something nothing else is allowed; one that denies wins. `dump` is a file that gets all frames,
-    as pcapng. Not `connected`: the card is as that backend has it, without a link. Raises ConfigError.
+    as pcapng, `dump_size` bytes of them at most. Not `connected`: the card is as that backend has it, without a link.
+    Raises ConfigError.
     """
 
     module = "net"
@@ -72,6 +73,7 @@ class NetConfig(DeviceConfig):
     published: tuple[Published, ...] = ()
     rules: tuple[Rule, ...] = ()
     dump: str = ""
+    dump_size: int = LARGEST_FILE
     connected: bool = True
 
     def __post_init__(self) -> None:
@@ -152,7 +154,8 @@ def parse_all(
     if dump and len(cards) > 1:
         raise ConfigError("--net-dump is of one network card; this guest has more")
     rules = tuple(_parse_rule(text, False) for text in allowed) + tuple(_parse_rule(text, True) for text in denied)
-    cards = [replace(card, rules=rules, dump=dump) for card in cards]
+    path, size = sized_path(dump)
+    cards = [replace(card, rules=rules, dump=path, dump_size=size) for card in cards]
     if published:
         at = next((index for index, card in enumerate(cards) if card.backend == "user"), 0)
         cards[at] = replace(cards[at], published=tuple(map(_parse_published, published)))

@@ -6,7 +6,8 @@
  * whatever the driver does, that no more chains come back than were given, and that a card which is reset serves
  * again. */
 #define _GNU_SOURCE
-#include "../../csrc/net_device.h"
+#include "../../csrc/net/net_device.h"
+#include "input.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -22,18 +23,6 @@
 #define SIZE 16 /* of each queue */
 #define MOST_STEPS 200
 #define DATA 0x8000 /* where the guest's buffers lie */
-
-#define require(condition)                                                                                        \
-    do {                                                                                                          \
-        if (!(condition)) {                                                                                       \
-            fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition);                         \
-            abort();                                                                                              \
-        }                                                                                                         \
-    } while (0)
-
-struct input {
-    const uint8_t *at, *end;
-};
 
 static struct corral_ram ram = {.low_end = RAM};
 static struct corral_virtio_irq irq;
@@ -58,14 +47,6 @@ int __wrap_corral_worker_add_thread(struct corral_queue_worker *w, const char *n
 void corral_jail_enter_or_end(enum corral_jail_kind kind)
 {
     (void)kind;
-}
-
-static uint64_t take(struct input *in, unsigned bytes)
-{
-    uint64_t value = 0;
-    for (unsigned i = 0; i < bytes && in->at < in->end; i++)
-        value |= (uint64_t)*in->at++ << 8 * i;
-    return value;
 }
 
 static uint64_t base(unsigned queue)

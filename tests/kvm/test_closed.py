@@ -19,6 +19,7 @@ from corral import Machine, MachineConfig
 from corral.backends.console import Console
 from corral.config import DiskConfig
 from corral.core.exits import Cause
+from corral.core.ioapic import Ioapic
 from corral.debug.breakpoints import Kind, Point, Stop, Why
 from corral.debug.debugger import Debugger
 from corral.errors import ClosedError, ConfigError, CorralError
@@ -210,6 +211,7 @@ def test_what_belongs_to_kvm(vm: Machine) -> None:
         "set_tss_area": (AT,),
         "set_identity_map": (AT,),
         "set_pit": (event,),
+        "split_irqchip": (24,),
         "set_memory_slot": (0, 0, 0, 0),
         "enable_capability": (1,),
         "set_irq_line": (1, True),
@@ -396,6 +398,7 @@ def test_who_uses_a_machine_that_another_thread_closes(disk: Path, round: int) -
     left_alone |= {"create_pit", "get_pit", "set_pit", "create_irqchip", "create_vcpu", "set_tss_area", "irqfd"}
     left_alone |= {
         "set_identity_map",
+        "split_irqchip",
         "set_memory_slot",
         "enable_capability",
         "watch",
@@ -460,3 +463,10 @@ def test_a_device_cannot_wait_for_the_vcpu_that_called_it(wish: str) -> None:
         with pytest.raises(ConfigError, match="cannot wait for itself"):
             vm.wait(LONG)
         assert not vm.closed
+
+
+def test_an_ioapic() -> None:
+    ioapic = Ioapic(-1)
+    arguments = {"read": (0, 8), "write": (0, 8, 0), "restore": (ioapic.save(),)}
+    ioapic.close()
+    assert answers(ioapic, arguments) == {"close", "__repr__"}

@@ -18,7 +18,7 @@ import pytest
 
 import corral
 from corral.boot.payload import parse_flat
-from corral.config import MachineConfig, ShareConfig
+from corral.config import MachineConfig, RngConfig, ShareConfig
 from corral.errors import BootError, ConfigError, CorralError
 from corral.snapshot import file
 from corral.startup.digest import sha256
@@ -361,3 +361,18 @@ def test_a_hostile_file_is_a_guest_or_an_error(seed: int, shell: Path, tmp_path:
     except CorralError as refusal:
         error = str(refusal)
     assert "\n" not in error
+
+
+def test_random_bytes_go_on(tmp_path: Path) -> None:
+    """A device of them is saved as what it is, and told of."""
+    saved = str(tmp_path / "saved")
+    config = MachineConfig(str(tiny_guest("echo")), memory=16 << 20, others=(RngConfig(bandwidth=12345),))
+    with corral.Machine(config) as vm:
+        vm.console.expect(">", timeout=LONG)
+        vm.snapshot(saved)
+    with corral.restore(saved) as vm:
+        assert vm.config.others == config.others
+        ask(vm, "child", "child")
+    command = [sys.executable, "-m", "corral", "snapshot", "info", saved]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=True)
+    assert "random bytes, 12345 a second" in done.stdout

@@ -73,8 +73,9 @@ with it the guest.""",
         Option("publish", "PORT:PORT", "a port of the host that leads to one of the guest's; may be repeated"),
         Option("allow", "HOST[:PORT]", "the guest may connect there, and nowhere else; may be repeated; see below"),
         Option("deny", "HOST[:PORT]", "the guest may not connect there; may be repeated"),
-        Option("net-dump", "FILE", "all frames of the network card, as pcapng, for tshark and Wireshark"),
+        Option("net-dump", "FILE", "all frames of the network card, as pcapng: 1G of them, or FILE,size=SIZE"),
         Option("vsock", "PATH[,cid=N]", "connections with the guest by the socket PATH; see corral help vsock"),
+        Option("balloon", "", "memory that the guest has used and freed goes back to the host"),
         Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
@@ -125,10 +126,9 @@ examples:
   corral boot --restore shell.snapshot       what corral snapshot saved, at once
   corral boot --root none --disk data.img -- 'mkdir /mnt && mount /dev/vda /mnt && ls /mnt'
 
---disk takes after the path: ro; snapshot=on (writes are gone with the guest) with layer=SIZE (of writes, at
-  most; default: half of what is free in TMPDIR); cache=writeback, direct (past the host's page cache) or
-  writethrough; serial=S; id=NAME; ops=N and bytes=SIZE (limits per second); format=raw (it is raw although
-  it begins like another format); lock=off (also if another program has locked it)
+--disk takes after the path: ro; snapshot=on (writes are gone with the guest), layer=SIZE (the most of them);
+  cache=writeback, direct (past the host's page cache) or writethrough; serial=S; id=NAME; ops=N, bytes=SIZE
+  (limits per second); format=raw (whatever it begins like); lock=off (though another has locked it)
 
 --share takes after the path: rw; tag=NAME (default: share); the guest mounts it by that:
   mount -t 9p -o trans=virtio share /mnt
@@ -145,10 +145,9 @@ examples:
   outside of the guest. With an --allow all else is denied, the resolver too but for the names that are
   allowed; names are looked up once, at the start. --deny wins. What came in by --publish may be answered
 
---console: where what the guest's kernel and init say goes; a file takes 1G of it if no size is said.
-  COMMAND, and a script from a pipe, have our standard input, output and error, apart and byte for byte; then
-  'stdio' is nowhere (its end is told if something goes wrong). At a terminal, and with --tty, they work on
-  the console.
+--console: where what the guest's kernel and init say goes, of a file 1G or SIZE. COMMAND, and a script from a
+  pipe, have our standard input, output and error, apart and byte for byte; then 'stdio' is nowhere (its end
+  is told if something goes wrong). At a terminal, and with --tty, they work on the console.
 
 --acpi: 'on' gives ACPI tables, by which a distribution's kernel finds CPUs and disks and powers off;
   'off' an MP table and kernel parameters alone, for a kernel that was built without ACPI; 'auto' is on, but
@@ -206,6 +205,8 @@ def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, name
         watch = gdb.watch(values["gdb"], watch, told.notices, jail)
         if jail:
             jail.admits_debugger()
+    if named and jail:
+        jail.admits_programs()
     limited = None
     if any(name.startswith("limit-") for name in values):
         from corral.cli import limits
@@ -227,7 +228,7 @@ def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, name
         with told.progress:
             wanted = resolved(wanted, told)
     if jail:
-        jail.prepare(report.path if report else "", arguments, limited, bool(watch))
+        jail.prepare(report.path if report else "", arguments, limited, bool(watch or named or "net-dump" in values))
 
     def start(plan: Plan | None) -> int:
         if limited is None:
@@ -266,7 +267,7 @@ def _boot(
 ) -> int:
     timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values) as ends:
-        shell = Shell(wanted.machine.memory, plan.page if plan else 0)
+        shell = Shell(wanted.machine.memory, plan.page if plan else 0, wanted.machine.split_irqchip)
         try:
             # Imported while the host's kernel is busy with the VM.
             from corral.backends.console import Console
@@ -283,8 +284,7 @@ def _boot(
             with terminal.Raw(0 if ends.person else None):
                 keys = (2 if os.isatty(2) else 0) if ends.person else None
                 console = Console(ends.console, ends.input, keys, machine.channel)
-                console.room = ends.room
-                console.may_end_early = ends.console is None and watch is None
+                console.room, console.may_end_early = ends.room, ends.console is None and watch is None
                 if ends.person:
                     from corral.cli import about
 

@@ -210,7 +210,8 @@ def _status(clone: _Clone) -> int:
 
 
 def _import_all(config: MachineConfig) -> None:
-    """What a clone needs, so that none has to."""
+    """What a clone needs, so that none has to; in the jail none could."""
+    import traceback  # noqa: F401  (of what should not happen)
     from importlib import import_module
 
     names = ["backends.channel", "backends.console", "cli.ending", "snapshot.machine_state", "os_errors", "core.shell"]

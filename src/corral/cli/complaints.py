@@ -40,13 +40,16 @@ def _of_folders(machine: Machine) -> list[str]:
 
 
 def _of_cards(machine: Machine) -> list[str]:
-    """Which networks came to an end before the guest did."""
+    """Which networks came to an end before the guest did, and which frames are in no file."""
     from corral.devices.virtio.net import Net
 
     devices: list[object] = [transport.device for transport in machine.virtio]
-    cut = [device for device in devices if isinstance(device, Net) and device.is_cut]
-    return [
+    cards = [device for device in devices if isinstance(device, Net)]
+    lines = [
         f"{card.name}: its other end, {card.other_end}, was gone before the guest{card.last_words and ': '}"
         f"{card.last_words}"
-        for card in cut
+        for card in cards
+        if card.is_cut
     ]
+    counted = [(card.name, card.not_dumped) for card in cards]
+    return lines + [f"{name}: the file of --net-dump is full: {n} frames are not in it" for name, n in counted if n]

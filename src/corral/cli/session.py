@@ -19,7 +19,6 @@ else:
 
 PIPES, TERMINAL = "pipes", "terminal"
 PLACES = ("stdio", "stderr", "none")  # of a console, or file:PATH[,size=SIZE]
-LARGEST = 1 << 30  # bytes of a console's file, unless another size is said: a guest may write for ever
 
 
 def wanted(arguments: Arguments) -> str:
@@ -35,16 +34,6 @@ def wanted(arguments: Arguments) -> str:
     return TERMINAL if os.isatty(0) else PIPES
 
 
-def _path_and_size(text: str) -> tuple[str, int]:
-    """From "PATH[,size=SIZE]"; commas in the path are as they are. Raises ConfigError."""
-    path, option, size = text.rpartition(",size=")
-    if not option:
-        return text, LARGEST
-    from corral.config import parse_size
-
-    return path, parse_size(size)
-
-
 class Ends:
     """The console's and the session's descriptors. A context manager. Raises ConfigError for a console that cannot be
     written. `early`: all that the guest says is wanted."""
@@ -58,7 +47,9 @@ class Ends:
         self.person = self.input is not None and os.isatty(0)  # who types there
         self.room: int | None = None  # bytes that the console's file takes; None: it is none, or what has no size
         if where.startswith("file:"):
-            self._open_file(*_path_and_size(where.removeprefix("file:")))
+            from corral.config import sized_path
+
+            self._open_file(*sized_path(where.removeprefix("file:")))
         elif where not in PLACES:
             raise ConfigError(f"--console {where!r} is none of {', '.join(PLACES)}, file:PATH[,size=SIZE]")
         elif where != "none":

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from corral.config import MachineConfig
     from corral.script.machine import ScriptedMachine
     from corral.snapshot.disks import DiskState
+    from corral.snapshot.other_devices import Other
 
     class _JailWords(TypedDict, total=False):
         jail: bool | str
@@ -152,6 +153,7 @@ def _info(arguments: Arguments) -> int:
         ),
         ("vCPUs", str(guest.cpus)),
         *(("disk", _of_disk(disk)) for disk in guest.disks),
+        *(("device", _of_other(other)) for other in guest.others),
         ("session", _of_session(content.state.channel)),
         ("saved by", f"Corral {content.corral}"),
         ("saved on", f"{host.kind} KVM, {host.cpu}" + (", kernel code natively" if native else "")),
@@ -164,6 +166,12 @@ def _info(arguments: Arguments) -> int:
 def _of_disk(disk: DiskState) -> str:
     use = "only read" if disk.read_only else "what its guest wrote is in the file" if disk.snapshot else ""
     return f"{disk.path}, {disk.size / (1 << 20):g} MiB, {use or 'written by its guest'}"
+
+
+def _of_other(other: Other) -> str:
+    if other.card:
+        return f"a network card, {other.card.mac}, as of --net {other.card.backend}"
+    return f"random bytes, {other.bandwidth} a second"
 
 
 def _of_session(channel: ChannelState | None) -> str:

@@ -1,4 +1,4 @@
-"""COM1, a 16550A. Its registers live in csrc/uart.c; here is its life and the host's side of the line."""
+"""COM1, a 16550A. Its registers live in csrc/uart/uart.c; here is its life and the host's side of the line."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ class SerialState:
 
 
 class Serial:
-    """`vm_fd` < 0 makes a UART without interrupts, for tests without KVM. Raises ClosedError after close()."""
+    """`vm_fd` < 0 makes a UART without interrupts, for tests without KVM. `ioapic` is the VM's, NULL where KVM has one.
+    Raises ClosedError after close()."""
 
-    def __init__(self, vm_fd: int, gsi: int) -> None:
-        uart = lib.corral_uart_create(vm_fd, gsi)
+    def __init__(self, vm_fd: int, gsi: int, ioapic: CData = ffi.NULL) -> None:
+        uart = lib.corral_uart_create(vm_fd, gsi, ioapic)
         if uart == ffi.NULL:
             from corral import os_errors
 

@@ -57,11 +57,12 @@ def enter(
     strangers: tuple[int, ...] = (),
     kind: int = lib.CORRAL_JAIL_MAIN,
     paths: Sequence[tuple[int, bool]] = (),
+    own: bool = False,
 ) -> list[str]:
     """Everything that comes after the machine is built. `strangers` are descriptors to close. `kind` is that of all
-    threads there are, and of those that this one starts; each adds its own. `paths` may be opened still: descriptors,
-    and whether what is there may be changed. Returns what this host's jail lacks, in words. Raises HostError where it
-    has no seccomp."""
+    threads there are, and of those that this one starts; each adds its own, this one with `own`. `paths` may be opened
+    still: descriptors, and whether what is there may be changed. Returns what this host's jail lacks, in words. Raises
+    HostError where it has no seccomp."""
     lacks: list[str] = []
     for fd in strangers:
         os.close(fd)
@@ -75,7 +76,7 @@ def enter(
     _step(prepared.network, "a network of its own", lacks)
     _step(landlock[0], "Landlock", None if paths else lacks)
     _step(lib.corral_jail_filter(kind, True), "seccomp filters")
-    if kind == lib.CORRAL_JAIL_DEBUGGER:
+    if own:
         _step(lib.corral_jail_filter(lib.CORRAL_JAIL_MAIN, False), "seccomp filters")
     return lacks
 

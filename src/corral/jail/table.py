@@ -61,6 +61,7 @@ _STATE = (
 _WATCHED = ("KVM_CHECK_EXTENSION", "KVM_SET_USER_MEMORY_REGION")  # watchpoints on a KVM without debug registers
 _DEVICES = (
     "KVM_IRQ_LINE",
+    "KVM_SET_GSI_ROUTING",
     "KVM_IOEVENTFD",
     "KVM_CREATE_PIT2",
     "KVM_GET_PIT2",
@@ -118,6 +119,7 @@ STREAM = (
     Rule("recvmsg", "into the guest's memory, from a socket"),
     Rule("sendmsg", "from the guest's memory, to a socket"),
     Rule("getrandom", "the guest's random bytes"),
+    Rule("madvise", "memory that the guest has freed", Check(2, ("MADV_DONTNEED",))),
     Rule("ioctl", "a tap is told what its guest knows; the terminal", _ioctl("TUNSETOFFLOAD", "TCSETS2")),
     *(rule for rule in _WORKER if rule.call != "ioctl"),
 )
@@ -148,7 +150,6 @@ _STARTS = (
     Rule("sched_getaffinity", "the same, to put them back"),
 )
 _MAIN_ONLY = (
-    Rule("accept4", "who asks for a guest by its name"),
     Rule("poll", "waits for the guest, the terminal and the end"),
     Rule("brk", "memory of the C library"),
     Rule("rt_sigprocmask", "the C library does, as a thread begins"),
@@ -249,7 +250,7 @@ CLERK = (
     Rule("exit_group", "it ends"),
 )
 
-# The process that connects a guest's programs to Unix sockets (csrc/vsock_connector.c). No filter sees a path: that it
+# The process that connects a guest's programs to Unix sockets (vsock_connector.c). No filter sees a path: that it
 # goes to no others is its code's doing, which a guest can only tell a number.
 CONNECTOR = (
     Rule("recvfrom", "a port, from the VMM"),

@@ -89,11 +89,11 @@ class Vcpu:
         """Makes run() return False soon, from any thread; also a run() that has not begun yet."""
         self.held(lib.corral_vcpu_kick)
 
-    def connect(self, ports: CData, mmio: CData) -> None:
-        """Has C finish accesses to the registers in these struct corral_bus (csrc/bus.h), those of the VM. Before the
-        vCPU runs."""
+    def connect(self, ports: CData, mmio: CData, ioapic: CData = ffi.NULL) -> None:
+        """Has C finish accesses to the registers in these struct corral_bus (bus.h), and tell a struct
+        corral_ioapic which of its interrupts were served; all are the VM's. Before the vCPU runs."""
         self._buses = ports, mmio  # kept alive
-        self.held(_connect, ports, mmio)
+        self.held(_connect, ports, mmio, ioapic)
 
     def assist(self) -> None:
         """Completes in C what this KVM's interpreter lacks (docs/assist.md). Before the vCPU runs."""
@@ -193,7 +193,8 @@ class Vcpu:
         ioctl(self.fd, "KVM_SET_LAPIC", lapic)
 
 
-def _connect(native: CData, ports: CData, mmio: CData) -> None:
-    native.ports, native.mmio = ports, mmio
+def _connect(native: CData, ports: CData, mmio: CData, ioapic: CData) -> None:
+    native.ports, native.mmio, native.ioapic = ports, mmio, ioapic
+    native.finish[lib.KVM_EXIT_IOAPIC_EOI] = lib.corral_finish_ioapic_eoi
     native.finish[lib.KVM_EXIT_IO] = lib.corral_finish_pio
     native.finish[lib.KVM_EXIT_MMIO] = lib.corral_finish_mmio

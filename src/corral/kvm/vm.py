@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.kvm.vcpu import Vcpu
-from corral.native import CData, Handle, ffi, ioctl
+from corral.native import CData, Handle, ffi, ioctl, lib
 
 
 class Vm:
@@ -29,6 +29,11 @@ class Vm:
     def create_irqchip(self) -> None:
         """PIC, IOAPIC and a local APIC for each vCPU, all in the kernel. Before any vCPU."""
         ioctl(self.fd, "KVM_CREATE_IRQCHIP")
+
+    def split_irqchip(self, pins: int) -> None:
+        """A local APIC for each vCPU, and nothing else in the kernel; GSIs 0 to `pins` - 1 are an IOAPIC's (api.rst,
+        KVM_CAP_SPLIT_IRQCHIP). Before any vCPU."""
+        self.enable_capability(lib.KVM_CAP_SPLIT_IRQCHIP, pins)
 
     def create_pit(self) -> None:
         """The 8254 timer with port 0x61 answered in the kernel. After the irqchip; also while vCPUs run."""

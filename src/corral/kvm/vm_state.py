@@ -16,16 +16,17 @@ _MASKED = 1 << 16
 
 @record(frozen=True)
 class VmState:
-    """`chips` are struct kvm_irqchip, as bytes; `clock` is the guest's paravirtual clock, ns."""
+    """`chips` are struct kvm_irqchip, as bytes, none where KVM has local APICs alone; `clock` is the guest's
+    paravirtual clock, ns."""
 
     chips: tuple[bytes, ...]
     clock: int
 
 
-def save(vm: Vm) -> VmState:
+def save(vm: Vm, split: bool) -> VmState:
     """Raises KvmError."""
     chips = []
-    for number in range(CHIPS):
+    for number in range(0 if split else CHIPS):
         chip = ffi.new("struct kvm_irqchip *", {"chip_id": number})
         ioctl(vm.fd, "KVM_GET_IRQCHIP", chip)
         chips.append(bytes(ffi.buffer(chip)))
@@ -34,10 +35,10 @@ def save(vm: Vm) -> VmState:
     return VmState(tuple(chips), clock.clock)
 
 
-def restore(vm: Vm, state: VmState) -> None:
-    """Raises KvmError; ValueError for bytes of another length."""
-    if len(state.chips) != CHIPS:
-        raise ValueError(f"{len(state.chips)} interrupt controllers, not {CHIPS}")
+def restore(vm: Vm, state: VmState, split: bool) -> None:
+    """Raises KvmError; ValueError for bytes of another length, and for what KVM has no place for."""
+    if len(state.chips) != (0 if split else CHIPS):
+        raise ValueError(f"{len(state.chips)} interrupt controllers, not {0 if split else CHIPS}")
     for number, content in enumerate(state.chips):
         chip = ffi.new("struct kvm_irqchip *")
         _fill(chip, content)

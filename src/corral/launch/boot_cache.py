@@ -72,7 +72,7 @@ def machine(
             return Machine(config, shell, channel, saved), True
         except BootError:  # damaged, or of a host that was another one
             _remove(folder)
-        shell = Shell(wanted.machine.memory)
+        shell = Shell(wanted.machine.memory, split=wanted.machine.split_irqchip)
     try:
         config = with_kernel()
         channel = open_channel(config)
@@ -89,7 +89,7 @@ def machine(
 def _place(wanted: Draft, system: System) -> str:
     """Where a guest of this request is kept. The session's command is no part of it, nor is what a
     network card leads to."""
-    nets = tuple(replace(card, published=(), rules=(), dump="") for card in wanted.request.nets)
+    nets = tuple(replace(card, published=(), rules=(), dump="", dump_size=0) for card in wanted.request.nets)
     request = replace(wanted.request, command=None, grace=None, nets=nets)
     about = repr((__version__, host_of(system), request, replace(wanted.machine, others=nets)))
     return cache.folder(FOLDER, sources.digest(about.encode()))

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from corral.launch.events import Tell
     from corral.numa.request import Request as Placement
 
+# Parameters by which Linux uses an 8259 or the ticks of an 8254.
+OTHER_INTERRUPTS = frozenset(
+    ("noapic", "nolapic", "disableapic", "nolapic_timer", "noapictimer", "lapic=notscdeadline", "no-kvmclock", "nopv")
+)
 ABSURD = 16  # times the host's memory: its page structures alone would fill a quarter of the host's
 
 
@@ -103,6 +107,7 @@ def draft(request: BootRequest, tell: Tell = ignore) -> Draft:
         debug_exit=request.debug_exit,
         nested=request.nested,
         channel=request.session if given < MOST_DEVICES else "",
+        split_irqchip=_suits_split_irqchip(request),
     )
     host = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     amounts = f"--memory {memory / (1 << 30):g} GiB: this host has {host / (1 << 30):.1f} GiB"
@@ -111,6 +116,13 @@ def draft(request: BootRequest, tell: Tell = ignore) -> Draft:
     if memory > host:
         tell(Notice(f"{amounts}; a guest that uses all of it is killed"))
     return Draft(request, machine)
+
+
+def _suits_split_irqchip(request: BootRequest) -> bool:
+    """Whether the kernel will be one that Corral knows, its own or a distribution's: that takes its time from KVM and
+    leaves 8259 and 8254 alone, unless it is told to use them. What a person names, or a disk has, may be anything."""
+    known = request.serves_channel or (request.kernel is None and (request.command is not None or not request.disks))
+    return known and not request.bios and OTHER_INTERRUPTS.isdisjoint(request.parameters.split())
 
 
 def _check_protocol(request: BootRequest) -> None:

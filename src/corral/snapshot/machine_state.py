@@ -5,9 +5,11 @@ from __future__ import annotations
 from corral.arch.x86_64 import native_mode
 from corral.backends.channel import ChannelState
 from corral.config import RngConfig
+from corral.core.ioapic import IoapicState
 from corral.devices.crt_controller import CrtState
 from corral.devices.i8042 import I8042State
 from corral.devices.serial import SerialState
+from corral.devices.user_pit import CounterState, UserPit, UserPitState
 from corral.devices.virtio.device import Queue
 from corral.devices.virtio.negotiation import NegotiationState
 from corral.errors import BootError, ConfigError, GuestError
@@ -34,7 +36,9 @@ class MachineState:
     vcpus: tuple[VcpuState, ...]
     lidt: tuple[int, ...] | None
     vm: VmState
+    ioapic: IoapicState | None
     pit: bytes | None
+    user_pit: UserPitState | None
     serial: SerialState
     i8042: I8042State
     cmos: int
@@ -48,7 +52,8 @@ class MachineState:
 RECORDS: dict[str, type] = {
     one.__name__: one
     for one in (
-        *(MachineState, VcpuState, VmState, SerialState, I8042State, CrtState),
+        *(MachineState, VcpuState, VmState, IoapicState, UserPitState, CounterState),
+        *(SerialState, I8042State, CrtState),
         *(NegotiationState, Queue, ChannelState),
     )
 }
@@ -106,11 +111,14 @@ class Still:
 
 def _read(machine: Parts, virtio: tuple[NegotiationState, ...]) -> MachineState:
     msrs = vcpu_state.msrs_to_keep(machine.system, _sets_tsc(machine.system))
+    ioapic, pit = machine.shell.ioapic, machine.pit.save()
     return MachineState(
         tuple(vcpu_state.save(vcpu, msrs) for vcpu in machine.vcpus),
         machine.lidt,
-        vm_state.save(machine.vm),
-        machine.pit.save(),
+        vm_state.save(machine.vm, ioapic is not None),
+        ioapic.save() if ioapic else None,
+        pit if isinstance(pit, bytes) else None,
+        pit if isinstance(pit, UserPitState) else None,
         machine.serial.save(),
         machine.i8042.save(),
         machine.cmos.save(),
@@ -137,9 +145,7 @@ def restore(machine: Parts, state: MachineState) -> None:
             if state.lidt is not None and machine.system.kind is Kind.PAGETABLE:
                 vcpu.watch_interrupts(state.lidt, restored=True)
         machine.lidt = state.lidt
-        vm_state.restore(machine.vm, state.vm)
-        if state.pit is not None:  # not earlier: it ticks, and a vCPU that is switched on takes interrupts
-            machine.pit.restore(state.pit, vm_state.masks_timer(state.vm))
+        _restore_controllers(machine, state)
         machine.serial.restore(state.serial)
         if machine.screen and state.screen:
             machine.screen.restore(state.screen)
@@ -155,6 +161,20 @@ def restore(machine: Parts, state: MachineState) -> None:
     machine.cmos.restore(state.cmos)
     machine.pci_address.restore(state.pci_address)
     machine.status_port.status = None if state.status is None else state.status & 0xFF
+
+
+def _restore_controllers(machine: Parts, state: MachineState) -> None:
+    """And the timer, not earlier: it ticks, and a vCPU that is switched on takes interrupts."""
+    ioapic, pit = machine.shell.ioapic, machine.pit
+    vm_state.restore(machine.vm, state.vm, ioapic is not None)
+    if (state.ioapic is None) != (ioapic is None):
+        raise ValueError("its interrupt controllers are of another kind")
+    if ioapic and state.ioapic:
+        ioapic.restore(state.ioapic)
+    if state.pit is not None and not isinstance(pit, UserPit):
+        pit.restore(state.pit, vm_state.masks_timer(state.vm))
+    if state.user_pit is not None and isinstance(pit, UserPit):
+        pit.restore(state.user_pit)
 
 
 def _sets_tsc(system: System) -> bool:

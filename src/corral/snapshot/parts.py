@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
     from corral.backends.channel import Channel
     from corral.config import MachineConfig
+    from corral.core.shell import Shell
     from corral.devices.cmos import Cmos
     from corral.devices.crt_controller import CrtController
     from corral.devices.i8042 import I8042
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from corral.devices.pit import LatePit
     from corral.devices.serial import Serial
     from corral.devices.status_port import StatusPort
+    from corral.devices.user_pit import UserPit
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.mmio import MmioTransport
     from corral.kvm.system import System
@@ -28,13 +30,14 @@ if TYPE_CHECKING:
         config: MachineConfig
         is_linux: bool
         system: System
+        shell: Shell
         vm: Vm
         memory: GuestMemory
         vcpus: list[Vcpu]
         cpuid: tuple[tuple[int, int, int, int, int, int, int], ...]
         lidt: tuple[int, ...] | None
         serial: Serial
-        pit: LatePit
+        pit: LatePit | UserPit
         i8042: I8042
         cmos: Cmos
         pci_address: PciAddress

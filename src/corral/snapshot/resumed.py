@@ -37,6 +37,7 @@ class Guest:
     nested: bool
     channel: str
     linux: bool
+    split_irqchip: bool
     disks: tuple[DiskState, ...]
     others: tuple[Other, ...]
 
@@ -100,6 +101,7 @@ def _description(machine: Parts, state: MachineState) -> str:
         *(config.kernel, config.cmdline, config.memory, config.cpus, config.acpi, config.debug_exit, config.nested),
         config.channel if machine.channel else "",
         machine.is_linux,
+        machine.shell.ioapic is not None,
         tuple(disks.save(one, disk) for one, disk in zip(config.disks, machine.disks, strict=True)),
         tuple(other_devices.save(one) for one in config.others),
     )
@@ -202,6 +204,7 @@ class Resumed:
             disks=found,
             others=others,
             snapshot=self._file.path,
+            split_irqchip=guest.split_irqchip,
         )
 
     def require_whole(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from typing import Any
 
@@ -23,13 +24,19 @@ def one(data: bytes) -> None:
     if not data:
         return
     whole, content = data[0] & 1, data[1:]
-    path = _file.put(content) if whole else _file.put(packed(content), _ram_at(len(content)) + 4096)
+    path = _file.put(content) if whole else _file.put(packed(content), _ram_at(len(content)) + _memory_of(content))
     try:
         with resumed.Resumed(path) as found:
             config = found.config()
             assert "\0" not in config.kernel + config.cmdline
     except CorralError as error:
         one_line(error)
+
+
+def _memory_of(text: bytes) -> int:
+    """Bytes of RAM that the file has, as the description says; a page where it says nothing that can be."""
+    found = re.search(rb'"memory":(\d{1,12})\b', text)
+    return min(int(found[1]), 1 << 36) if found else 4096
 
 
 def packed(text: bytes) -> bytes:
@@ -57,12 +64,15 @@ def example(kind: str) -> Any:
 
 
 _TEXT = json.dumps(example("Content"), separators=(",", ":")).encode()
-_PLAIN = {"memory": 512 << 20, "debug_exit": None, "channel": "", "cards": []}  # a machine that can be
-_BARE = example("Content") | {"guest": example("Guest") | _PLAIN}
+# Machines that can be, without devices and with some.
+_PLAIN = {"memory": 512 << 20, "debug_exit": None, "channel": ""}
+_NO_DEVICES = {name: [] for name, kind in resumed.Guest.__annotations__.items() if kind.startswith("tuple[")}
+_BARE = example("Content") | {"guest": example("Guest") | _PLAIN | _NO_DEVICES}
 _BARE["state"] |= {"vcpus": [], "virtio": [], "channel": None}
 SEEDS = [
     b"\0" + _TEXT,
     b"\0" + json.dumps(_BARE, separators=(",", ":")).encode(),
+    b"\0" + json.dumps(example("Content") | {"guest": example("Guest") | _PLAIN}, separators=(",", ":")).encode(),
     b"\1" + packed(_TEXT).ljust(_ram_at(len(_TEXT)) + 4096, b"\0"),
     b"\0" + b"[" * 3000,
     b'\0{"corral":1e999}',

@@ -305,7 +305,7 @@ def test_a_kernel_that_unpacks_to_more_than_the_guests_ram(save: Save, memory: G
 
 
 def test_a_kernel_that_unpacks_to_far_more_than_it_is(save: Save, memory: GuestMemory) -> None:
-    path = save(kernels.bzimage(kernels.payload(GOOD_VMLINUX + bytes(50 * MIB), "xz"), init_size=80 * MIB))
+    path = save(kernels.bzimage(kernels.payload(GOOD_VMLINUX + bytes(50 * MIB), "zstd"), init_size=80 * MIB))
     assert "claims to unpack to 50 MiB from 1M, as no kernel does" in refuse(path, memory)
 
 

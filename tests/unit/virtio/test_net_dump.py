@@ -1,4 +1,4 @@
-"""--net-dump: a file that Wireshark's programs read (csrc/net_dump.c, backends/frame_dump.py)."""
+"""--net-dump: a file that Wireshark's programs read (csrc/net/net_dump.c, backends/frame_dump.py)."""
 
 from __future__ import annotations
 
@@ -63,6 +63,20 @@ def test_a_disk_that_is_full_costs_the_dump_and_no_frame() -> None:
             driver.send(ethernet(60, i))
             assert driver.arrived() == ethernet(60, i)
         assert driver.until(lambda: driver.stats["not_dumped"] == 3)
+
+
+def test_it_has_a_size(tmp_path: Path) -> None:
+    path = tmp_path / "frames.pcapng"
+    fd = frame_dump.opened(str(path))
+    before = os.fstat(fd).st_size
+    with Driver(dump_fd=fd, dump_most=300) as driver:
+        for i in range(4):
+            driver.send(ethernet(60, i))
+            assert driver.arrived() == ethernet(60, i)
+        assert driver.until(lambda: driver.stats["not_dumped"] == 2)
+    os.close(fd)
+    assert before < path.stat().st_size <= before + 300
+    assert len([kind for kind, _ in blocks(path.read_bytes()) if kind == PACKET]) == 2
 
 
 def test_files_that_cannot_be(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import struct
 
-from corral.devices.virtio.served import ServedDevice
+from corral.devices.virtio.served import QueuesOnly
 from corral.native import CData, Handle, ffi, lib
 from corral.network import MOST_MTU, mac_bytes
 
@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from corral.devices.virtio.device import Place, Queue
+    from corral.devices.virtio.device import Place
     from corral.network import NetConfig
 
     class Backend(Protocol):
@@ -81,13 +81,12 @@ class Nothing:
     def close(self) -> None: ...
 
 
-class Net(ServedDevice):
+class Net(QueuesOnly):
     """A VirtioDevice over an open backend, which it closes. Raises HostError."""
 
     kind = "net"
     device_id = 1
     queue_sizes = (QUEUE_SIZE, QUEUE_SIZE, COMMANDS)
-    _resumes = False
 
     def __init__(self, config: NetConfig, backend: Backend, place: Place) -> None:
         self._net, self._backend = config, backend
@@ -114,6 +113,7 @@ class Net(ServedDevice):
             "tap": self._net.backend == "tap",
             "trusted": self._net.backend == "user",
             "dump_fd": self._dump,
+            "dump_most": self._net.dump_size,
             "filter": self._filter(),
         }
         return self._made(ffi.new("struct corral_net_config *", fields))
@@ -148,6 +148,11 @@ class Net(ServedDevice):
         return self._net.connected and not int(self._call("status")) & lib.CORRAL_NET_LINK_UP
 
     @property
+    def not_dumped(self) -> int:
+        """Frames that passed after the dump's file took no more."""
+        return self._counted()["not_dumped"]
+
+    @property
     def other_end(self) -> str:
         """For people."""
         return "passt" if self._net.backend == "user" else f"{self._net.backend} {self._net.target}"
@@ -156,21 +161,6 @@ class Net(ServedDevice):
     def last_words(self) -> str:
         """Of the other end, printable; "" for none."""
         return self._backend.said
-
-    def save(self) -> bytes:
-        return b""  # nothing is between a driver and it but the queues
-
-    def resume(self, features: int, queues: list[Queue], doorbells: list[int], state: bytes) -> None:
-        if state:
-            raise ValueError(f"{self.name}: a state of {len(state)} bytes, and it has none")
-        self._resumes = True
-        try:
-            self.start(features, queues, doorbells)
-        finally:
-            self._resumes = False
-
-    def _start(self, *arguments: object) -> None:
-        super()._start(*arguments, self._resumes)
 
     def counters(self) -> dict[str, int]:
         return {name.replace("_", " "): value for name, value in self._counted().items()}

@@ -1,4 +1,4 @@
-"""A device whose queues are served in C: the life that all of them share (csrc/queue_worker.h)."""
+"""A device whose queues are served in C: the life that all of them share (csrc/virtio/queue_worker.h)."""
 
 from __future__ import annotations
 
@@ -98,6 +98,27 @@ class ServedDevice:
         stats = ffi.new(f"struct corral_{self.kind}_stats *")
         self._call("stats", stats)
         return {field: int(getattr(stats, field)) for field, _ in ffi.typeof(stats).item.fields}
+
+
+class QueuesOnly(ServedDevice):
+    """A SavableDevice that knows nothing of its driver but its queues. corral_KIND_start takes whether it goes on."""
+
+    _resumes = False
+
+    def save(self) -> bytes:
+        return b""
+
+    def resume(self, features: int, queues: list[Queue], doorbells: list[int], state: bytes) -> None:
+        if state:
+            raise ValueError(f"{self.name}: a state of {len(state)} bytes, and it has none")
+        self._resumes = True
+        try:
+            self.start(features, queues, doorbells)
+        finally:
+            self._resumes = False
+
+    def _start(self, *arguments: object) -> None:
+        super()._start(*arguments, self._resumes)
 
 
 class SavedDevice(ServedDevice):

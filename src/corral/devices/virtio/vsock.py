@@ -4,13 +4,13 @@ are vsock.c's; which sockets of the host they go to is backends/vsock_socket.py'
 from __future__ import annotations
 
 from corral.backends.vsock_socket import VsockSocket
-from corral.devices.virtio.served import ServedDevice
+from corral.devices.virtio.served import QueuesOnly
 from corral.native import Handle, ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.config import VsockConfig
-    from corral.devices.virtio.device import Place, Queue
+    from corral.devices.virtio.device import Place
 
 QUEUE_SIZE, EVENTS = 256, 8
 STREAM = 1 << 0  # VIRTIO_VSOCK_F_STREAM
@@ -21,7 +21,7 @@ def create(config: VsockConfig, place: Place) -> Vsock:
     return Vsock(config, place)
 
 
-class Vsock(ServedDevice):
+class Vsock(QueuesOnly):
     """A VirtioDevice. Who connects waits until the guest's driver is ready. Raises ConfigError, HostError."""
 
     kind = "vsock"
@@ -29,7 +29,6 @@ class Vsock(ServedDevice):
     features = STREAM
     queue_sizes = (QUEUE_SIZE, QUEUE_SIZE, EVENTS)
     one_doorbell = True
-    _resumes = False
 
     def __init__(self, config: VsockConfig, place: Place) -> None:
         self.config = config.cid.to_bytes(8, "little")
@@ -50,21 +49,6 @@ class Vsock(ServedDevice):
     def close(self) -> None:
         super().close()
         self._socket.close()
-
-    def save(self) -> bytes:
-        return b""  # its connections are gone, and the driver is told so
-
-    def resume(self, features: int, queues: list[Queue], doorbells: list[int], state: bytes) -> None:
-        if state:
-            raise ValueError(f"{self.name}: a state of {len(state)} bytes, and it has none")
-        self._resumes = True
-        try:
-            self.start(features, queues, doorbells)
-        finally:
-            self._resumes = False
-
-    def _start(self, *arguments: object) -> None:
-        super()._start(*arguments, self._resumes)
 
     def counters(self) -> dict[str, int]:
         names = {"to_guest": "bytes to guest", "from_guest": "bytes from guest"}

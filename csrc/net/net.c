@@ -19,7 +19,7 @@ void corral_net_lose_link(struct corral_net *n)
 
 void corral_net_passed(struct corral_net *n, bool sent, const struct iovec *iov, unsigned n_iov, size_t skip)
 {
-    n->dumps = n->dumps && corral_net_dump(n->config.dump_fd, sent, iov, n_iov, skip);
+    n->dumps = n->dumps && corral_net_dump(n->config.dump_fd, &n->dump_left, sent, iov, n_iov, skip);
     corral_net_count(&n->stats.not_dumped, n->config.dump_fd >= 0 && !n->dumps);
 }
 
@@ -85,6 +85,7 @@ struct corral_net *corral_net_create(const struct corral_net_config *config, con
     n->config = *config;
     n->link = config->fd >= 0;
     n->dumps = config->dump_fd >= 0;
+    n->dump_left = config->dump_most ? config->dump_most : UINT64_MAX;
     if (config->filter)
         n->filter = *config->filter, n->config.filter = &n->filter;
     int error = corral_worker_init(&n->worker, CORRAL_JAIL_STREAM, &config->worker, ram, irq);

@@ -22,9 +22,9 @@ int corral_ram_save_behind(int fd, uint64_t offset, const void *at, uint64_t len
 #define CORRAL_RAM_CUT_STATUS 3
 
 /* Maps `length` bytes of `fd`, from `offset` on, in place of the memory `at`: both multiples of a page. What is
- * written there stays there. Where nothing else is done about SIGBUS, a file that is shortened later ends the
- * process with this status and a line that says so, and its terminal is what it was at the first of these calls.
- * Returns 0 or -errno. */
+ * written there stays there. From the first of these calls on, a touch of what a shortened file has lost
+ * (BUS_ADRERR) ends the process with this status and a line that says so, and its terminal is what it was then.
+ * Other signals of that number go on to the handler that was there. Returns 0 or -errno. */
 int corral_ram_map(void *at, uint64_t length, int fd, uint64_t offset);
 
 /* --- for C alone --- */

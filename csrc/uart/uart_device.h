@@ -12,9 +12,10 @@
 #define CORRAL_UART_INPUT (16 * 1024)
 
 struct corral_uart {
-    pthread_mutex_t lock; /* all below; taken alone */
+    pthread_mutex_t lock; /* all below; under it the IOAPIC's is taken */
     int vm_fd, output_fd, room_fd;
     uint32_t gsi;
+    struct corral_ioapic *ioapic; /* NULL: KVM has one */
     bool line_high;
 
     uint8_t ier, lcr, mcr, msr, scr, dll, dlm;

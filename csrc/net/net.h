@@ -19,6 +19,7 @@ struct corral_net_config {
     bool tap;     /* each read and write is a frame behind a header of CORRAL_NET_HEADER bytes; else a stream */
     bool trusted; /* the checksums of what comes from there are right, and the guest need not look */
     int dump_fd;  /* a regular file that gets what passes, as blocks of pcapng; -1: none */
+    uint64_t dump_most;                     /* bytes of them; 0: any number */
     const struct corral_net_filter *filter; /* what may be sent, for the making to copy; NULL: anything */
 };
 

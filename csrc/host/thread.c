@@ -13,10 +13,12 @@ int corral_thread_start(pthread_t *thread, const cpu_set_t *cpus, void *(*body)(
     /* Not those of its creator: that is a vCPU's thread, which may be pinned. */
     if (cpus)
         pthread_attr_setaffinity_np(&attributes, sizeof *cpus, cpus);
-    /* Signals are for the threads that run vCPUs and Python; SIGSYS is a thread's own, of its filter. */
+    /* Signals are for the threads that run vCPUs and Python. A thread's own are SIGSYS, of its filter, and SIGBUS,
+     * of guest memory whose file is cut off (ram_file.c): blocked, they would end the process without a word. */
     sigset_t all, before;
     sigfillset(&all);
     sigdelset(&all, SIGSYS);
+    sigdelset(&all, SIGBUS);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(thread, &attributes, body, argument);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

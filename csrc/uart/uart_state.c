@@ -55,7 +55,7 @@ int corral_uart_restore(struct corral_uart *u, const struct corral_uart_state *s
     u->stats.received = state->fifo_used; /* by this UART, of which a reset of the FIFO takes them back */
     for (uint8_t i = 0; i < state->fifo_used; i++)
         corral_ring_put(&u->fifo, state->fifo[i]);
-    u->line_high = false; /* KVM's interrupt controllers do not tell the level of a line */
+    u->line_high = false; /* KVM's IOAPIC does not tell the level of a line; ours knows what it has sent */
     corral_uart_update_line(u);
     pthread_mutex_unlock(&u->lock);
     return 0;

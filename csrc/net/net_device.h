@@ -56,6 +56,7 @@ struct corral_net {
     bool blocked;                    /* the other end takes no more at present */
     bool starved;                    /* a received frame waits for buffers */
     bool dumps;                      /* into config.dump_fd */
+    uint64_t dump_left;              /* bytes that may go there yet */
     struct corral_net_filter filter; /* if config.filter is not NULL */
     struct corral_net_flows flows;
     struct corral_net_batch batch;

@@ -2,6 +2,7 @@
  *
  * Back-pressure is the device's own: while the ring has no room for a full FIFO, THRE stays clear, and a driver
  * waits as it would for a slow line. A guest that writes all the same loses the byte, and it is counted. */
+#include "ioapic.h"
 #include "uart_device.h"
 #include "uart_registers.h"
 
@@ -41,7 +42,7 @@ void corral_uart_update_line(struct corral_uart *u)
     if (high == u->line_high || u->vm_fd < 0)
         return;
     struct kvm_irq_level level = {.irq = u->gsi, .level = high};
-    if (ioctl(u->vm_fd, KVM_IRQ_LINE, &level) == 0)
+    if ((u->ioapic ? corral_ioapic_line(u->ioapic, u->gsi, high) : ioctl(u->vm_fd, KVM_IRQ_LINE, &level)) == 0)
         u->line_high = high;
 }
 
@@ -297,7 +298,7 @@ int corral_uart_room_fd(const struct corral_uart *u)
     return u->room_fd;
 }
 
-struct corral_uart *corral_uart_create(int vm_fd, uint32_t gsi)
+struct corral_uart *corral_uart_create(int vm_fd, uint32_t gsi, struct corral_ioapic *ioapic)
 {
     struct corral_uart *u = calloc(1, sizeof *u);
     if (!u)
@@ -315,6 +316,7 @@ struct corral_uart *corral_uart_create(int vm_fd, uint32_t gsi)
     pthread_mutex_init(&u->lock, NULL);
     u->vm_fd = vm_fd;
     u->gsi = gsi;
+    u->ioapic = ioapic;
     u->trigger = 1;
     u->dll = 1; /* 115200 baud */
     u->msr = MSR_CTS | MSR_DSR | MSR_DCD;

@@ -19,6 +19,7 @@ struct corral_vcpu;
 struct corral_assist;
 struct corral_watches;
 struct corral_sampler;
+struct corral_ioapic;
 
 /* What corral_vcpu_run comes back for. */
 #define CORRAL_KICKED 0
@@ -49,6 +50,7 @@ struct corral_vcpu {
     uint64_t finished[CORRAL_EXIT_REASONS];
 
     const struct corral_bus *ports, *mmio; /* of its VM; NULL: Python answers all */
+    struct corral_ioapic *ioapic;          /* of its VM; NULL: KVM has one */
 
     /* --- for C alone --- */
     bool kicked; /* by corral_vcpu_kick, and not returned for that yet; atomic */

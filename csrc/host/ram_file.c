@@ -4,6 +4,7 @@
 #include <asm/termbits.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -99,14 +100,35 @@ int corral_ram_save_behind(int fd, uint64_t offset, const void *at, uint64_t len
 
 static struct termios2 terminal; /* as it was when the first file was mapped */
 static bool has_terminal;
+static bool told;                 /* atomic */
+static struct sigaction previous; /* what else is done about SIGBUS, as csrc/trampoline.c does */
+
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+    if (previous.sa_flags & SA_SIGINFO) {
+        previous.sa_sigaction(number, info, context);
+    } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+        previous.sa_handler(number);
+    } else {
+        signal(number, SIG_DFL);
+        if (info->si_code <= 0)
+            raise(number); /* else the instruction that faulted does so again */
+    }
+}
 
 /* A page of a mapped file that is not there any more: nothing can go on. */
-static void end_for_a_cut_file(int signal)
+static void bus_error(int number, siginfo_t *info, void *context)
 {
     static const char said[] =
         "corral: a snapshot was cut off while a guest ran from it; remove one, or replace it, but "
         "do not write to it\n";
-    (void)signal;
+    if (info->si_code != BUS_ADRERR) {
+        pass_on(number, info, context);
+        return;
+    }
+    while (__atomic_exchange_n(&told, true, __ATOMIC_SEQ_CST)) {
+        /* Another thread tells it, and ends the process. */
+    }
     if (has_terminal)
         ioctl(STDIN_FILENO, TCSETS2, &terminal);
     if (write(STDERR_FILENO, said, sizeof said - 1) < 0) {
@@ -117,17 +139,16 @@ static void end_for_a_cut_file(int signal)
 
 static void listen_for_cut_files(void)
 {
-    struct sigaction now;
-    const struct sigaction ends = {.sa_handler = end_for_a_cut_file};
-    if (sigaction(SIGBUS, NULL, &now) < 0 || now.sa_handler != SIG_DFL)
-        return;
+    struct sigaction action = {.sa_sigaction = bus_error, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     has_terminal = ioctl(STDIN_FILENO, TCGETS2, &terminal) == 0;
-    sigaction(SIGBUS, &ends, NULL);
+    sigaction(SIGBUS, NULL, &previous); /* known before the first signal can arrive */
+    sigaction(SIGBUS, &action, NULL);
 }
 
 int corral_ram_map(void *at, uint64_t length, int fd, uint64_t offset)
 {
     int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
-    listen_for_cut_files();
+    static pthread_once_t listens = PTHREAD_ONCE_INIT;
+    pthread_once(&listens, listen_for_cut_files);
     return mmap(at, length, PROT_READ | PROT_WRITE, flags, fd, offset) == MAP_FAILED ? -errno : 0;
 }

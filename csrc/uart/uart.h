@@ -9,14 +9,16 @@
 /* --- for Python --- */
 
 struct corral_uart;
+struct corral_ioapic;
 
 /* What a person may want to know of the port; all counts are bytes. */
 struct corral_uart_stats {
     uint64_t sent, dropped, received, refused;
 };
 
-/* gsi is raised and lowered on vm_fd with KVM_IRQ_LINE; vm_fd < 0: no interrupts. NULL: no memory. */
-struct corral_uart *corral_uart_create(int vm_fd, uint32_t gsi);
+/* gsi is raised and lowered at ioapic, or where that is NULL on vm_fd with KVM_IRQ_LINE; vm_fd < 0: no interrupts.
+ * NULL: no memory. */
+struct corral_uart *corral_uart_create(int vm_fd, uint32_t gsi, struct corral_ioapic *ioapic);
 void corral_uart_destroy(struct corral_uart *u);
 
 /* An eventfd, readable when there is output to drain. Owned by the UART. */

@@ -15,7 +15,7 @@ struct after {
     uint32_t flags_option, flags, end_of_options, size;
 };
 
-bool corral_net_dump(int fd, bool sent, const struct iovec *iov, unsigned n, size_t skip)
+bool corral_net_dump(int fd, uint64_t *left, bool sent, const struct iovec *iov, unsigned n, size_t skip)
 {
     static const uint8_t padding[3];
     struct iovec out[CORRAL_NET_DUMP_SEGMENTS + 3];
@@ -37,6 +37,9 @@ bool corral_net_dump(int fd, bool sent, const struct iovec *iov, unsigned n, siz
     struct before before = {.type = 6, .time_high = time >> 32, .time_low = time, .kept = size, .whole = size};
     struct after after = {.flags_option = 2 | 4 << 16, .flags = sent ? 2 : 1};
     before.size = after.size = sizeof before + size + pad + sizeof after;
+    if (before.size > *left)
+        return false;
+    *left -= before.size;
     out[0] = (struct iovec){&before, sizeof before};
     out[n_out++] = (struct iovec){(void *)padding, pad};
     out[n_out++] = (struct iovec){&after, sizeof after};

@@ -1,0 +1,1 @@
+"""Linux's own selftests in guests: `python -m tests.selftests`."""
