@@ -30,7 +30,7 @@ int main(int argc, char **argv)
         return perror("socket"), 1;
     if (strcmp(argv[1], "listen") == 0) {
         address.svm_cid = VMADDR_CID_ANY;
-        if (bind(fd, (void *)&address, sizeof address) < 0 || listen(fd, 64) < 0)
+        if (bind(fd, (void *)&address, sizeof address) < 0 || listen(fd, 1024) < 0)
             return perror("bind"), 1;
         puts("listening");
         fflush(stdout);
