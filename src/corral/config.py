@@ -142,6 +142,13 @@ class VsockConfig(DeviceConfig):
 
 
 @record(frozen=True)
+class BalloonConfig(DeviceConfig):
+    """Memory that the guest's kernel has freed goes back to the host (virtio-balloon, free page reporting)."""
+
+    module = "balloon"
+
+
+@record(frozen=True)
 class FlatEntry:
     """Raw code: where it is loaded, the mode that it is entered in, and where; None: at its start."""
 

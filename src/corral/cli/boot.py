@@ -75,6 +75,7 @@ with it the guest.""",
         Option("deny", "HOST[:PORT]", "the guest may not connect there; may be repeated"),
         Option("net-dump", "FILE", "all frames of the network card, as pcapng: 1G of them, or FILE,size=SIZE"),
         Option("vsock", "PATH[,cid=N]", "connections with the guest by the socket PATH; see corral help vsock"),
+        Option("balloon", "", "memory that the guest has used and freed goes back to the host"),
         Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
@@ -204,6 +205,8 @@ def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, name
         watch = gdb.watch(values["gdb"], watch, told.notices, jail)
         if jail:
             jail.admits_debugger()
+    if named and jail:
+        jail.admits_programs()
     limited = None
     if any(name.startswith("limit-") for name in values):
         from corral.cli import limits

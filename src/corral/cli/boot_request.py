@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.cli.options import Arguments, seconds
-from corral.config import parse_disk, parse_share, parse_size, parse_vsock
+from corral.config import BalloonConfig, parse_disk, parse_share, parse_size, parse_vsock
 from corral.errors import ConfigError
 from corral.launch.request import BootRequest, CloudInit
 
@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from corral.config import DeviceConfig
     from corral.network import NetConfig
 
 # What is about this end of a guest, and not about what it was made as.
@@ -53,7 +54,8 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
     memory = parse_size(values["memory"]) if "memory" in values else None
     disks = tuple(parse_disk(text) for text in every.get("disk", []))
     shares = tuple(parse_share(text) for text in every.get("share", []))
-    others = tuple(parse_vsock(text) for text in every.get("vsock", []))
+    others: tuple[DeviceConfig, ...] = tuple(parse_vsock(text) for text in every.get("vsock", []))
+    others += (BalloonConfig(),) if "balloon" in values else ()
     return BootRequest(
         kernel=arguments.operands[0] if arguments.operands else None,
         variant=values.get("kernel"),

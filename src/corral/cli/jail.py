@@ -69,7 +69,8 @@ class Jail:
         self.word, self._strangers = word, strangers
         self._reports = word == "report"
         self._modules = AT_THE_END
-        self._kind: int = lib.CORRAL_JAIL_MAIN
+        self._kind: int = lib.CORRAL_JAIL_MAIN  # of all threads
+        self._serves_programs = False  # by the main thread
         self._lacks: list[str] = []  # what this host cannot give it
         self._entered = False
         self.clerk: Clerk | None = None
@@ -82,11 +83,17 @@ class Jail:
         self._kind = lib.CORRAL_JAIL_DEBUGGER
         self.needs(*DEBUGGING)
 
+    def admits_programs(self) -> None:
+        """Its main thread talks to programs by sockets, as gdb's does: a guest with a name is asked by one."""
+        self._serves_programs = True
+        self._kind = lib.CORRAL_JAIL_DEBUGGER
+
     def prepare(self, report: str, arguments: Arguments, limited: Limited | None, writes: bool) -> None:
         """`report`: the path of a report in full, "" for none. `writes`: to files that are neither disks nor the
         console, as traces and named guests do."""
         self._report, self._limited = report, limited
         self._writes = writes or arguments.values.get("console", "").startswith("file:")
+        self._writes |= "net-dump" in arguments.values
         for word, names in OF_OPTIONS.items():
             if word in arguments.values:
                 self.needs(*names)
@@ -127,7 +134,8 @@ class Jail:
         if self._modules != AT_THE_END or not bundle.has(AT_THE_END):
             for name in self._modules:
                 __import__(name)
-        self._kind = max(self._kind, kind_of(machine.config))
+        if kind_of(machine.config) == lib.CORRAL_JAIL_DEBUGGER:
+            self.admits_programs()
         bundle.hold()
         voice.open_all()
         self._entered = True
@@ -138,7 +146,7 @@ class Jail:
         self.clerk.tell(machine.config.kernel, machine.config.cmdline, self._report)
         if not self._writes and not any(stat.S_ISREG(os.fstat(fd).st_mode) for fd in (1, 2)):
             confine.limit_files(max((disk.size for disk in machine.disks), default=0))
-        own = kind_of(machine.config) != self._kind  # the main thread serves programs, but not gdb
+        own = self._kind == lib.CORRAL_JAIL_DEBUGGER and not self._serves_programs
         self._lacks += confine.enter(self._strangers, self._kind, own=own)
 
     def text(self) -> str:

@@ -73,7 +73,7 @@ console, logs what that said, pause, resume, stop, kill and wait are what they s
         ("net", "publish", "allow", "deny", "net-dump"),
         "docs/network.md has the rest.",
     ),
-    "machine": Topic("memory, CPUs, and how the guest learns of them", ("memory", "cpus", "acpi", "nested")),
+    "machine": Topic("memory, CPUs, and how the guest learns of them", ("memory", "cpus", "acpi", "nested", "balloon")),
     "numa": Topic(
         "where vCPUs and memory are on the host",
         ("numa", "pin", "hugepages", "prealloc", "plan", "plan-json"),

@@ -119,6 +119,7 @@ STREAM = (
     Rule("recvmsg", "into the guest's memory, from a socket"),
     Rule("sendmsg", "from the guest's memory, to a socket"),
     Rule("getrandom", "the guest's random bytes"),
+    Rule("madvise", "memory that the guest has freed", Check(2, ("MADV_DONTNEED",))),
     Rule("ioctl", "a tap is told what its guest knows; the terminal", _ioctl("TUNSETOFFLOAD", "TCSETS2")),
     *(rule for rule in _WORKER if rule.call != "ioctl"),
 )
@@ -149,7 +150,6 @@ _STARTS = (
     Rule("sched_getaffinity", "the same, to put them back"),
 )
 _MAIN_ONLY = (
-    Rule("accept4", "who asks for a guest by its name"),
     Rule("poll", "waits for the guest, the terminal and the end"),
     Rule("brk", "memory of the C library"),
     Rule("rt_sigprocmask", "the C library does, as a thread begins"),

@@ -206,7 +206,8 @@ def _require_bare(draft: Draft) -> None:
     if options:
         name = f"--{options[0]}" if options[0] != "--" else "the command"
         raise ConfigError(f"raw code (--flat) takes no command line and no initrd; leave {name} out")
-    devices = ["--disk"] * bool(machine.disks) + ["--share"] * bool(machine.shares) + ["--vsock"] * bool(machine.others)
+    devices = ["--disk"] * bool(machine.disks) + ["--share"] * bool(machine.shares) + ["--net"] * bool(request.nets)
+    devices += ["--vsock or --balloon"] * bool(request.others)
     if devices and not request.acpi:
         raise ConfigError(
             f"{devices[0]}: raw code (--flat) takes no command line, so it is not told of its devices; with --acpi on "
