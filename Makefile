@@ -6,7 +6,7 @@ VENV := $(CACHE)/venv-$(HERE)
 ASAN := $(CACHE)/asan-$(HERE)
 PYTHON ?= python3
 BIN := $(VENV)/bin
-SHIM := $(wildcard csrc/*.[chS] csrc/*.inc csrc/decl/*.h csrc/p9server/*.[ch] csrc/clerk/*.c) \
+SHIM := $(wildcard csrc/*/*.[chS] csrc/*/*.inc) \
 	csrc/build_ffi.py csrc/declarations.py csrc/jail_filters.py src/corral/jail/table.py
 # Packages of the distribution's are installed unasked when root; 0: never.
 export CORRAL_INSTALL ?= 1
@@ -72,7 +72,7 @@ lint: $(VENV)/dev  ## ruff, mypy --strict, clang-format, the shim's types
 	$(BIN)/ruff format --check src tests benchmarks csrc
 	$(BIN)/python csrc/declarations.py --check
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror csrc/*.[ch] csrc/p9server/*.[ch] csrc/clerk/*.c guests/bare/*.[ch] guests/hostile/*.c tests/fuzz/*.[ch] $(wildcard benchmarks/workloads/*.[ch])
+	$(BIN)/clang-format --dry-run -Werror $(filter-out csrc/decl/%,$(wildcard csrc/*/*.[ch])) guests/bare/*.[ch] guests/hostile/*.c tests/fuzz/*.[ch] $(wildcard benchmarks/workloads/*.[ch])
 
 declarations: $(VENV)/dev  ## the types of what the shim offers, made anew from its headers
 	$(BIN)/python csrc/declarations.py --write

@@ -28,9 +28,9 @@ def program() -> str:
     """dataplane.c, compiled together with the data plane itself."""
     target = cache.folder("bench", "dataplane")
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    parts = sorted(ROOT.glob("csrc/blk*.c"))
+    parts = sorted(ROOT.glob("csrc/blk/*.c"))
     parts += [
-        ROOT / "csrc" / name
+        next(ROOT.glob(f"csrc/*/{name}"))
         for name in (
             "virtq.c",
             "virtio_irq.c",
@@ -44,7 +44,7 @@ def program() -> str:
     uring = build_ffi.find_uring(["gcc"])
     if uring is None:
         raise HostError("no liburing; install it: apt-get install liburing-dev")
-    flags = ["-O2", "-std=gnu11", "-pthread", "-DCORRAL_HAVE_URING", f"-I{ROOT / 'csrc'}"]
+    flags = ["-O2", "-std=gnu11", "-pthread", "-DCORRAL_HAVE_URING", *build_ffi.INCLUDES]
     subprocess.run(["gcc", *flags, *sources, "-o", target, *uring], check=True)
     return target
 

@@ -1,4 +1,4 @@
-"""Builds the C shim, `_corral_shim`: cffi in API mode over csrc/*.c and *.S and what their headers declare for Python
+"""Builds the C shim, `_corral_shim`: cffi in API mode over csrc/*/*.c and *.S and what their headers declare for Python
 (declarations.py), for the limited API.
 
 Beside it go programs of their own: the server of shared folders, `_corral_folder_server` (csrc/p9server), and what
@@ -25,6 +25,8 @@ CSRC = Path(__file__).resolve().parent
 sys.path.insert(0, str(CSRC.parent))  # for a build hook, which is loaded from its file
 from csrc import declarations, jail_filters  # noqa: E402
 
+FOLDERS = [CSRC / name for name in declarations.FOLDERS]
+INCLUDES = [f"-I{folder}" for folder in FOLDERS]
 MODULE = "_corral_shim"
 FILE = f"{MODULE}.abi3.so"
 SERVER_SOURCES = CSRC / "p9server"
@@ -95,11 +97,11 @@ def require_tools(compiler: list[str]) -> str:
 
 
 def compile_shim(into: Path, sanitize: bool = False, uring: bool = True) -> Path:
-    """Compiles csrc/*.[cS] (all warnings are errors) and the generated module into `into`; returns the module."""
+    """Compiles csrc/*/*.[cS] (all warnings are errors) and the generated module into `into`; returns the module."""
     compiler = shlex.split(os.environ.get("CC", "gcc"))
     include = require_tools(compiler)
     into.mkdir(parents=True, exist_ok=True)
-    flags = ["-O2", "-std=gnu11", "-fPIC", "-pthread", "-fvisibility=hidden", f"-I{CSRC}"]
+    flags = ["-O2", "-std=gnu11", "-fPIC", "-pthread", "-fvisibility=hidden", *INCLUDES]
     if sanitize:
         flags += SANITIZE
     libraries = find_uring(compiler) if uring else None
@@ -110,7 +112,7 @@ def compile_shim(into: Path, sanitize: bool = False, uring: bool = True) -> Path
         generated.write_text(generated_source())
         (Path(folder) / "jail_filters.inc").write_text(jail_filters.source(compiler))
         jobs = [(generated, [*GENERATED_WARNINGS, f"-I{include}"])] + [
-            (path, [*WARNINGS, f"-I{folder}"]) for path in sorted(CSRC.glob("*.[cS]"))
+            (path, [*WARNINGS, f"-I{folder}"]) for source in FOLDERS for path in sorted(source.glob("*.[cS]"))
         ]
         objects = [str(Path(folder) / f"{source.stem}.o") for source, _ in jobs]
         running = [

@@ -22,6 +22,8 @@ from pathlib import Path
 from pycparser import c_ast, c_parser
 
 CSRC = Path(__file__).resolve().parent
+# Of the shim, from the bottom up: each includes from those before it (tests/unit/test_layers.py).
+FOLDERS = ("host", "vcpu", "uart", "assist", "virtio", "blk", "net", "vsock")
 STUB = CSRC.parent / "src" / "corral" / "native" / "shim.pyi"
 
 _MARK = re.compile(r"/\* --- (.*(?:python|alone).*) --- \*/", re.IGNORECASE)
@@ -40,7 +42,7 @@ _TYPEDEFS = (
 _WIDTH = 120  # of a line
 
 _HEAD = '''\
-"""What the shim offers, with types. Made from csrc/*.h by csrc/declarations.py: do not change it by hand, but run
+"""What the shim offers, with types. Made from csrc/*/*.h by csrc/declarations.py: do not change it by hand, but run
 `make declarations`. Pointers and structures are cffi cdata."""
 
 from typing import Any
@@ -89,7 +91,8 @@ def for_python(name: str, text: str) -> str:
 
 def headers(folder: Path = CSRC) -> dict[str, str]:
     """By name, the parts for Python of the headers that have one; each comes after those that it includes."""
-    texts = {path.name: path.read_text() for path in sorted(folder.glob("*.h"))}
+    paths = (path for part in FOLDERS for path in sorted((folder / part).glob("*.h")))
+    texts = {path.name: path.read_text() for path in paths}
     found: dict[str, str] = {}
 
     def add(name: str) -> None:

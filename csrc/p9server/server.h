@@ -8,7 +8,7 @@
 #ifndef P9_SERVER_H
 #define P9_SERVER_H
 
-#include "../p9_message.h"
+#include "../virtio/p9_message.h"
 #include "fids.h"
 #include "wire.h"
 

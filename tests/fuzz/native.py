@@ -31,7 +31,7 @@ class Harness:
     uring: bool = False
 
     def files(self) -> list[Path]:
-        own = sorted(path for path in self.folder.glob("*.[ch]") if self.compiled.match(path.name))
+        own = sorted(path for path in self.folder.rglob("*.[ch]") if self.compiled.match(path.name))
         return [*own, HERE / "input.h", HERE / self.harness]
 
 
@@ -85,7 +85,7 @@ def build(target: Harness, compiler: str, name: str, flags: list[str]) -> Path:
         libraries = ["-DCORRAL_HAVE_URING", *uring] if uring is not None else []
         inputs = [str(path) for path in files if path.suffix == ".c"]
         wraps = [f"-Wl,--wrap={name}" for name in target.wrapped]
-        command = [compiler, *FLAGS, *wraps, *flags, f"-I{build_ffi.CSRC}", *inputs, *libraries, "-lpthread", "-o"]
+        command = [compiler, *FLAGS, *wraps, *flags, *build_ffi.INCLUDES, *inputs, *libraries, "-lpthread", "-o"]
         subprocess.run([*command, f"{program}.{os.getpid()}"], check=True)
         os.replace(f"{program}.{os.getpid()}", program)
     return program

@@ -6,7 +6,7 @@
  * whatever the driver does, that no more chains come back than were given, and that a card which is reset serves
  * again. */
 #define _GNU_SOURCE
-#include "../../csrc/net_device.h"
+#include "../../csrc/net/net_device.h"
 #include "input.h"
 
 #include <arpa/inet.h>

@@ -1,4 +1,4 @@
-/* libFuzzer over csrc/uart.c: a guest at the registers, a far end that sends, reads, hangs up and saves.
+/* libFuzzer over csrc/uart/uart.c: a guest at the registers, a far end that sends, reads, hangs up and saves.
  *
  * An input is a list of steps, a byte each and what it wants behind it. A model beside the UART knows what was
  * sent: each byte that counts as sent is drained once, in order. */

@@ -1,6 +1,6 @@
 /* A guest, and programs of its host, that mean harm to a virtio-vsock: an input is a sequence of what they do.
  *
- * The device's rounds (csrc/vsock_take.c, vsock_look of vsock_host.c, vsock_give.c) run in this thread, so that an
+ * The device's rounds (vsock_take.c, vsock_look of vsock_host.c, vsock_give.c) run in this thread, so that an
  * input does the same each time; its connector is played here. After each round it checks that every packet to the
  * guest is whole and from the host, that no connection has more kept than its window, that what is kept of all is
  * what the chunks in use hold, and that each place of the table is free or in use. At the end no descriptor is

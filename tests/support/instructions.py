@@ -1,4 +1,4 @@
-"""Machine code for every form that csrc/forms.c knows, with random operands."""
+"""Machine code for every form that csrc/assist/forms.c knows, with random operands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-/* Instructions on the real CPU, for comparison with their completion in csrc/assist.c. */
+/* Instructions on the real CPU, for comparison with their completion in csrc/assist/assist.c. */
 #include <stdint.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* Any instruction on the real CPU, as it stands, from a state that is given: the reference for csrc/trampoline.c.
+/* Any instruction on the real CPU, as it stands, from a state that is given: the reference for trampoline.c.
  *
  * It must end by going on to the next one. Its operand may be at any address that the registers give. */
 #define _GNU_SOURCE

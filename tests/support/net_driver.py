@@ -1,4 +1,4 @@
-"""A virtio-net driver with no machine and no KVM: frames through csrc/net.h, to a socket or any other descriptor."""
+"""A virtio-net driver with no machine and no KVM: frames through net.h, to a socket or any other descriptor."""
 
 from __future__ import annotations
 

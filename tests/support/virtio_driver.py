@@ -1,7 +1,7 @@
 """A virtio driver with no machine and no KVM: it lays out split queues in guest RAM and drives a device by them.
 
 `Queue` is the driver's half of virtio 1.2 section 2.7, honest unless told otherwise: everything in RAM can be
-overwritten by whoever wants to play a bad guest. `Disk` is a virtio-blk device of csrc/blk.h under such queues.
+overwritten by whoever wants to play a bad guest. `Disk` is a virtio-blk device of csrc/blk/blk.h under such queues.
 """
 
 from __future__ import annotations

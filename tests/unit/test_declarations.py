@@ -17,8 +17,8 @@ from csrc import declarations
 def folder(tmp_path: Path) -> Path:
     """A copy of the headers."""
     shutil.copytree(declarations.CSRC / "decl", tmp_path / "decl")
-    for header in declarations.CSRC.glob("*.h"):
-        shutil.copy(header, tmp_path)
+    for name in declarations.FOLDERS:
+        shutil.copytree(declarations.CSRC / name, tmp_path / name)
     return tmp_path
 
 
@@ -65,9 +65,10 @@ def test_a_header_that_changes_is_noticed(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["declarations.py", "--check"])
     assert declarations.main() == 0
-    text = (folder / header).read_text()
+    (path,) = folder.glob(f"*/{header}")
+    text = path.read_text()
     assert old in text
-    (folder / header).write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new))
     changed = declarations.stub(folder)
     monkeypatch.setattr(declarations, "stub", lambda: changed)
     assert declarations.main() == 1

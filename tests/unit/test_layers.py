@@ -6,9 +6,11 @@ Every import counts, those within functions and those for type checkers too.
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import corral
+from csrc import declarations
 
 SOURCE = Path(corral.__file__).parent
 
@@ -131,3 +133,16 @@ def test_imports_point_down() -> None:
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
     assert _circles() == set()
+
+
+def test_folders_of_c_include_from_those_below_them() -> None:
+    folders = {header.name: name for name in declarations.FOLDERS for header in (declarations.CSRC / name).glob("*.h")}
+    order = declarations.FOLDERS
+    upward = [
+        f"{name}/{path.name} includes {included}"
+        for name in order
+        for path in (declarations.CSRC / name).iterdir()
+        for included in re.findall(r'^#include "(\w+\.h)"', path.read_text(), re.MULTILINE)
+        if order.index(folders[included]) > order.index(name)
+    ]
+    assert upward == []

@@ -1,4 +1,4 @@
-"""A connection to the agent of a guest: frames both ways, by the guest's vsock (csrc/vsock.h, guests/agent/wire.h)."""
+"""A connection to the agent of a guest: frames both ways, by the guest's vsock (vsock.h, guests/agent/wire.h)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a guest may connect to: rules of addresses and ports, as csrc/net_filter.h takes them. Names are looked up
+"""Where a guest may connect to: rules of addresses and ports, as csrc/net/net_filter.h takes them. Names are looked up
 once, when the card is made."""
 
 from __future__ import annotations

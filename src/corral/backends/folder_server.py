@@ -72,7 +72,7 @@ def jail() -> Jail:
 class FolderServer:
     """One that runs, with a socket to it, `fd`: with the rights of its user, in that folder. Raises HostError.
 
-    It serves one driver after another: each begins with a Tversion (csrc/p9_line.h). Nothing that comes after this
+    It serves one driver after another: each begins with a Tversion (p9_line.h). Nothing that comes after this
     opens a file or starts a process. `complaints` are what it said of itself, and what ended it, once it is closed: a
     few lines, printable.
     """

@@ -1,4 +1,4 @@
-"""A file of frames for Wireshark and tshark: pcapng (draft-ietf-opsawg-pcapng), whose blocks csrc/net_dump.c adds."""
+"""A file of frames for Wireshark and tshark: pcapng (draft-ietf-opsawg-pcapng), whose blocks net_dump.c adds."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Each of a VM's two address spaces has one table, which has all that answers there: devices in Python, those whose
 registers C finishes, and what KVM has for itself. A device is claimed once, and says which registers C finishes; those
-are in `native` too, which every vCPU of the VM looks at (csrc/bus.h).
+are in `native` too, which every vCPU of the VM looks at (csrc/vcpu/bus.h).
 """
 
 from __future__ import annotations

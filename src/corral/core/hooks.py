@@ -8,7 +8,7 @@
 
     machine.hooks.attach(Writes())
 
-Imported with the first hook: a machine that has none pays one check an exit, in C (`hooked`, csrc/vcpu.h).
+Imported with the first hook: a machine that has none pays one check an exit, in C (`hooked`, csrc/vcpu/vcpu.h).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The IOAPIC of a VM whose interrupt controllers are split: its registers are in csrc/ioapic.c; here is its life.
+"""The IOAPIC of a VM whose interrupt controllers are split: its registers are in csrc/vcpu/ioapic.c; here is its life.
 
 Whether a pin's interrupt is being served (remote IRR) is known of lines that a device holds up, not of the pulses that
 eventfds send by KVM's routes.
@@ -20,7 +20,7 @@ REGISTERS = 0x100  # bytes of address space
 
 @record(frozen=True)
 class IoapicState:
-    """`pins` are redirection entries; `lines` and `requests` have a bit a pin (csrc/ioapic.h)."""
+    """`pins` are redirection entries; `lines` and `requests` have a bit a pin (csrc/vcpu/ioapic.h)."""
 
     select: int
     id: int

@@ -1,5 +1,5 @@
 """Watchpoints on a KVM that does not tell of accesses to data: the page is read-only for the guest, and each store to
-it is an exit that C completes (csrc/watch.c). All else runs as fast as ever.
+it is an exit that C completes (csrc/vcpu/watch.c). All else runs as fast as ever.
 
 KVM computes the new value of an instruction that reads and writes before it exits, so on two vCPUs a locked one would
 not be atomic; and it cannot deliver an exception to a stack that is read-only.

@@ -1,4 +1,4 @@
-"""COM1, a 16550A. Its registers live in csrc/uart.c; here is its life and the host's side of the line."""
+"""COM1, a 16550A. Its registers live in csrc/uart/uart.c; here is its life and the host's side of the line."""
 
 from __future__ import annotations
 

@@ -250,7 +250,7 @@ CLERK = (
     Rule("exit_group", "it ends"),
 )
 
-# The process that connects a guest's programs to Unix sockets (csrc/vsock_connector.c). No filter sees a path: that it
+# The process that connects a guest's programs to Unix sockets (vsock_connector.c). No filter sees a path: that it
 # goes to no others is its code's doing, which a guest can only tell a number.
 CONNECTOR = (
     Rule("recvfrom", "a port, from the VMM"),

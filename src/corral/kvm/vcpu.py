@@ -90,7 +90,7 @@ class Vcpu:
         self.held(lib.corral_vcpu_kick)
 
     def connect(self, ports: CData, mmio: CData, ioapic: CData = ffi.NULL) -> None:
-        """Has C finish accesses to the registers in these struct corral_bus (csrc/bus.h), and tell a struct
+        """Has C finish accesses to the registers in these struct corral_bus (bus.h), and tell a struct
         corral_ioapic which of its interrupts were served; all are the VM's. Before the vCPU runs."""
         self._buses = ports, mmio  # kept alive
         self.held(_connect, ports, mmio, ioapic)

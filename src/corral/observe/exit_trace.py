@@ -1,4 +1,4 @@
-"""Every exit of a machine's vCPUs, as records (csrc/exit_ring.h).
+"""Every exit of a machine's vCPUs, as records (csrc/vcpu/exit_ring.h).
 
     with ExitTrace(machine) as trace:
         machine.run(...)

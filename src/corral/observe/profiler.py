@@ -4,7 +4,7 @@
         machine.run(timeout=10)
     print(profiler.profile.text())
 
-A sample is taken by the vCPU's own thread, which leaves the guest for it (csrc/sampler.c). It works on any KVM, and
+A sample is taken by the vCPU's own thread, which leaves the guest for it (sampler.c). It works on any KVM, and
 needs nothing of the guest.
 """
 

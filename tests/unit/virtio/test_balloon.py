@@ -1,4 +1,4 @@
-"""virtio-balloon (csrc/balloon.h): what a driver reports goes back to the host, and nothing else does."""
+"""virtio-balloon (csrc/virtio/balloon.h): what a driver reports goes back to the host, and nothing else does."""
 
 from __future__ import annotations
 

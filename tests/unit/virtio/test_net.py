@@ -1,4 +1,4 @@
-"""virtio-net's data plane (csrc/net.h), driven over a socket pair: what is sent arrives, and no guest breaks it."""
+"""virtio-net's data plane (csrc/net/net.h), driven over a socket pair: what is sent arrives, and no guest breaks it."""
 
 from __future__ import annotations
 

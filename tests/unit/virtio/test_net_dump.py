@@ -1,4 +1,4 @@
-"""--net-dump: a file that Wireshark's programs read (csrc/net_dump.c, backends/frame_dump.py)."""
+"""--net-dump: a file that Wireshark's programs read (csrc/net/net_dump.c, backends/frame_dump.py)."""
 
 from __future__ import annotations
 

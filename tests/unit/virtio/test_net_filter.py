@@ -1,4 +1,4 @@
-"""--allow and --deny (csrc/net_filter.h, backends/egress.py): what leaves the card, and what does not."""
+"""--allow and --deny (csrc/net/net_filter.h, backends/egress.py): what leaves the card, and what does not."""
 
 from __future__ import annotations
 

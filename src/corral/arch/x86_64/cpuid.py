@@ -27,7 +27,7 @@ VMX = 1 << 5  # leaf 1 ECX
 SVM = 1 << 2  # leaf 0x80000001 ECX
 SVM_FEATURES = 0x8000000A
 TOPOEXT = 1 << 22  # leaf 0x80000001 ECX: leaves 0x8000001D and 0x8000001E count
-# What neither a KVM that interprets nor Corral executes for a kernel (absent in csrc/forms.c), by leaf and index:
+# What neither a KVM that interprets nor Corral executes for a kernel (absent in forms.c), by leaf and index:
 # masks of EAX, EBX, ECX, EDX.
 NOT_INTERPRETED = {
     (1, 0): (0, 0, _bits(3, 6), 0),  # MONITOR, SMX

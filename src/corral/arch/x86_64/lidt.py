@@ -1,6 +1,6 @@
 """Where a kernel's image loads its interrupt table: its LIDT instructions, found by their bytes.
 
-What only looks like one is never come to as an instruction, and does no harm (csrc/assist_user.c). But to watch costs
+What only looks like one is never come to as an instruction, and does no harm (assist_user.c). But to watch costs
 each exit a microsecond or two, for the debug registers are exchanged: a kernel with no way to programs is not watched.
 """
 

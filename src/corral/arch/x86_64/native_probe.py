@@ -1,4 +1,4 @@
-"""The guest that tests native supervisor mode (csrc/native_probe.S), in the smallest VM that it can run in."""
+"""The guest that tests native supervisor mode (csrc/vcpu/native_probe.S), in the smallest VM that it can run in."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def run(content: bytes | None = None, limit: float = LIMIT) -> Finding:
 
 
 def _prepare(vcpu: Vcpu) -> None:
-    """64-bit mode, as csrc/native_probe.h wants it; the guest loads its descriptor tables itself."""
+    """64-bit mode, as csrc/vcpu/native_probe.h wants it; the guest loads its descriptor tables itself."""
     vcpu.set_cpuid(_CPUID)
     sregs = vcpu.get_sregs()
     selector = registers.CODE_SELECTOR_64

@@ -97,7 +97,7 @@ class Queue:
 @record(frozen=True)
 class Layer:
     """What a disk had written over its image when its guest was saved: at `offset` of the file `fd`, which stays the
-    caller's, where `map` has the bit of a granule (csrc/blk.h)."""
+    caller's, where `map` has the bit of a granule (csrc/blk/blk.h)."""
 
     fd: int
     offset: int

@@ -1,4 +1,4 @@
-"""A device whose queues are served in C: the life that all of them share (csrc/queue_worker.h)."""
+"""A device whose queues are served in C: the life that all of them share (csrc/virtio/queue_worker.h)."""
 
 from __future__ import annotations
 
