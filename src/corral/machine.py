@@ -11,6 +11,7 @@ from corral.config import DiskConfig, MachineConfig, ShareConfig
 from corral.core.exits import GuestEnded, Outcome, Over
 from corral.core.shell import Shell
 from corral.core.vcpu_thread import VcpuThread
+from corral.devices import timer
 from corral.devices.cmos import Cmos
 from corral.devices.i8042 import I8042
 from corral.devices.pci_address import PciAddress
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
     from corral.config import DeviceConfig
     from corral.core.hooks import Hooks
     from corral.devices.crt_controller import CrtController
-    from corral.devices.pit import LatePit
     from corral.devices.power_button import PowerButton
-    from corral.devices.user_pit import UserPit
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.mmio import MmioTransport
     from corral.devices.virtio.p9 import Share
@@ -170,7 +169,6 @@ class Machine:
         return acpi.write(self.memory, ids, len(config.devices), nodes, at)
 
     def _create_devices(self, undo: Undo, ticks: bool) -> None:
-        """`ticks`: the guest may wait for the timer's without a look at it."""
         self.ports, self.mmio_bus = self.shell.ports, self.shell.mmio
         self.power_button: PowerButton | None = None
         ioapic = self.shell.ioapic
@@ -180,19 +178,7 @@ class Machine:
         ones = (0, 0, lib.corral_bus_constant, _ALL_ONES)
         self.ports.claim(*layout.POST_PORTS, None, owner="the POST port", in_c=(ones,))
         self.status_port = StatusPort()
-        self.pit: LatePit | UserPit
-        if ioapic:
-            from corral.devices import user_pit
-
-            self.pit = user_pit.UserPit()
-        else:
-            from corral.devices import pit
-
-            self.pit = pit.LatePit(self.vm)
-            if ticks:
-                self.pit.make()
-        for first, last in layout.PIT_PORTS:
-            self.ports.claim(first, last, self.pit, first - 0x40, owner="the timer")
+        self.pit = timer.connect(self.ports, self.vm, ioapic is not None, ticks)
         self.i8042, self.cmos, self.pci_address = I8042(), Cmos(), PciAddress()
         for first, last in layout.I8042_PORTS:
             self.ports.claim(first, last, self.i8042, first - 0x60, owner="the keyboard controller")

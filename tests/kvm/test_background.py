@@ -330,8 +330,8 @@ def test_one_in_front_has_a_name_too(guests: Guests) -> None:
     while b"front" not in guests.run("ps").stdout:
         assert time.monotonic() < end
     assert guests.exec("front", "echo hello").stdout == b"hello\n"
-    output, _ = process.communicate()
-    assert (process.returncode, output) == (5, b"typed\n")
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (5, b"typed\n"), errors
 
 
 @pytest.mark.parametrize(

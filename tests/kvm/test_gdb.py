@@ -350,7 +350,9 @@ def test_a_gdb_that_asks_and_never_reads_keeps_nothing_from_ending(tmp_path: Pat
             time.sleep(0.01)
         over = time.monotonic() + 2
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(path))
+            while connection.connect_ex(str(path)) == errno.ECONNREFUSED:  # bound, and about to listen
+                assert time.monotonic() < started + 20
+                time.sleep(0.01)
             connection.settimeout(1)
             with suppress(TimeoutError):
                 while True:

@@ -26,6 +26,7 @@ else:
 LOOK = 0.02  # seconds between two looks at one that has not begun
 LONGEST = 40  # characters of a name: the path of its sockets has an end
 LOCK, ABOUT, STATUS, SAID = "lock", "about.json", "status", "said"
+STATUS_SIZE = 8  # bytes: a number and a newline, and zeros; zeros alone: there is none
 VSOCK, CONTROL, CONSOLE = "vsock", "control", "console"
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -196,6 +197,6 @@ def _about(path: str) -> dict[str, Any]:
 def _status(path: str) -> int | None:
     try:
         with open(os.path.join(path, STATUS), encoding="ascii") as file:
-            return int(file.read())
+            return int(file.read().rstrip("\0\n"))
     except (OSError, ValueError):
         return None
