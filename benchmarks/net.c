@@ -3,7 +3,7 @@
  * net.c MODE SIZE FRAMES: MODE is "send" or "receive", to and from a descriptor that costs as little as there is
  * (a tap that is /dev/null or /dev/zero), or "drop", with nothing at the other end. */
 #define _GNU_SOURCE
-#include "../csrc/net/net_device.h"
+#include "net_device.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -32,13 +32,11 @@ def program() -> str:
     """net.c, compiled together with the data plane itself."""
     target = cache.folder("bench", "net")
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    names = ("virtq.c", "virtio_irq.c", "queue_worker.c", "thread.c")
-    sources = [
-        Path(__file__).with_name("net.c"),
-        *sorted(ROOT.glob("csrc/net*.c")),
-        *(ROOT / "csrc" / n for n in names),
-    ]
-    flags = ["-O2", "-std=gnu11", "-pthread", f"-I{ROOT / 'csrc'}", "-Wl,--wrap=corral_worker_add_thread"]
+    csrc = ROOT / "csrc"
+    names = ("virtio/virtq.c", "virtio/virtio_irq.c", "virtio/queue_worker.c", "host/thread.c")
+    sources = [Path(__file__).with_name("net.c"), *sorted(csrc.glob("net/*.c")), *(csrc / name for name in names)]
+    flags = ["-O2", "-std=gnu11", "-pthread", "-Wl,--wrap=corral_worker_add_thread"]
+    flags += [f"-I{csrc / part}" for part in ("net", "virtio", "host")]
     subprocess.run(["gcc", *flags, *map(str, sources), "-o", target], check=True)
     return target
 
