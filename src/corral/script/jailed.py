@@ -13,6 +13,7 @@ import sys
 from corral.errors import ConfigError, HostError
 from corral.jail import confine
 from corral.native import lib
+from corral.startup import bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class ScriptJail:
         read()
         for name in MODULES:
             __import__(name)
+        bundle.hold()
         kind: int = lib.CORRAL_JAIL_FILES if self._paths else lib.CORRAL_JAIL_SCRIPT
         if self._reports:
             confine.report(kind)

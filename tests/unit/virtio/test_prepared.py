@@ -58,24 +58,25 @@ def ports() -> Iterator[tuple[Step, Step, Step]]:
 
 @contextmanager
 def share() -> Iterator[tuple[Step, Step, Step]]:
-    """Its server is no part of it: here is one that refuses all."""
-    pairs = [socket.socketpair() for _ in range(2)]
-    driver = test_p9.Driver(-1)
+    """Its server is no part of it: here is one that refuses all but the greeting of a later session."""
+    ours, server = socket.socketpair()
+    driver = test_p9.Driver(ours.fileno())
 
     def start() -> None:
-        driver.server_fd = pairs[-1][0].fileno()
         assert driver.start() == 0
 
     def work() -> None:
         head = driver.send(message(test_p9.T_OPEN, 1))
-        asked = pairs[-1][1].recv(64)
-        pairs[-1][1].send(message(LERROR, 1, errno.EIO.to_bytes(4, "little")))
+        asked = test_p9.received(server)
+        if asked[4] == test_p9.T_VERSION:
+            server.send(message(test_p9.T_VERSION + 1, 0xFFFF))
+            asked = test_p9.received(server)
+        server.send(message(LERROR, 1, errno.EIO.to_bytes(4, "little")))
         assert driver.wait(head)[7:] == errno.EIO.to_bytes(4, "little")
         assert asked == message(test_p9.T_OPEN, 1)
 
     def stop() -> None:
         assert lib.corral_p9_stop(driver.p9) == 0
-        pairs.pop()
 
     yield start, work, stop
 
