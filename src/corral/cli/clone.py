@@ -56,7 +56,7 @@ def run(words: list[str]) -> int:
     if arguments is None:
         print(COMMAND.help())
         return 0
-    strangers = confine.inherited()
+    inherited = confine.inherited()
     terminal.leave_on_signals()
     if len(arguments.operands) != 1:
         raise ConfigError("corral clone wants the FILE of a snapshot; see its --help")
@@ -78,7 +78,7 @@ def run(words: list[str]) -> int:
             seconds(values["timeout"]) if "timeout" in values else None,
             jail == "on",
             bool(arguments.rest),
-            strangers,
+            inherited,
         )
         folder = values.get("output")
         statuses = Clones(saved, terms, number, jobs, folder).run()

@@ -35,14 +35,14 @@ BUG = 70  # the exit status of a process that ends by what it did not expect
 @record(frozen=True)
 class Terms:
     """What all clones have in common. `name`: what their names begin with, None where they cannot be told one;
-    `has_command`: one whose status is wanted; `strangers`: descriptors that were open at the start."""
+    `has_command`: one whose status is wanted; `inherited`: descriptors that were open at the start."""
 
     config: MachineConfig
     name: str | None
     timeout: float | None
     jailed: bool
     has_command: bool
-    strangers: tuple[int, ...]
+    inherited: tuple[int, ...]
 
 
 class _Clone:
@@ -182,7 +182,7 @@ def _run(saved: Resumed, terms: Terms, number: int, output: int, errors: int) ->
     console.may_end_early = streams
     if terms.jailed:
         confine.leave_namespaces()
-        confine.enter(terms.strangers, jails.kind_of(config))
+        confine.enter(terms.inherited, jails.kind_of(config))
     outcome = machine.run(console, terms.timeout)
     if config.disks:  # what the host is still doing for them comes to its end
         machine.close()

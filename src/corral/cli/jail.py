@@ -64,9 +64,9 @@ class Jail:
     """Asked for first, prepared before there is anything of a guest, begun before the machine is made, entered once,
     when all of it is built."""
 
-    def __init__(self, word: str, strangers: tuple[int, ...]) -> None:
-        """`word`: that of --jail, "" without. `strangers`: descriptors that were open at the start."""
-        self.word, self._strangers = word, strangers
+    def __init__(self, word: str, inherited: tuple[int, ...]) -> None:
+        """`word`: that of --jail, "" without. `inherited`: descriptors that were open at the start."""
+        self.word, self._inherited = word, inherited
         self._reports = word == "report"
         self._modules = AT_THE_END
         self._kind: int = lib.CORRAL_JAIL_MAIN  # of all threads
@@ -147,7 +147,7 @@ class Jail:
         if not self._writes and not any(stat.S_ISREG(os.fstat(fd).st_mode) for fd in (1, 2)):
             confine.limit_files(max((disk.size for disk in machine.disks), default=0))
         own = self._kind == lib.CORRAL_JAIL_DEBUGGER and not self._serves_programs
-        self._lacks += confine.enter(self._strangers, self._kind, own=own)
+        self._lacks += confine.enter(self._inherited, self._kind, own=own)
 
     def text(self) -> str:
         """A line for --stats."""

@@ -54,17 +54,17 @@ def limit_files(longest: int) -> None:
 
 
 def enter(
-    strangers: tuple[int, ...] = (),
+    inherited: tuple[int, ...] = (),
     kind: int = lib.CORRAL_JAIL_MAIN,
     paths: Sequence[tuple[int, bool]] = (),
     own: bool = False,
 ) -> list[str]:
-    """Everything that comes after the machine is built. `strangers` are descriptors to close. `kind` is that of all
+    """Everything that comes after the machine is built. `inherited` are descriptors to close. `kind` is that of all
     threads there are, and of those that this one starts; each adds its own, this one with `own`. `paths` may be opened
     still: descriptors, and whether what is there may be changed. Returns what this host's jail lacks, in words. Raises
     HostError where it has no seccomp."""
     lacks: list[str] = []
-    for fd in strangers:
+    for fd in inherited:
         os.close(fd)
     prepared = ffi.new("struct corral_jail_prepared *")
     lib.corral_jail_await(prepared)
