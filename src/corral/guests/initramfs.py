@@ -49,7 +49,7 @@ def key(source: str) -> str:
     headers = sorted(name for name in os.listdir(sources.folder("init")) if name.endswith(".h"))
     agent = sorted(os.listdir(sources.folder("agent")))
     files = (*headers, source, *(f"../agent/{name}" for name in agent if name.endswith((".c", ".h"))))
-    return sources.digest(*map(_source, files), " ".join(_FLAGS).encode())
+    return sources.digest(source.encode(), *map(_source, files), " ".join(_FLAGS).encode())
 
 
 def _source(name: str) -> bytes:
@@ -77,7 +77,7 @@ def compiled(source: str, folder: str) -> bytes:
     """The program that a source of guests/init becomes; `folder` is for what lies about meanwhile. Raises HostError."""
     import subprocess
 
-    output = os.path.join(folder, "init")
+    output = os.path.join(folder, os.path.splitext(os.path.basename(source))[0])
     source = os.path.join(sources.folder("init"), source)
     try:
         subprocess.run(["gcc", *_FLAGS, source, "-o", output], check=True, capture_output=True, text=True)

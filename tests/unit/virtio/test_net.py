@@ -226,10 +226,11 @@ def test_frames_too_short_are_skipped(driver: Driver) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.integers(0, 5000), min_size=1, max_size=40), st.lists(st.integers(1, 4000), min_size=1), st.randoms()
+    st.lists(st.integers(0, 5000), min_size=1, max_size=40), st.lists(st.integers(1, 4000), min_size=1), st.integers(0)
 )
-def test_frames_in_any_pieces(sizes: list[int], pieces: list[int], noise: random.Random) -> None:
+def test_frames_in_any_pieces(sizes: list[int], pieces: list[int], seed: int) -> None:
     """The stream is cut anywhere, and buffers come at any time."""
+    noise = random.Random(seed)  # how often it is asked depends on time, so Hypothesis cannot draw it
     frames = [ethernet(size, seed) for seed, size in enumerate(sizes)]
     stream = b"".join(struct.pack(">I", len(frame)) + frame for frame in frames)
     kept = [frame for frame in frames if len(frame) >= 14]
