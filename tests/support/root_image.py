@@ -12,7 +12,7 @@ from corral.guests import initramfs
 def tree(folder: Path) -> Path:
     for name in ("bin", "dev", "proc", "sys", "tmp", "sbin", "mnt"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "sbin" / "init").write_bytes((Path(initramfs.path()).parent / "init").read_bytes())
+    (folder / "sbin" / "init").write_bytes(initramfs.compiled("init.c", str(folder)))
     (folder / "bin" / "busybox").write_bytes(initramfs.busybox())
     (folder / "bin" / "sh").symlink_to("busybox")
     for program in ("sbin/init", "bin/busybox"):

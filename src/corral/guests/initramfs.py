@@ -74,7 +74,7 @@ def archive(init: bytes, busybox: bytes, agent: bytes) -> bytes:
 
 
 def compiled(source: str, folder: str) -> bytes:
-    """The program that a source of guests/init becomes; `folder` is for what lies about meanwhile. Raises HostError."""
+    """The program that a source of guests/init becomes; `folder` holds it meanwhile. Raises HostError."""
     import subprocess
 
     output = os.path.join(folder, os.path.splitext(os.path.basename(source))[0])
@@ -86,7 +86,9 @@ def compiled(source: str, folder: str) -> bytes:
     except subprocess.CalledProcessError as error:
         raise HostError(f"gcc cannot build the guest's init: {error.stderr.strip().splitlines()[-1]}") from error
     with open(output, "rb") as file:
-        return file.read()
+        program = file.read()
+    os.unlink(output)
+    return program
 
 
 def busybox() -> bytes:

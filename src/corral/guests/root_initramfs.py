@@ -28,7 +28,6 @@ def build(source: str, modules: list[str], tree: str, path: str, command: str = 
     folder = os.path.dirname(path)
     programs = {"init": source, "agent": initramfs.AGENT} | ({"command": command} if command else {})
     built = {name: initramfs.compiled(program, folder) for name, program in programs.items()}
-    os.unlink(os.path.join(folder, "init"))
     with open(path, "wb") as file:
         file.write(archive(built, load_order(tree, modules)))
 
