@@ -5,7 +5,6 @@ knows from what the guest does whether a program runs, not from registers: to it
 
 from __future__ import annotations
 
-import errno
 import struct
 
 from corral.arch.x86_64 import page_walk
@@ -29,9 +28,6 @@ KERNEL_GS_BASE = 0xC0000102  # the program's while the kernel runs, and the othe
 RSP0 = 4  # in the TSS: where the stack begins when a program is interrupted; nothing is on it while one runs
 IRETQ = b"\x48\xcf"
 IRETQ_REACH = 2 * PAGE  # from LSTAR on
-# On a busy host the bytes were seen to end with another exit than theirs, and not to end within their 200 ms, each once
-# in thousands. Nothing of the guest has run then.
-TRIES = 3
 FRAME = struct.Struct("<5Q")  # RIP, CS, RFLAGS, RSP, SS
 # What programs run with, and the selector that stands for it where the kernel returns to one (docs/native.md).
 PROGRAM_STACK, RETURN_STACK = 0x2B, 0x3B
@@ -63,6 +59,7 @@ def switch_on(vcpu: Vcpu, memory: GuestMemory, state: VcpuState) -> VcpuState:
     if runs_program and state.native & lib.CORRAL_NATIVE_PAIRS:
         sregs.cr3 &= ~PAGE  # programs run on the second of a pair
     kernel = _in_kernel(sregs)
+    quiet = _without_interrupt(kernel)
 
     entry = dict(state.msrs).get(LSTAR, 0)
     gpa = page_walk.translate(memory, sregs, entry)
@@ -74,7 +71,7 @@ def switch_on(vcpu: Vcpu, memory: GuestMemory, state: VcpuState) -> VcpuState:
     code[:], page[ALLOWED] = CODE, 0
     try:
         value = state.native & (lib.CORRAL_NATIVE_PAGE | FLAGS)
-        _run(vcpu, kernel, entry, value)
+        _run(vcpu, quiet, entry, value)
     finally:
         code[:], page[ALLOWED] = before, allows_interrupts
     page[PENDING] = 1  # KVM need not tell again of an interrupt that it held back: the kernel asks for it
@@ -114,17 +111,22 @@ def _run(vcpu: Vcpu, sregs: bytes, rip: int, value: int) -> None:
     regs = ffi.new("struct kvm_regs *")
     regs.rax, regs.rdx, regs.rcx = value & 0xFFFFFFFF, value >> 32, lib.CORRAL_MSR_NATIVE
     regs.rip, regs.rflags = rip, RFLAGS_FIXED
-    for _ in range(TRIES):
-        vcpu_state.set_mp_state(vcpu, vcpu_state.RUNNABLE)
-        vcpu_state.set_part(vcpu, "sregs", sregs)
-        vcpu.set_regs(regs)
-        result = int(vcpu.held(lib.corral_native_switch))
-        if result == 0:
-            return
-        if result not in (-errno.EIO, -errno.ETIMEDOUT):
-            break
+    vcpu_state.set_mp_state(vcpu, vcpu_state.RUNNABLE)
+    vcpu_state.set_part(vcpu, "sregs", sregs)
+    vcpu.set_regs(regs)
+    result = int(vcpu.held(lib.corral_native_switch))
+    if result == 0:
+        return
     why = f"{-result}, exit {vcpu.run_page.exit_reason} at {vcpu.get_regs().rip:#x}"
     raise BootError(f"the guest's kernel cannot be put back into native mode ({why}); boot it anew")
+
+
+def _without_interrupt(sregs: bytes) -> bytes:
+    """The same with none on its way: KVM would deliver it first, whatever the flags say, and the guest's kernel run."""
+    copy = ffi.new("struct kvm_sregs *")
+    ffi.buffer(copy)[:] = sregs
+    ffi.memmove(copy.interrupt_bitmap, bytes(ffi.sizeof(copy.interrupt_bitmap)), ffi.sizeof(copy.interrupt_bitmap))
+    return bytes(ffi.buffer(copy))
 
 
 def _in_kernel(sregs: CData) -> bytes:
