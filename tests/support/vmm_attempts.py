@@ -120,6 +120,8 @@ def attempt(name: str) -> None:
     result = libc.syscall(ctypes.c_long(number), *words)
     if number in (57, 58, 56) and result == 0:
         os._exit(0)
+    if number in (57, 58, 56) and result > 0:  # it may wait for Python's lock, which another thread had then
+        os.kill(result, signal.SIGKILL)
     os._exit(1 if result < 0 else 0)
 
 
