@@ -6,6 +6,7 @@ import os
 
 from corral.errors import ConfigError
 from corral.memory import check_size
+from corral.printable import printable
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -72,17 +73,20 @@ class DiskConfig(DeviceConfig):
         if not self.path:
             raise ConfigError("--disk needs the path of an image: --disk disk.img")
         if self.cache not in CACHES:
-            raise ConfigError(f"--disk {self.path}: cache={self.cache} is none of {', '.join(CACHES)}")
+            raise self._wrong(f"cache={printable(self.cache)} is none of {', '.join(CACHES)}")
         if len(self.serial.encode()) > LONGEST_SERIAL or not self.serial.isprintable():
-            raise ConfigError(f"--disk {self.path}: a serial number has at most {LONGEST_SERIAL} printable bytes")
+            raise self._wrong(f"a serial number has at most {LONGEST_SERIAL} printable bytes")
         if self.snapshot and self.cache != "writeback":
-            raise ConfigError(f"--disk {self.path}: cache={self.cache} is of no use with snapshot=on; leave one out")
+            raise self._wrong(f"cache={printable(self.cache)} is of no use with snapshot=on; leave one out")
         if self.layer and not self.snapshot:
-            raise ConfigError(f"--disk {self.path}: layer=SIZE is of use with snapshot=on alone; add that")
+            raise self._wrong("layer=SIZE is of use with snapshot=on alone; add that")
         if not 0 <= self.layer < 1 << 63:
-            raise ConfigError(f"--disk {self.path}: a layer of {self.layer} bytes cannot be; write it like layer=4G")
+            raise self._wrong(f"a layer of {self.layer} bytes cannot be; write it like layer=4G")
         if self.read_only and self.snapshot:
-            raise ConfigError(f"--disk {self.path}: ro and snapshot=on exclude each other; choose one")
+            raise self._wrong("ro and snapshot=on exclude each other; choose one")
+
+    def _wrong(self, what: str) -> ConfigError:
+        return ConfigError(f"--disk {printable(self.path)}: {what}")
 
 
 @record(frozen=True)
@@ -101,7 +105,8 @@ class ShareConfig(DeviceConfig):
         if not os.path.isdir(self.path):
             raise ConfigError(f"--share {self.path!r} is no folder; name one that is there")
         if not (self.tag.isascii() and self.tag.isprintable()) or not 0 < len(self.tag) <= LONGEST_TAG:
-            raise ConfigError(f"--share {self.path}: a tag has 1 to {LONGEST_TAG} printable ASCII characters")
+            path = printable(self.path)
+            raise ConfigError(f"--share {path}: a tag has 1 to {LONGEST_TAG} printable ASCII characters")
 
 
 @record(frozen=True)
@@ -138,7 +143,7 @@ class VsockConfig(DeviceConfig):
         if not self.path or "\0" in self.path:
             raise ConfigError("--vsock needs the path of a socket: --vsock guest.sock")
         if not FIRST_CID <= self.cid <= LAST_CID:
-            raise ConfigError(f"--vsock {self.path}: cid={self.cid} is not in {FIRST_CID} to {LAST_CID}")
+            raise ConfigError(f"--vsock {printable(self.path)}: cid={self.cid} is not in {FIRST_CID} to {LAST_CID}")
 
 
 @record(frozen=True)
@@ -293,7 +298,8 @@ def parse_disk(text: str) -> DiskConfig:
         elif word == "format=raw":
             values["raw"] = True
         elif name == "format":
-            raise ConfigError(f"--disk {path}: {value} images are not supported; convert it: qemu-img convert -O raw")
+            what = f"{printable(value)} images are not supported"
+            raise ConfigError(f"--disk {printable(path)}: {what}; convert it: qemu-img convert -O raw")
         elif name in ("cache", "serial", "id") and value:
             values[name] = value
         elif name == "ops" and value.isascii() and value.isdigit() and 0 < len(value) <= 15:

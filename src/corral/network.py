@@ -6,6 +6,7 @@ import os
 
 from corral.config import LARGEST_FILE, DeviceConfig, sized_path
 from corral.errors import ConfigError
+from corral.printable import printable
 from corral.startup.record import record, replace
 
 TYPE_CHECKING = False
@@ -80,9 +81,9 @@ class NetConfig(DeviceConfig):
         if self.backend not in BACKENDS:
             raise ConfigError(f"--net {self.backend!r} is none of user, tap=NAME, socket=PATH, none")
         if self.backend == "tap" and not 0 < len(self.target.encode()) <= LONGEST_NAME:
-            raise ConfigError(f"--net tap={self.target}: an interface's name has 1 to {LONGEST_NAME} bytes")
+            raise ConfigError(f"--net tap={printable(self.target)}: an interface's name has 1 to {LONGEST_NAME} bytes")
         if self.backend == "socket" and not 0 < len(os.fsencode(self.target)) <= LONGEST_PATH:
-            raise ConfigError(f"--net socket={self.target}: a socket's path has 1 to {LONGEST_PATH} bytes")
+            raise ConfigError(f"--net socket={printable(self.target)}: a socket's path has 1 to {LONGEST_PATH} bytes")
         if self.mtu and not LEAST_MTU <= self.mtu <= MOST_MTU:
             raise ConfigError(f"--net: an MTU is {LEAST_MTU} to {MOST_MTU}, not {self.mtu}")
         if self.mac:
@@ -212,7 +213,7 @@ def _octets(text: str) -> tuple[int, ...] | None:
 def _parse_address(text: str) -> None:
     address, _, prefix = text.partition("/")
     if _octets(address) is None or not (prefix.isascii() and prefix.isdigit() and 1 <= int(prefix[:3]) <= 32):
-        raise ConfigError(f"--net: ip={text} is not like 10.0.0.1/24")
+        raise ConfigError(f"--net: ip={printable(text)} is not like 10.0.0.1/24")
 
 
 def mac_bytes(text: str) -> bytes:
@@ -224,11 +225,11 @@ def _check_mac(text: str) -> None:
     parts = text.split(":")
     digits = "0123456789abcdefABCDEF"
     if len(parts) != 6 or not all(len(part) == 2 and part[0] in digits and part[1] in digits for part in parts):
-        raise ConfigError(f"--net: mac={text} is not like 02:00:00:00:00:01")
+        raise ConfigError(f"--net: mac={printable(text)} is not like 02:00:00:00:00:01")
     octets = mac_bytes(text)
     if octets[0] & 1 or not any(octets):
         raise ConfigError(
-            f"--net: mac={text} is no address of a card, but one of many, or of none; try 02:00:00:00:00:01"
+            f"--net: mac={printable(text)} is no address of a card, but one of many, or of none; try 02:00:00:00:00:01"
         )
 
 

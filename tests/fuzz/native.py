@@ -60,7 +60,7 @@ HARNESSES = {
     "uart": Harness(
         harness="uart_fuzzer.c",
         folder=build_ffi.CSRC,
-        compiled=re.compile(r"^(uart\w*|byte_ring)\.[ch]$"),
+        compiled=re.compile(r"^(uart\w*|byte_ring|ioapic)\.[ch]$"),
         concerned=re.compile(r"^uart(_state)?\.c$"),
         wrapped=("eventfd_write", "eventfd_read"),
     ),

@@ -109,7 +109,7 @@ static void renew(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!uart)
-        uart = corral_uart_create(-1, 4);
+        uart = corral_uart_create(-1, 4, NULL);
     require(uart);
     renew();
     unsigned flood = 0;

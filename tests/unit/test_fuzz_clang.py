@@ -1,4 +1,4 @@
-"""Which clang fuzzes."""
+"""Which clang fuzzes, and what it compiles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from corral.errors import HostError
 from corral.guests import debian
 from tests.fuzz import __main__ as fuzz
-from tests.fuzz import clang
+from tests.fuzz import clang, native
 
 
 def test_newer_versions_come_first() -> None:
@@ -39,3 +39,11 @@ def test_without_one_fuzzing_fails_and_names_what_to_install(
     assert fuzz.main() == 3
     told = capsys.readouterr().err
     assert told == "fuzz: nothing is fuzzed: fuzzing needs clang-19 libclang-rt-19-dev llvm-19\n"
+
+
+@pytest.mark.parametrize("name", native.HARNESSES)
+def test_a_harness_links_with_the_files_that_it_names(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.build(native.HARNESSES[name], "gcc", "linked", ["-shared", "-fPIC", "-O0", "-Wl,-z,defs"])

@@ -69,11 +69,15 @@ _PLAIN = {"memory": 512 << 20, "debug_exit": None, "channel": ""}
 _NO_DEVICES = {name: [] for name, kind in resumed.Guest.__annotations__.items() if kind.startswith("tuple[")}
 _BARE = example("Content") | {"guest": example("Guest") | _PLAIN | _NO_DEVICES}
 _BARE["state"] |= {"vcpus": [], "virtio": [], "channel": None}
+_ODD_NAMES = example("Content") | {
+    "guest": example("Guest") | _PLAIN | _NO_DEVICES | {"disks": [example("DiskState") | {"path": "\x1b[7m"}]}
+}
 SEEDS = [
     b"\0" + _TEXT,
     b"\0" + json.dumps(_BARE, separators=(",", ":")).encode(),
     b"\0" + json.dumps(example("Content") | {"guest": example("Guest") | _PLAIN}, separators=(",", ":")).encode(),
     b"\1" + packed(_TEXT).ljust(_ram_at(len(_TEXT)) + 4096, b"\0"),
+    b"\0" + json.dumps(_ODD_NAMES, separators=(",", ":")).encode(),
     b"\0" + b"[" * 3000,
     b'\0{"corral":1e999}',
 ]
