@@ -51,16 +51,18 @@ static struct kvm_irq_routing_entry message_of(uint32_t pin, uint64_t entry)
     return route;
 }
 
+#define ROUTES_SIZE (sizeof(struct kvm_irq_routing) + CORRAL_IOAPIC_PINS * sizeof(struct kvm_irq_routing_entry))
+
 static int route(struct corral_ioapic *a)
 {
-    struct {
+    union {
         struct kvm_irq_routing head;
-        struct kvm_irq_routing_entry entries[CORRAL_IOAPIC_PINS];
+        uint64_t room[ROUTES_SIZE / sizeof(uint64_t)];
     } table;
     memset(&table, 0, sizeof table);
     for (uint32_t pin = 0; pin < CORRAL_IOAPIC_PINS; pin++)
         if (!(a->state.pins[pin] & MASKED))
-            table.entries[table.head.nr++] = message_of(pin, a->state.pins[pin]);
+            table.head.entries[table.head.nr++] = message_of(pin, a->state.pins[pin]);
     return a->vm_fd < 0 || ioctl(a->vm_fd, KVM_SET_GSI_ROUTING, &table) == 0 ? 0 : -errno;
 }
 

@@ -76,7 +76,9 @@ folder_server.PROGRAM = sys.argv[2]
 ready, go = os.pipe(), os.pipe()
 child = os.fork()
 if child:
-    os.read(ready[0], 1)
+    os.close(ready[1])
+    if not os.read(ready[0], 1):  # it has ended
+        sys.exit(1)
     for name in ("uid_map", "gid_map"):
         with open(f"/proc/{child}/{name}", "w") as file:
             file.write("0 0 65536")

@@ -131,9 +131,13 @@ def line() -> Iterator[tuple[Driver, socket.socket]]:
 
 
 def received(server: socket.socket) -> bytes:
-    head = server.recv(7, socket.MSG_WAITALL)
-    rest = struct.unpack_from("<I", head)[0] - 7
-    return head + (server.recv(rest, socket.MSG_WAITALL) if rest else b"")
+    """The next message, whole."""
+    message = b""
+    size = 7
+    while len(message) < size:  # MSG_WAITALL waits for nothing where there is a time limit
+        message += server.recv(size - len(message))
+        size = struct.unpack_from("<I", message)[0] if len(message) >= 7 else 7
+    return message
 
 
 def test_answers_in_another_order(line: tuple[Driver, socket.socket]) -> None:
