@@ -6,9 +6,8 @@ import os
 import select
 import sys
 
-from corral.cli import terminal
-from corral.cli.options import Command, parse
-from corral.errors import ConfigError
+from corral.cli import guest_name, terminal
+from corral.cli.options import Command
 from corral.running import place
 from corral.running.attached import Attached
 
@@ -26,12 +25,9 @@ CTRL_A = 0x01
 
 
 def run(words: list[str]) -> int:
-    arguments = parse(COMMAND, words)
+    arguments = guest_name.parsed(COMMAND, words)
     if arguments is None:
-        print(COMMAND.help())
         return 0
-    if not arguments.operands:
-        raise ConfigError("corral attach needs the name of a guest; corral ps lists them")
     guest = place.running(arguments.operands[0])
     terminal.leave_on_signals()
     person = os.isatty(0)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from corral.cli.options import Command, parse
-from corral.errors import ConfigError, HostError
+from corral.cli import guest_name
+from corral.cli.options import Command
+from corral.errors import HostError
 from corral.running import place
 
 TYPE_CHECKING = False
@@ -26,12 +27,9 @@ PATIENCE = 10.0  # seconds until a killed process is gone: the host's kernel giv
 
 
 def run(words: list[str]) -> int:
-    arguments = parse(COMMAND, words)
+    arguments = guest_name.parsed(COMMAND, words)
     if arguments is None:
-        print(COMMAND.help())
         return 0
-    if not arguments.operands:
-        raise ConfigError("corral kill needs the name of a guest; corral ps lists them")
     for guest in [place.running(name) for name in arguments.operands]:
         guest.signal(signal.SIGKILL)
         if not guest.wait(time.monotonic() + PATIENCE):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from corral.cli.options import Command, parse
-from corral.errors import ConfigError
+from corral.cli import guest_name
+from corral.cli.options import Command
 from corral.running import control, place
 
 COMMAND = Command(
@@ -17,11 +17,8 @@ example:
 
 
 def run(words: list[str]) -> int:
-    arguments = parse(COMMAND, words)
+    arguments = guest_name.parsed(COMMAND, words)
     if arguments is None:
-        print(COMMAND.help())
         return 0
-    if not arguments.operands:
-        raise ConfigError("corral resume needs the name of a guest; corral ps lists them")
     control.ask(place.running(arguments.operands[0]).path(place.CONTROL), "resume")
     return 0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from corral.cli.options import Command, Option, parse, seconds
-from corral.errors import ConfigError, CorralError
+from corral.cli import guest_name
+from corral.cli.options import Command, Option, seconds
+from corral.errors import CorralError
 from corral.running import place
 
 TYPE_CHECKING = False
@@ -32,12 +33,9 @@ GRACE, LAST = 20.0, 5.0  # seconds; LAST: for its process to end when it is aske
 
 
 def run(words: list[str]) -> int:
-    arguments = parse(COMMAND, words)
+    arguments = guest_name.parsed(COMMAND, words)
     if arguments is None:
-        print(COMMAND.help())
         return 0
-    if not arguments.operands:
-        raise ConfigError("corral stop needs the name of a guest; corral ps lists them")
     grace = seconds(arguments.values["grace"], "--grace") if "grace" in arguments.values else GRACE
     for guest in [place.running(name) for name in arguments.operands]:
         stop(guest, grace)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from corral.cli.options import Command, Option, parse, seconds
-from corral.errors import ConfigError, GuestError, GuestTimeout
+from corral.cli import guest_name
+from corral.cli.options import Command, Option, seconds
+from corral.errors import GuestError, GuestTimeout
 from corral.running import place
 
 COMMAND = Command(
@@ -21,12 +22,9 @@ examples:
 
 
 def run(words: list[str]) -> int:
-    arguments = parse(COMMAND, words)
+    arguments = guest_name.parsed(COMMAND, words)
     if arguments is None:
-        print(COMMAND.help())
         return 0
-    if not arguments.operands:
-        raise ConfigError("corral wait needs the name of a guest; corral ps lists them")
     guest = place.find(arguments.operands[0])
     limit = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
     if not guest.wait(None if limit is None else time.monotonic() + limit):
