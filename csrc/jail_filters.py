@@ -41,13 +41,13 @@ def _checked(check: Any, otherwise: str) -> list[str]:
 
 def program(rules: tuple[Any, ...], fail: tuple[str, ...], absent: tuple[str, ...]) -> list[str]:
     """The instructions, as C initializers."""
+    refusals = dict.fromkeys(fail, _ERROR % "EACCES") | dict.fromkeys(absent, _ERROR % "ENOSYS")
     code = [_LOAD % "arch", _JUMP % ("BPF_JEQ", 1, 0, "AUDIT_ARCH_X86_64"), _RETURN % _KILL, _LOAD % "nr"]
     for rule in rules:
-        otherwise = _ERROR % "EACCES" if rule.call in fail else _TRAP
+        otherwise = refusals.get(rule.call, _TRAP)
         code += _equal(f"SYS_{rule.call}", _checked(rule.check, otherwise) if rule.check else [_RETURN % _ALLOW])
-    for names, error in ((fail, "EACCES"), (absent, "ENOSYS")):
-        for name in names:
-            code += _equal(f"SYS_{name}", [_RETURN % (_ERROR % error)])
+    for name, refusal in refusals.items():
+        code += _equal(f"SYS_{name}", [_RETURN % refusal])
     return [*code, _RETURN % _TRAP]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +48,16 @@ def guest(*words: str) -> Iterator[int]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("words", [[], ["--cpus", "2"], ["--vsock", "{folder}/vsock"]])
+def test_a_process_that_was_stopped_goes_on(words: list[str], tmp_path: Path) -> None:
+    """Ctrl-Z and fg: the kernel goes on with a wait by a system call of its own (signal(7))."""
+    with guest(*(word.format(folder=tmp_path) for word in words)) as pid:
+        for _ in range(3):
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(0.02)
+            os.kill(pid, signal.SIGCONT)
 
 
 def threads(pid: int) -> dict[str, dict[str, str]]:

@@ -71,11 +71,11 @@ _DEVICES = (
 _MEMORY = (
     Rule("mmap", "memory of Python and of the C library, never executable", _NOT_EXECUTABLE),
     Rule("munmap", "gives memory back"),
-    Rule("madvise", "gives memory back; a thread's stack when it ends"),
     Rule("mprotect", "memory that was kept in reserve, never executable", _NOT_EXECUTABLE),
     Rule("futex", "locks, Python's own among them"),
 )
 _ENDS = (
+    Rule("restart_syscall", "the kernel goes on with a wait that it interrupted: SIGCONT, another thread's signal"),
     Rule("exit", "a thread ends"),
     Rule("rt_sigreturn", "a signal handler ends"),
     Rule("exit_group", "the refused call's line was written, and the process ends"),
@@ -147,7 +147,6 @@ _STARTS = (
     Rule("prctl", "its name", Check(0, ("PR_SET_NAME",))),
     Rule("seccomp", "a thread adds its own filter, which takes away more", Check(1, ("0",))),
     Rule("sched_setaffinity", "a thread's CPUs"),
-    Rule("sched_getaffinity", "the same, to put them back"),
 )
 _MAIN_ONLY = (
     Rule("poll", "waits for the guest, the terminal and the end"),
@@ -199,6 +198,7 @@ DEBUGGER = _joined(
 SCRIPT = _joined(
     DEBUGGER,
     (
+        Rule("sched_getaffinity", "a thread's CPUs, to put them back"),
         Rule("clock_nanosleep", "time.sleep()"),
         Rule("select", "the same, and waiting for descriptors"),
         Rule("pselect6", "the same"),
