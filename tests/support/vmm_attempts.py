@@ -1,7 +1,7 @@
 """What code that has broken into a thread of the VMM might try: system calls, as numbers and words of memory.
 
 Each attempt is a process. Forked from pytest's, which is large, it would cost five times as much, so a small process
-forks them: `python -m tests.support.vmm_attempts` takes outcome()'s arguments and gives its results, a line of JSON each.
+forks them: `python -m tests.support.vmm_attempts` takes outcome()'s arguments and gives its results, a JSON line each.
 """
 
 from __future__ import annotations
@@ -196,7 +196,8 @@ class Attempts:
     def outcome(self, kind: int | None, name: str, reports: bool = False, user: int = 0) -> tuple[int, str]:
         """As the function of this name; what it said as text."""
         requests, answers = self._process.stdin, self._process.stdout
-        assert requests and answers
+        assert requests
+        assert answers
         print(json.dumps([kind, name, reports, user]), file=requests, flush=True)
         status, said = json.loads(answers.readline())
         return status, said

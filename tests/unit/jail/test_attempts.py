@@ -97,6 +97,27 @@ def test_a_jail_that_reports_tells_once_of_each_call_and_kind() -> None:
     ]
 
 
+def test_many_threads_begin_in_it() -> None:
+    """The C library gives eight an arena of malloc's each, and asks for the host's CPUs before it gives a ninth."""
+    done = in_a_process(
+        """
+        import threading
+        confine.leave_namespaces()
+        confine.enter()
+        go = threading.Event()
+        threads = [threading.Thread(target=go.wait) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        go.set()
+        for thread in threads:
+            thread.join()
+        print("all", flush=True)
+        os._exit(0)
+        """
+    )
+    assert (done.stdout, done.returncode) == ("all\n", 0), done.stderr
+
+
 def test_no_file_grows_beyond_its_limit(tmp_path: Path) -> None:
     done = in_a_process(
         """
