@@ -130,8 +130,9 @@ def used(digest: str) -> None:
         pass
 
 
-def find(word: str) -> list[Stored]:
-    """The images that a person means by a name or the begin of a digest. Raises ConfigError for none, or several."""
+def find(word: str) -> tuple[Stored, str]:
+    """The image that a person means by a name, or by the begin of a digest; and that name, "" for a digest. Raises
+    ConfigError for none, or several."""
     from corral.oci import reference
 
     images = listed()
@@ -141,23 +142,23 @@ def find(word: str) -> list[Stored]:
         if len(found) > 1:
             raise ConfigError(f"{len(found)} images have digests that begin with {digits}; write more of it")
         if found:
-            return found
+            return found[0], ""
     name = reference.parse(word).name
-    found = [image for image in images if name in image.names]
-    if not found:
-        raise ConfigError(f"there is no image {word!r} here; see corral images list")
-    return found
+    for image in images:
+        if name in image.names:
+            return image, name
+    raise ConfigError(f"there is no image {word!r}; see corral images list")
 
 
 def remove(image: Stored, name: str = "") -> int:
     """Removes it, or with `name`, where it has others, that name alone. Returns the bytes that were freed. Raises
     ConfigError when a guest uses it."""
-    if name and len(image.names) > 1 and name in image.names:
+    if name and len(image.names) > 1:
         with _writing_names() as names:
             names.pop(name, None)
         return 0
     if not cache_content.remove(image.folder):
-        raise ConfigError(f"the image {(image.names or (image.digest,))[0]} is in use by a guest; end that first")
+        raise ConfigError(f"the image {name or image.digest} is in use by a guest; end that first")
     with _writing_names() as names:
         for each in image.names:
             names.pop(each, None)
