@@ -102,6 +102,7 @@ def compile_shim(into: Path, sanitize: bool = False, uring: bool = True) -> Path
     include = require_tools(compiler)
     into.mkdir(parents=True, exist_ok=True)
     flags = ["-O2", "-std=gnu11", "-fPIC", "-pthread", "-fvisibility=hidden", *INCLUDES]
+    flags.append(f"-ffile-prefix-map={CSRC}=csrc")
     if sanitize:
         flags += SANITIZE
     libraries = find_uring(compiler) if uring else None
@@ -157,6 +158,21 @@ def compile_program(name: str, into: Path, sanitize: bool = False) -> Path:
     return into / name
 
 
+def compile_guest_programs(into: Path) -> dict[str, str]:
+    """Compiles what a guest runs of Corral's own, so that a wheel wants no compiler; gives each file its place there.
+
+    Only for a wheel: a checkout compiles what it has at the moment.
+    """
+    sys.path.insert(0, str(CSRC.parent / "src"))
+    from corral.guests import bios, programs
+
+    into.mkdir()
+    for source in programs.names():
+        programs.compile_program(source, str(into / programs.program(source)))
+    bios.assemble(str(into / bios.ROM))
+    return {str(file): f"corral/guests/data/{programs.CARRIED}/{file.name}" for file in sorted(into.iterdir())}
+
+
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ImportError:  # not a wheel build
@@ -180,6 +196,8 @@ else:
             for file in (shim, *programs):
                 build_data["force_include"][str(file)] = file.name
                 build_data["force_include_editable"][str(file)] = file.name
+            if version != "editable":
+                build_data["force_include"] |= compile_guest_programs(Path(self.folder.name) / "guests")
 
 
 def main() -> None:
