@@ -102,13 +102,14 @@ def compile_shim(into: Path, sanitize: bool = False, uring: bool = True) -> Path
     include = require_tools(compiler)
     into.mkdir(parents=True, exist_ok=True)
     flags = ["-O2", "-std=gnu11", "-fPIC", "-pthread", "-fvisibility=hidden", *INCLUDES]
-    flags.append(f"-ffile-prefix-map={CSRC}=csrc")
     if sanitize:
         flags += SANITIZE
     libraries = find_uring(compiler) if uring else None
     if libraries is not None:
         flags.append("-DCORRAL_HAVE_URING")
     with tempfile.TemporaryDirectory() as folder:
+        # The same bytes wherever it is built.
+        flags += [f"-ffile-prefix-map={where}=csrc" for where in (CSRC, folder)]
         generated = Path(folder) / f"{MODULE}.c"
         generated.write_text(generated_source())
         (Path(folder) / "jail_filters.inc").write_text(jail_filters.source(compiler))
