@@ -32,6 +32,12 @@ FILE = f"{MODULE}.abi3.so"
 SERVER_SOURCES = CSRC / "p9server"
 PROGRAMS = {"_corral_folder_server": SERVER_SOURCES, "_corral_clerk": CSRC / "clerk"}
 
+COMPLETION = {
+    "bash": "share/bash-completion/completions/corral",
+    "zsh": "share/zsh/site-functions/_corral",
+    "fish": "share/fish/vendor_completions.d/corral.fish",
+}  # where shells look
+
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 # cffi's own code is not ours to polish, but a declaration of another type than the header's shows there. From gcc 14 on
 # that is an error by itself; here it is one with every compiler.
@@ -174,6 +180,22 @@ def compile_guest_programs(into: Path) -> dict[str, str]:
     return {str(file): f"corral/guests/data/{programs.CARRIED}/{file.name}" for file in sorted(into.iterdir())}
 
 
+def write_shell_files(into: Path, shim: Path) -> dict[str, str]:
+    """Writes manual pages and the completion of shells, from the tables of the commands; gives each file its place
+    below the folder that it is installed into."""
+    sys.path[:0] = [str(CSRC.parent / "src"), str(shim.parent)]
+    from corral.cli import completion, completion_scripts, manual
+
+    into.mkdir()
+    places = {name: f"share/man/man{manual.SECTION}/{name}" for name in manual.pages()}
+    texts = manual.pages()
+    for shell, script in completion_scripts.SCRIPTS.items():
+        texts[shell], places[shell] = script(completion.commands()), COMPLETION[shell]
+    for name, text in texts.items():
+        (into / name).write_text(text)
+    return {str(into / name): place for name, place in places.items()}
+
+
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ImportError:  # not a wheel build
@@ -199,6 +221,7 @@ else:
                 build_data["force_include_editable"][str(file)] = file.name
             if version != "editable":
                 build_data["force_include"] |= compile_guest_programs(Path(self.folder.name) / "guests")
+                build_data["shared_data"] |= write_shell_files(Path(self.folder.name) / "shells", shim)
 
 
 def main() -> None:
