@@ -57,7 +57,7 @@ def with_shell(release: str, tree: str, network: bool, progress: Callable[[str],
     """Corral's initramfs (initramfs.path) with the modules of the channel, of the agent and of a network card, for a
     kernel that has them apart; made when it is not in the cache. Raises HostError."""
     modules = CHANNEL + NETWORK * network
-    target = cache.folder("initramfs", f"{release}{'_net' * network}_{initramfs.key('init.c')}")
+    target = cache.folder("initramfs", f"{release}{'_net' * network}_{programs.key('init.c')}")
     with cache.making(target, progress) as unfinished:
         if unfinished:
             with open(initramfs.path(progress), "rb") as file:
