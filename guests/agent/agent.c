@@ -64,6 +64,9 @@ __attribute__((noreturn)) static void serve(void)
     case TIME:
         set_time(request, size);
         break;
+    case IDENTITY:
+        become(request, size);
+        break;
     case ALIVE:
         tell_alive();
         break;

@@ -35,6 +35,7 @@
 #define UNPACK 'U'  /* a path; then ENTRY, DATA, HOLE and END */
 #define CONNECT 'C' /* a TCP port of the guest in 16 bits; after DONE there are no frames any more */
 #define TIME 'T'    /* seconds and nanoseconds since 1970 in 64 bits each, and random bytes */
+#define IDENTITY 'i' /* struct beginning of init/identity.h */
 #define ALIVE 'H'
 #define POWER_OFF 'F'
 

@@ -8,12 +8,12 @@ import socket
 import struct
 import time
 
+from corral.backends.vsock_greeting import FRAME as HEADER
+from corral.backends.vsock_greeting import PORT
 from corral.errors import CorralError, GuestError, GuestTimeout
 
-PORT = 25455
 VERSION = 1
 MOST = 65536  # bytes of a frame's payload
-HEADER = struct.Struct("<IB3x")
 _HELLO = struct.Struct("<12sHH")
 _LINE = 32  # bytes of "OK PORT\n" at most
 _AGAIN = 0.01, 0.1  # seconds between two attempts, at first and at most
