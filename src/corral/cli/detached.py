@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from corral.cli.options import Arguments
 from corral.config import VsockConfig
 from corral.errors import ConfigError
@@ -70,7 +72,8 @@ class NamedGuest:
         if request.snapshot is not None:
             return self._restored(request, request.snapshot, vsock)
         others = (*request.others, vsock)
-        return replace(request, agent=True, others=others, session="" if self._behind else request.session)
+        disks = tuple(replace(disk, path=os.path.abspath(disk.path)) for disk in request.disks)  # for its snapshots
+        return replace(request, disks=disks, agent=True, others=others, session="" if self._behind else request.session)
 
     def _restored(self, request: BootRequest, path: str, vsock: VsockConfig) -> BootRequest:
         """By its own name, and reached by its agent, as far as the guest in the snapshot has what that takes."""

@@ -127,6 +127,7 @@ class Lib:
     CORRAL_JAIL_SOCKET: int
     CORRAL_JAIL_CONNECTOR: int
     CORRAL_JAIL_DEBUGGER: int
+    CORRAL_JAIL_NAMED: int
     CORRAL_JAIL_SCRIPT: int
     CORRAL_JAIL_FILES: int
     CORRAL_JAIL_KINDS: int
@@ -156,6 +157,7 @@ class Lib:
     # ram_file.h
     CORRAL_RAM_CUT_STATUS: int
     def corral_ram_save(self, fd: int, offset: int, at: CData, length: int, all: bool, /) -> int: ...
+    def corral_ram_prepare_save(self) -> None: ...
     def corral_ram_save_behind(
         self,
         fd: int,

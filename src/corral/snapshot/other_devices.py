@@ -1,4 +1,4 @@
-"""What a snapshot has of a machine's `others` (MachineConfig): random bytes, network cards and a vsock, in their order."""
+"""What a snapshot has of a machine's `others` (MachineConfig), in their order: random bytes, network cards, a vsock."""
 
 from __future__ import annotations
 

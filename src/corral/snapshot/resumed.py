@@ -8,6 +8,7 @@ from corral import __version__
 from corral.config import MachineConfig
 from corral.errors import BootError, ConfigError, HostError
 from corral.kvm import vcpu_state
+from corral.native import lib
 from corral.snapshot import disks, file, machine_state, other_devices, values
 from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
@@ -62,6 +63,12 @@ def save(machine: Parts, path: str) -> int:
     for what cannot be saved, GuestError, HostError, KvmError."""
     with machine_state.Still(machine) as state:
         return file.write(path, _description(machine, state), machine.memory, _layers(machine))
+
+
+def prepare(machine: Parts) -> None:
+    """For save_into() in a jail, where nothing can be opened."""
+    host_of(machine.system)
+    lib.corral_ram_prepare_save()
 
 
 def save_into(machine: Parts, fd: int) -> int:
