@@ -17,7 +17,8 @@ import pytest
 import corral
 from corral.agent.connection import Refused
 from corral.running import place
-from corral.script.sandbox import CommandFailed, Sandbox
+from corral.script.process import CommandFailed
+from corral.script.sandbox import Sandbox
 from tests.support.named_guest import skip_without_kernel
 
 
