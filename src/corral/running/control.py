@@ -1,8 +1,8 @@
 """What other commands ask of a guest that has a name: a socket in its folder, which its process serves beside its
 console.
 
-A client says one word and a newline: `pause`, `resume`, `state`, `snapshot` with the descriptor of an empty file
-(SCM_RIGHTS), or `attach`. The answer is a line, `ok` and what there is to tell, or `error` and why. After `ok` to
+A client says one word and a newline: `pause`, `resume`, `state`, `counters`, `snapshot` with the descriptor of an empty
+file (SCM_RIGHTS), or `attach`. The answer is a line, `ok` and what there is to tell, or `error` and why. After `ok` to
 `attach` what the guest says on its console comes, and what is sent is typed there.
 """
 
@@ -15,6 +15,7 @@ import select
 import sys
 
 from corral.errors import ConfigError, CorralError
+from corral.running import counters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ class Control:
                 self.paused = False
             elif word == b"snapshot":
                 said = f"ok {self._save(self.machine, client.handed)}"
+            elif word == b"counters":
+                said = f"ok {counters.text(self.machine)}"
             elif word == b"state":
                 said = f"ok {'paused' if self.paused else 'running'}"
             else:
