@@ -58,6 +58,12 @@ __attribute__((noreturn)) static void serve(void)
     case UNPACK:
         unpack_tree(request);
         break;
+    case MOUNT:
+        mount_there(request, size);
+        break;
+    case UNMOUNT:
+        unmount_there(request);
+        break;
     case CONNECT:
         connect_to_port(request, size);
         break;

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from corral.errors import HostError
+from corral.guests import host
 from tests.support.named_guest import Guests, skip_without_kernel
 
 
@@ -351,6 +353,19 @@ def test_what_cannot_start_says_why(guests: Guests, words: tuple[str, ...], said
     assert (done.returncode, said in done.stderr.decode()) == (2, True), done.stderr
     assert b"Traceback" not in done.stderr
     assert list(guests.folder.glob("corral/*")) == []
+
+
+def test_one_that_looks_like_this_host_has_the_agent(guests: Guests, tmp_path: Path) -> None:
+    try:
+        host.mounts(Path("/proc/self/mountinfo").read_text())
+    except HostError as error:
+        pytest.skip(str(error))
+    host.get()
+    guests.boot("like", "host", "--memory", "512M")
+    (tmp_path / "x").write_text("content")
+    done = guests.exec("like", f"cat {tmp_path}/x; echo new >{tmp_path}/x")
+    assert (done.returncode, done.stdout) == (0, b"content"), done.stderr
+    assert (tmp_path / "x").read_text() == "content"
 
 
 # Faults.

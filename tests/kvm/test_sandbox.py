@@ -96,6 +96,21 @@ def test_files(box: Sandbox, tmp_path: Path) -> None:
         box.files.read("/tmp/a/b/c")
 
 
+def test_mounts(box: Sandbox) -> None:
+    box.files.mount("none", "/tmp/m/here", "tmpfs", options="size=64k")
+    with pytest.raises(Refused, match="No space left"):
+        box.files.write("/tmp/m/here/x", bytes(100_000))
+    box.files.unmount("/tmp/m/here")
+    assert box.files.list("/tmp/m/here") == []
+    box.files.mount("none", "/tmp/m/here", "tmpfs", read_only=True)
+    with pytest.raises(Refused, match="Read-only"):
+        box.files.write("/tmp/m/here/x", b"")
+    box.files.unmount("/tmp/m/here")
+    for wrong in ("nosuch", ""):
+        with pytest.raises(Refused, match=r"mount it: (No such device|Invalid argument)"):
+            box.files.mount("none", "/tmp/m/here", wrong)
+
+
 def test_a_port(box: Sandbox) -> None:
     box.run("ifconfig lo up; mkdir -p /www; echo page >/www/index.html; httpd -p 8080 -h /www")
     url = box.port(8080)

@@ -22,6 +22,7 @@ PATIENCE = 30.0  # seconds in which an agent answers that has begun to
 # Kinds of frames, as guests/agent/wire.h has them.
 HELLO, DONE, FAILED, STARTED, OUTPUT, ERRORS, ROOM, ENDED = b"VKNpOEcQ"
 RUN, READ, WRITE, STAT, LIST, MAKE, REMOVE, PACK, UNPACK, CONNECT, TIME, ALIVE, POWER_OFF = b"XRPslmxAUCTHF"
+MOUNT, UNMOUNT = b"Mu"
 INPUT, SIGNAL, SIZE, DATA, HOLE, ENTRY, END = b"ISWDheZ"
 
 

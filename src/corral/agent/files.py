@@ -15,10 +15,12 @@ from corral.agent.connection import (
     LIST,
     MAKE,
     MOST,
+    MOUNT,
     PACK,
     READ,
     REMOVE,
     STAT,
+    UNMOUNT,
     UNPACK,
     WRITE,
     AgentError,
@@ -123,6 +125,19 @@ class Files:
         """A file, a link, or a folder with nothing in it."""
         with self._connect() as connection:
             connection.ask(REMOVE, _path(path))
+
+    def mount(self, source: str, target: str, kind: str, options: str = "", read_only: bool = False) -> None:
+        """A file system at the folder `target`, which is made when it is not there; `options` are those of its kind, as
+        mount(2) has them."""
+        words = [_path(source), _path(target), os.fsencode(kind), os.fsencode(options)]
+        if any(b"\0" in word for word in words):
+            raise ConfigError(f"{kind!r}, {options!r}: there is no such kind of file system")
+        with self._connect() as connection:
+            connection.ask(MOUNT, read_only.to_bytes(4, "little") + b"".join(word + b"\0" for word in words))
+
+    def unmount(self, target: str) -> None:
+        with self._connect() as connection:
+            connection.ask(UNMOUNT, _path(target))
 
     def upload(self, source: str | os.PathLike[str], target: str, progress: Progress = _ignore) -> int:
         """Copies a file or folder of this host to the path `target`, with modes, times, links and holes; owned by root.
