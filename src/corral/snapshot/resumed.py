@@ -14,6 +14,7 @@ from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
 from corral.snapshot.machine_state import MachineState
 from corral.snapshot.other_devices import NOWHERE, Card, Ends, Other
+from corral.startup.digest import sha256
 from corral.startup.record import record, replace
 
 TYPE_CHECKING = False
@@ -66,7 +67,8 @@ def save(machine: Parts, path: str) -> int:
 
 
 def prepare(machine: Parts) -> None:
-    """For save_into() in a jail, where nothing can be opened."""
+    """For save_into() in a jail, where nothing can be opened, and no module loaded."""
+    sha256(b"")
     host_of(machine.system)
     lib.corral_ram_prepare_save()
 
