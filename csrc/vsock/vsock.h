@@ -25,7 +25,8 @@
 struct corral_vsock_config {
     struct corral_worker_config worker;
     uint64_t cid;  /* the guest's */
-    int listener;  /* a Unix socket that listens; stays the caller's. -1: no program of the host reaches the guest */
+    int listener;  /* a Unix socket that listens; stays the caller's. -1: no program of the host reaches the guest
+                    */
     int connector; /* of corral_vsock_connector; -1: the guest can connect nowhere. The device's from now on */
     int first;     /* a connected socket, whose other end has said all that it has to say: it is connected at the
                       first start, and others are accepted when that connection is over. -1: none. The device's */
@@ -55,9 +56,9 @@ struct corral_vsock *corral_vsock_create(const struct corral_vsock_config *confi
                                          struct corral_virtio_irq *irq);
 
 /* Serves CORRAL_VSOCK_QUEUES queues by one doorbell. `saved`: of a driver that a device has had before. This one
- * after corral_vsock_pause goes on with its connections; another tells that all of them are gone (section 5.10.6.7),
- * and nothing else before the driver has taken that, which it shows by another buffer for events. NULL: it is new.
- * 0; -EBUSY: runs already; -EINVAL, -EFAULT: a queue. */
+ * after corral_vsock_pause goes on with its connections; another tells that all of them are gone
+ * (section 5.10.6.7), and nothing else before the driver has taken that, which it shows by another buffer for
+ * events. NULL: it is new. 0; -EBUSY: runs already; -EINVAL, -EFAULT: a queue. */
 int corral_vsock_start(struct corral_vsock *v, uint64_t features, const struct corral_virtq_setup *queues,
                        const int *doorbells, const struct corral_vsock_saved *saved);
 
