@@ -20,7 +20,7 @@ from tests.support import programs
 from tests.support.results import Part, table
 
 UNIT = {"unit", "unit-1", "unit-2"}
-WITHOUT_GUESTS = {"lint", *UNIT, "compilers", "fuzz", "debian13"}  # the others build the small kernel first
+WITHOUT_GUESTS = {"lint", *UNIT, "compilers", "fuzz", "debian13", "docs"}  # the others build the small kernel first
 WAITING = {"kvm-1", "kvm-2", "lint", *UNIT}  # for guests, files and processes, for half of their time
 CORES = min(2, len(os.sched_getaffinity(0)))
 

@@ -65,8 +65,9 @@ connects in the guest to CID 2, port PORT, comes to the socket PATH_PORT of the 
         "guests that run in the background, and what to do with them",
         ("name", "detach"),
         """\
-corral ps lists them; corral exec runs a command there, cp copies files, port reaches a TCP port, attach is its
-console, logs what that said, pause, resume, stop, kill and wait are what they say. docs/background.md has the rest.""",
+corral ps lists them, corral top shows what they do; corral exec runs a command there, cp copies files, port reaches a
+TCP port, attach is its console, logs what that said, pause, resume, stop, kill and wait are what they say; corral
+snapshot NAME FILE saves one. docs/background.md has the rest.""",
     ),
     "network": Topic(
         "network cards, published ports, and where a guest may connect to",
@@ -121,6 +122,7 @@ From inside: the shell's `exit`, or `poweroff` in a distribution, ends the guest
   XDG_CACHE_HOME   kernels and images are in its folder corral (default: ~/.cache); see corral cache
   TMPDIR           where what a guest writes to a snapshot is kept (default: /var/tmp)
   CORRAL_INSTALL   1: as root, install by apt-get what is missing; 0: never; else a person is asked (default)
+  CORRAL_IMAGES_LIMIT  how much container images may take of the disk, like 50G (default: 20G)
   NO_COLOR         set to anything: no colours""",
     ),
 }
