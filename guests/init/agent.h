@@ -3,16 +3,25 @@
 
 #include "early.h"
 
-static void start_agent(const char *command_line)
+static int agent = -1; /* its program */
+
+/* While the initramfs is the root. */
+static void find_agent(const char *command_line)
 {
-    static const char *const arguments[] = {"corral-agent", 0}, *const environment[] = {"PATH=/bin:/sbin", 0};
     char wanted[8], modules[] = "/agent-modules/00";
     if (!parameter(command_line, "corral.agent", wanted, sizeof wanted))
         return;
     load_modules_of(modules);
-    if (SYSCALL(fork, 0, 0, 0, 0, 0) != 0)
+    agent = (int)SYSCALL(open, "/agent", O_PATH | O_CLOEXEC, 0, 0, 0);
+}
+
+/* It serves the root that there is now. */
+static void start_agent(void)
+{
+    static const char *const arguments[] = {"corral-agent", 0}, *const environment[] = {"PATH=/bin:/sbin", 0};
+    if (agent < 0 || SYSCALL(fork, 0, 0, 0, 0, 0) != 0)
         return;
-    SYSCALL(execve, "/agent", arguments, environment, 0, 0);
+    SYSCALL(execveat, agent, "", arguments, environment, AT_EMPTY_PATH);
     say("corral: init: the initramfs has no agent\n");
     SYSCALL(exit, 127, 0, 0, 0, 0);
 }

@@ -35,6 +35,7 @@ COMMANDS = {
     "ps": "the guests that have a name",
     "resume": "have a guest go on that was paused",
     "rm": "remove what is left of guests that have ended",
+    "run": "a container image, as a guest of its own",
     "snapshot": "save a guest to a file, from which others go on in milliseconds",
     "stat": "boot a guest and count: exits, KVM's statistics, disks, the host's performance counters",
     "stop": "have a guest shut down",

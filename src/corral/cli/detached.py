@@ -16,11 +16,26 @@ if TYPE_CHECKING:
     from corral.launch.request import BootRequest
     from corral.machine import Machine
 
-FOREGROUND = {"gdb", "tty", "plan", "plan-json", "restore"}  # options that are about this terminal, or no new guest
+FOREGROUND = {
+    "gdb",
+    "tty",
+    "interactive",
+    "plan",
+    "plan-json",
+    "restore",
+}  # options that are about this terminal, or no new guest
 
 
 def start(arguments: Arguments, words: list[str]) -> int:
-    """--detach. Its process is told by the environment; what it says so far is on standard error."""
+    """--detach of `corral boot` with these words."""
+    end = words.index("--") if "--" in words else len(words)
+    own = [word for word in words[:end] if word != "--detach"]
+    return start_command(arguments, ["boot", *own, *words[end:]])
+
+
+def start_command(arguments: Arguments, words: list[str]) -> int:
+    """`words`: a subcommand's that runs the guest, and its own without --detach. Its process is told by the environment;
+    what it says so far is on standard error."""
     import sys
 
     from corral.running import start as starting
@@ -29,9 +44,7 @@ def start(arguments: Arguments, words: list[str]) -> int:
     if "name" not in values:
         raise ConfigError("--detach needs a name for the guest: --name NAME")
     _check(arguments)
-    end = words.index("--") if "--" in words else len(words)
-    own = [word for word in words[:end] if word != "--detach"]
-    starting.start(values["name"], [*own, *words[end:]], show=lambda line: print(line, file=sys.stderr))
+    starting.start(values["name"], words, show=lambda line: print(line, file=sys.stderr))
     print(values["name"])
     return 0
 
@@ -69,7 +82,8 @@ class NamedGuest:
         if request.snapshot is not None:
             return request
         others = (*request.others, VsockConfig(self._guest.vsock))
-        return replace(request, agent=True, others=others, session="" if self._behind else request.session)
+        on_console = self._behind and request.container is None
+        return replace(request, agent=True, others=others, session="" if on_console else request.session)
 
     def attach(self, machine: Machine, console: Console) -> None:
         """Before it runs."""

@@ -36,14 +36,14 @@ def wanted(arguments: Arguments) -> str:
 
 class Ends:
     """The console's and the session's descriptors. A context manager. Raises ConfigError for a console that cannot be
-    written. `early`: all that the guest says is wanted."""
+    written. `early`: all that the guest says is wanted. `has_input`: ours is the session's; else it has none."""
 
-    def __init__(self, where: str, early: bool = False) -> None:
-        self._where, self._early = where, early
+    def __init__(self, where: str, early: bool = False, has_input: bool = True) -> None:
+        self._where, self._early, self._has_input = where, early, has_input
         self._opened: list[int] = []
         self._resized: object = None  # SIGWINCH's handler before
         self.console: int | None = None  # what the console is written to
-        self.input: int | None = 0 if where in ("stdio", "stderr") else None  # what it reads
+        self.input: int | None = 0 if has_input and where in ("stdio", "stderr") else None  # what it reads
         self.person = self.input is not None and os.isatty(0)  # who types there
         self.room: int | None = None  # bytes that the console's file takes; None: it is none, or what has no size
         if where.startswith("file:"):
@@ -91,7 +91,8 @@ class Ends:
         if self._where == "stdio":  # the session's alone
             self.console = self._writer(2) if self._early else None
         self.input, self.person = None, False
-        return Channel((self._keep(voice.reader(0), 0), output, self._writer(2)), command=command)
+        source = voice.reader(0) if self._has_input else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return Channel((self._keep(source, 0), output, self._writer(2)), command=command)
 
     def _writer(self, descriptor: int) -> int:
         # A terminal that does not take everything at once would block the write of the rest.
