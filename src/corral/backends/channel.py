@@ -223,9 +223,9 @@ class Channel:
             self._answered = True
         self._write()
 
-    def finish(self, patience: float | None) -> None:
+    def finish(self, patience: float | None) -> bool:
         """Waits until what the guest wrote before it was stopped is with its readers; until time.monotonic() is
-        `patience`, if that is not None."""
+        `patience`, if that is not None: False."""
         assert self.device
         self.device.flush()
         poll = select.poll()
@@ -233,9 +233,10 @@ class Channel:
         while not self.device.flushed and not self.failure:
             left = None if patience is None else max(0.0, patience - time.monotonic()) * 1000
             if not poll.poll(left):
-                return
+                return False
             self.serve()
         self.serve()
+        return True
 
     @property
     def failure(self) -> tuple[str, int] | None:

@@ -277,6 +277,8 @@ def _boot(
     container = wanted.request.container is not None
     has_input = not container or "interactive" in arguments.values
     with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values, has_input) as ends:
+        if named and container:
+            ends.log = named.open_log()
         shell = Shell(wanted.machine.memory, plan.page if plan else 0, wanted.machine.split_irqchip)
         try:
             # Imported while the host's kernel is busy with the VM.

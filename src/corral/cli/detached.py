@@ -34,8 +34,8 @@ def start(arguments: Arguments, words: list[str]) -> int:
 
 
 def start_command(arguments: Arguments, words: list[str]) -> int:
-    """`words`: a subcommand's that runs the guest, and its own without --detach. Its process is told by the environment;
-    what it says so far is on standard error."""
+    """`words`: a subcommand's that runs the guest, and its own without --detach. Its process is told by the
+    environment; what it says so far is on standard error."""
     import sys
 
     from corral.running import start as starting
@@ -84,6 +84,11 @@ class NamedGuest:
         others = (*request.others, VsockConfig(self._guest.vsock))
         on_console = self._behind and request.container is None
         return replace(request, agent=True, others=others, session="" if on_console else request.session)
+
+    def open_log(self) -> int | None:
+        """What the output of a command with pipes is written to in the background, which is kept like the console's;
+        the caller's. None: it is not."""
+        return self._guest.open_log() if self._behind else None
 
     def attach(self, machine: Machine, console: Console) -> None:
         """Before it runs."""

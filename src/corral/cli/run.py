@@ -19,8 +19,9 @@ COMMAND = Command(
     name="run",
     summary="""\
 Runs a command in a container image, which has a virtual machine of its own: its own kernel, and nothing of the host.
-IMAGE is a name as for docker run, oci:DIR:TAG, docker-archive:FILE, a folder with a root file system, or an EROFS image
-(FILE.erofs). Without COMMAND the image's own runs. The first start of an image boots, each later one goes on from there.""",
+IMAGE is a name as for docker run, oci:DIR:TAG, docker-archive:FILE, a folder with a root file system, or an
+EROFS image (./FILE.erofs). Without COMMAND the image's own runs. The first start of an image boots, each later
+one goes on from there.""",
     operands=("IMAGE",),
     rest="COMMAND...",
     greedy=True,
@@ -120,7 +121,7 @@ def _request(arguments: Arguments, told: Told) -> BootRequest:
     cpus = parse_number(values.get("cpus", "1"), "--cpus")
     image = run_words.image(arguments.operands[0], values.get("pull", "missing"), told.progress)
     wanted = run_words.container(arguments, image.config)
-    session = TERMINAL if "tty" in values or "console" in values else PIPES
+    session = TERMINAL if "tty" in values else PIPES
     root = os.path.realpath(image.root)
     return container.request(root, image.digest, wanted, session, memory, cpus, nets(arguments.every), told)
 

@@ -45,6 +45,7 @@ class Ends:
         self.console: int | None = None  # what the console is written to
         self.input: int | None = 0 if has_input and where in ("stdio", "stderr") else None  # what it reads
         self.person = self.input is not None and os.isatty(0)  # who types there
+        self.log: int | None = None  # what the output of a session with pipes goes to instead of ours; this object's
         self.room: int | None = None  # bytes that the console's file takes; None: it is none, or what has no size
         if where.startswith("file:"):
             from corral.config import sized_path
@@ -87,6 +88,10 @@ class Ends:
             before = signal.signal(signal.SIGWINCH, lambda number, frame: channel.resized())
             self._resized = self._resized or before
             return channel
+        if self.log is not None:
+            self._opened.append(self.log)
+            source = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            return Channel((self._keep(source, -1), self.log, self.log), command=command)
         output = self.console if self._where == "stdio" and self.console is not None else self._writer(1)
         if self._where == "stdio":  # the session's alone
             self.console = self._writer(2) if self._early else None

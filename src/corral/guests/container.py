@@ -28,8 +28,8 @@ def initramfs_path(progress: Callable[[str], None]) -> str:
 
 
 def empty_layer(size: int, progress: Callable[[str], None]) -> str:
-    """A sparse image of `size` bytes with an empty ext4, which guests write to with a layer of their own over it. Raises
-    HostError, BootError."""
+    """A sparse image of `size` bytes with an empty ext4, which guests write to with a layer of their own over it.
+    Raises HostError, BootError."""
     target = cache.folder(LAYERS, str(size))
     with cache.making(target) as unfinished:
         if unfinished:
