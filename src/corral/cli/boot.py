@@ -226,7 +226,8 @@ def run_here(
 
         report = DeathReport(values["report"])
         watch = report.watch(watch)
-    if wanted.machine.disks or wanted.machine.shares or wanted.machine.others or wanted.is_named:
+    of_host = wanted.machine.disks or wanted.machine.shares or wanted.machine.others
+    if (of_host or wanted.is_named) and not request.container:
         from corral.launch.judge import judge
 
         judge(wanted)
@@ -273,12 +274,11 @@ def _boot(
     jail: Jail | None,
     named: NamedGuest | None,
 ) -> int:
-    timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
-    container = wanted.request.container is not None
-    has_input = not container or "interactive" in arguments.values
-    with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values, has_input) as ends:
-        if named and container:
-            ends.log = named.open_log()
+    values, container = arguments.values, wanted.request.container is not None
+    has_input = not container or "interactive" in values
+    timeout = seconds(values["timeout"]) if "timeout" in values else None
+    with Ends(values.get("console", "stdio"), "early" in values, has_input) as ends:
+        ends.log = named.open_log() if named and container else None
         shell = Shell(wanted.machine.memory, plan.page if plan else 0, wanted.machine.split_irqchip)
         try:
             # Imported while the host's kernel is busy with the VM.
@@ -287,7 +287,7 @@ def _boot(
         except BaseException:
             shell.close()
             raise
-        anew = "fresh" in arguments.values or watch is not None or plan is not None
+        anew = "fresh" in values or watch is not None or plan is not None
         with Closing(_machine(wanted, plan, shell, ends, told, anew, jail)) as machine:
             if ends.person:
                 told.notices.append("Ctrl-A X ends the guest, Ctrl-A H helps")
@@ -306,17 +306,17 @@ def _boot(
                 if jail:
                     watch = jail.watch(watch)
                 if container:
-                    from corral.cli import forwarded
+                    from corral.cli.forwarded import forward
 
-                    forwarded.forward(machine)
+                    forward(machine)
                 outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)
             for line in complaints.of(machine, console):
                 print(f"corral: {line}", file=sys.stderr)
-            if "screen" in arguments.values:
+            if "screen" in values:
                 from corral.debug import text_screen
 
                 print(text_screen.text(machine.memory), file=sys.stderr)
-            if "stats" in arguments.values:
+            if "stats" in values:
                 from corral.observe import counters
 
                 print(counters.text(machine), file=sys.stderr)

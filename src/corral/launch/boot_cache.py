@@ -41,7 +41,7 @@ def serves(wanted: Draft) -> bool:
     disks = [disk for disk in machine.disks if request.container is None or not (disk.read_only or disk.snapshot)]
     others = disks or machine.shares or machine.snapshot or request.bios or request.placement or request.others
     wired = any(card.backend != "user" for card in request.nets)  # who is there may be another each time
-    own = request.kernel or (request.initrd and request.container is None)
+    own = request.kernel or request.initrd
     if not machine.channel or others or wired or own or request.early or NONATIVE in request.parameters.split():
         return False
     return supervisor_mode().supervisor is Supervisor.NATIVE
@@ -118,7 +118,7 @@ def _state(config: MachineConfig) -> bytes:
     paths = [path for path in (config.kernel, config.initrd, config.injection, SHIM) if path]
     paths += [disk.path for disk in config.disks]
     paths += [cache.folder(kind) for kind in ("kernels", "linux")]
-    for name in ("linux", "init"):
+    for name in ("linux", "init", "agent"):
         for folder, _, files in os.walk(sources.folder(name)):
             paths += [os.path.join(folder, file) for file in sorted(files)]
     return _identities(path for path in map(os.path.abspath, paths) if os.path.exists(path))

@@ -108,7 +108,6 @@ def request(
     return BootRequest(
         container=container.text,
         session=session,
-        initrd=guests.initramfs_path(progress),
         serves_channel=True,
         root="none",
         memory=MEMORY if memory is None else memory,

@@ -41,7 +41,7 @@ class BootRequest:
     many seconds the guest may shut down when it is asked to end.
 
     `container`: the guest is of a container image, and this is what its init is told as its session
-    (launch/container.py). Its initrd, and disks that it does not write, are the same each time.
+    (launch/container.py). Disks that it does not write are the same each time.
 
     `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, what its network cards are
     connected to (without `nets`, to nothing), and the `command` if it waits for one. `overlay`: what it writes to
