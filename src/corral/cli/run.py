@@ -72,11 +72,11 @@ FAILED = 125
 
 
 def run(words: list[str]) -> int:
-    arguments = parse(COMMAND, words)
-    if arguments is None:
-        print(COMMAND.help())
-        return 0
     try:
+        arguments = parse(COMMAND, words)
+        if arguments is None:
+            print(COMMAND.help())
+            return 0
         return _run(arguments, words)
     except GuestTimeout:
         raise
@@ -142,4 +142,4 @@ def _name(image: str) -> str:
     """For a guest that was given none: after its image."""
     base = image.rpartition("/")[2].partition("@")[0].partition(":")[0]
     letters = "".join(letter for letter in base if letter.isascii() and letter.isalnum())[:20]
-    return f"{letters or 'guest'}-{os.urandom(3).hex()}"
+    return f"{letters or 'guest'}-{os.urandom(2).hex()}"
