@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 MOST_ENV_FILE = 1 << 20  # bytes
 LONGEST_HOSTNAME = 64
 EROFS = ".erofs"
-_PULL = ("missing", "always", "never")
 
 
 @record(frozen=True)
@@ -72,8 +71,8 @@ class ErofsFile:
 
 def image(name: str, pull: str, progress: Callable[[str], None]) -> Image:
     """Fetched and made when it is not in the cache. Raises ConfigError, BootError, HostError."""
-    if pull not in _PULL:
-        raise ConfigError(f"--pull {pull!r} is none of {', '.join(_PULL)}")
+    if pull not in ("missing", "always", "never"):
+        raise ConfigError(f"--pull {pull!r} is none of missing, always, never")
     if name.endswith(EROFS) and "/" in name:
         if not os.path.isfile(name):
             raise BootError(f"there is no file {name!r}; check the path")
@@ -81,7 +80,7 @@ def image(name: str, pull: str, progress: Callable[[str], None]) -> Image:
         return ErofsFile(path, path)
     from corral.oci import prepare
 
-    return prepare(name, pull=pull, progress=progress)
+    return prepare(name, pull=pull, progress=progress)  # type: ignore[arg-type]  # mypy narrows no text to a Literal
 
 
 def container(arguments: Arguments, config: Config) -> Container:
