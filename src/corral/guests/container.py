@@ -39,8 +39,8 @@ def empty_layer(size: int, progress: Callable[[str], None]) -> str:
 
 
 def kept_layer(name: str, image: str, size: int, progress: Callable[[str], None]) -> str:
-    """The one that is kept by that name, which is made when it is not there; it goes with the image of that digest
-    alone. Raises ConfigError where it was made over another, HostError, BootError."""
+    """The one that is kept by that name, which is made when it is not there; it goes with the image
+    that has this digest. Raises ConfigError where it was made over another, HostError, BootError."""
     from corral.errors import ConfigError
 
     target = cache.folder(KEPT, name)
