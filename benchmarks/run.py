@@ -1,5 +1,5 @@
-"""run: `corral run IMAGE true` of an image that is there and has been run once, against `podman run` of the same files and
-`runc run` of a prepared bundle, where there are these. Whole processes.
+"""run: `corral run IMAGE true` of an image that has been run once, against `podman run` of the same files and `runc run`
+of a prepared bundle, where there are these. Whole processes.
 
 podman has runc below it, a store of this benchmark's own (vfs), no network, and no more open files than it may have.
 """
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def main() -> bool:
         make_root(folder / "root")
         image = str(folder / "image.erofs")
         subprocess.run(["mkfs.erofs", image, str(folder / "root")], check=True, capture_output=True)
-        contenders = {
+        contenders: dict[str, Callable[[], float]] = {
             CORRAL: partial(seconds, [program, "run", image, "true"], installed.environment()),
             FRESH: partial(seconds, [program, "run", "--fresh", image, "true"], installed.environment()),
         }

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 MOST_ENV_FILE = 1 << 20  # bytes
 LONGEST_HOSTNAME = 64
 EROFS = ".erofs"
+REAL_TIME, MOST_REAL_TIME = 34, 30  # SIGRTMIN as C libraries have it, and how many follow
 
 
 @record(frozen=True)
@@ -93,7 +94,7 @@ def container(arguments: Arguments, config: Config) -> Container:
         words=(*entrypoint, *command),
         environment=_environment(config.env, every.get("env-file", []), every.get("env", [])),
         user=values.get("user", config.user),
-        folder=_absolute(values.get("workdir") or config.working_dir or "/", "--workdir"),
+        folder=_absolute(values.get("workdir") or f"/{config.working_dir}", "--workdir"),
         hostname=_hostname(values.get("hostname") or values.get("name") or "corral"),
         volumes=(*map(_volume, every.get("volume", [])), *map(_memory, every.get("tmpfs", []))),
         read_only="read-only" in values,
@@ -156,7 +157,7 @@ def _memory(text: str) -> Volume:
 def _absolute(path: str, option: str) -> str:
     if not path.startswith("/"):
         raise ConfigError(f"{option}: {path!r} is no path from / in the guest")
-    return os.path.normpath(path)
+    return os.path.normpath("/" + path.lstrip("/"))
 
 
 def _hostname(name: str) -> str:
@@ -169,6 +170,9 @@ def _hostname(name: str) -> str:
 def _signal(text: str) -> int:
     if text in ("TERM", "SIGTERM"):
         return 15
+    name, plus, number = text.removeprefix("SIG").partition("+")
+    if name == "RTMIN" and plus and number.isascii() and number.isdigit() and int(number[:3]) <= MOST_REAL_TIME:
+        return REAL_TIME + int(number)  # systemd's, in images that have one
     from corral.agent.command import signal_number
 
     return signal_number(text)

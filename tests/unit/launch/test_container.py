@@ -89,6 +89,11 @@ def test_what_is_wrong_is_one_line(words: tuple[str, ...], said: str) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_what_an_image_says_in_its_own_ways() -> None:
+    found = container("image", image=PlainConfig(working_dir="srv/x", stop_signal="SIGRTMIN+3"))
+    assert (found.folder, found.stop_signal) == ("/srv/x", 37)
+
+
 def test_more_volumes_than_a_guest_has() -> None:
     with pytest.raises(ConfigError, match="at most 64"):
         Container(("x",), volumes=(Volume("/x"),) * 65)
