@@ -22,7 +22,7 @@ examples:
   corral pull python:3.12
   docker save web >web.tar && corral pull docker-archive:web.tar
 
-exit status: 0 done; 2 bad usage, or an image that cannot be used; 3 the host lacks something: skopeo, space, network""",
+exit status: 0 done; 2 bad usage, or an image that cannot be used; 3 the host lacks something: skopeo, space""",
 )
 
 
