@@ -1,4 +1,4 @@
-"""run: `corral run IMAGE true` of an image that has been run once, against `podman run` of the same files and `runc run`
+"""run: `corral run IMAGE true` of an image that was run before, against `podman run` of the same files and `runc run`
 of a prepared bundle, where there are these. Whole processes.
 
 podman has runc below it, a store of this benchmark's own (vfs), no network, and no more open files than it may have.

@@ -62,7 +62,7 @@ class Command:
         from corral.cli import topics
 
         names = [option.name for option in self.options]
-        if everything or len(names) <= _MANY:
+        if everything or self.greedy or len(names) <= _MANY:
             parts = [f"options:\n{self.options_text(names, help='this text')}", self.epilog]
         else:
             shown = self.options_text(topics.COMMON, help="this text", help_all="all options, and what is said of each")

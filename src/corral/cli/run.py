@@ -106,7 +106,9 @@ def _run(arguments: Arguments, words: list[str]) -> int:
         return boot.run_here(arguments, None, jail, None, request)
     from corral.cli import detached
 
-    return detached.run_named(arguments, ["run", *words], lambda named: boot.run_here(arguments, None, jail, named, request))
+    return detached.run_named(
+        arguments, ["run", *words], lambda named: boot.run_here(arguments, None, jail, named, request)
+    )
 
 
 def _request(arguments: Arguments, told: Told) -> BootRequest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 
-from corral.guests import cache, initramfs
+from corral.guests import cache, programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ LAYERS, KEPT, IMAGE = "layers", "kept", "layer.img"
 
 def initramfs_path(progress: Callable[[str], None]) -> str:
     """Made when it is not in the cache. Raises HostError without a compiler."""
-    target = cache.folder("initramfs", f"container_{initramfs.key(SOURCE)}")
+    target = cache.folder("initramfs", f"container_{programs.key(SOURCE)}")
     with cache.making(target) as unfinished:
         if unfinished:
             from corral.guests import root_initramfs

@@ -64,7 +64,7 @@ def test_volumes_and_memory_in_the_order_in_which_they_are_mounted(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "words, said",
+    ("words", "said"),
     [
         (("-v", "named:/x"), "no volumes with names"),
         (("-v", "/nowhere/at/all:/x"), "is not there"),
