@@ -46,15 +46,21 @@ static void set_default(char *space, word size, const char *name, const char *va
     program.variables[program.n_variables++] = space;
 }
 
+static int is_path(const char *name)
+{
+    while (*name && *name != '/')
+        name++;
+    return *name;
+}
+
 /* As execvp(3) does it. Returns -errno. */
 static long execute(void)
 {
     static char candidate[4096 + 256];
     const char *name = program.words[0], *path = variable("PATH");
     long error = -2; /* ENOENT */
-    for (const char *at = name; *at; at++)
-        if (*at == '/')
-            return SYSCALL(execve, name, program.words, program.variables, 0, 0);
+    if (is_path(name))
+        return SYSCALL(execve, name, program.words, program.variables, 0, 0);
     while (path && *path) {
         const char *end = path;
         while (*end && *end != ':')

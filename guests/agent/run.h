@@ -136,7 +136,7 @@ __attribute__((noreturn)) static void become_command(const int theirs[3], int te
     }
     if (!error) {
         error = execute();
-        if (error == -ENOENT) /* Corral's initramfs has one program, whose names its shell knows */
+        if (error == -ENOENT && !is_path(program.words[0])) /* of Corral's initramfs: its one program has many names */
             error = SYSCALL(execve, "/bin/busybox", program.words, program.variables, 0, 0);
     }
     put_number(why, (word)-error, 4);
