@@ -231,7 +231,7 @@ __attribute__((noreturn, used)) static void start(void)
     open_console();
     read_file("/proc/cmdline", command_line, sizeof command_line);
     load_modules();
-    find_agent(command_line);
+    int agent = open_agent(command_line);
     SYSCALL(mkdir, "/etc", 0755, 0, 0, 0);
     loopback_up();
     network_up(command_line);
@@ -246,7 +246,7 @@ __attribute__((noreturn, used)) static void start(void)
     if (!has_command || !read_session(session_text, session_text + bytes))
         give_up("what the session is to be makes no sense");
     make_root();
-    start_agent();
+    run_agent(agent);
     int signals = signals_of_the_end();
     long child = SYSCALL(fork, 0, 0, 0, 0, 0);
     if (child == 0)

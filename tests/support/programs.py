@@ -35,6 +35,7 @@ NEEDED = {
         "passt": "passt",
         "pgrep": "procps",
         "runc": "runc",
+        "socat": "socat",
         "sqlite3": "sqlite3",
     },
     "nested": {

@@ -43,9 +43,9 @@ class BootRequest:
     `container`: the guest is of a container image, and this is what its init is told as its session
     (launch/container.py). Disks that it does not write are the same each time.
 
-    `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, what its network cards are
-    connected to (without `nets`, to nothing), and the `command` if it waits for one. `overlay`: what it writes to
-    images is kept beside them, and gone with it.
+    `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, what its network cards and its
+    vsock are connected to (without `nets` and one of `others`, to nothing), its `hostname`, None: as it was, and the
+    `command` if it waits for one. `overlay`: what it writes to images is kept beside them, and gone with it.
     """
 
     kernel: str | None = None
@@ -77,6 +77,7 @@ class BootRequest:
     container: str | None = None
     snapshot: str | None = None
     overlay: bool = False
+    hostname: str | None = None
 
     @property
     def line(self) -> str | None:
