@@ -39,6 +39,7 @@ snapshot=on. It is saved when it is ready for a command or a shell, or with --af
     rest="boot ARGUMENTS...",
     options=(
         Option("after", "TEXT", "save when the guest has said this; Corral's shell says '# ' when it is ready"),
+        Option("parent", "BASE", "save only what differs from this snapshot, which has to stay as it is"),
         Option("timeout", "S", "give up after S seconds (default: 120)"),
     ),
     epilog="""\
@@ -49,6 +50,7 @@ examples:
   corral snapshot big.snapshot -- boot --memory 2G --cpus 4 --root none --disk data.img,ro
   corral snapshot --after '# ' shell.snapshot                   a shell on the console, at its prompt
   corral boot --restore shell.snapshot                          that shell
+  corral snapshot --after '# ' --parent shell.snapshot more.snapshot   what differs from that one
   corral snapshot info shell.snapshot
 
 An image that a guest writes itself, without snapshot=on, stays where it is, and has to be as it was when FILE is gone
@@ -91,7 +93,8 @@ def _save(arguments: Arguments) -> int:
         raise ConfigError("that boots nothing; see corral boot --help")
     if text is None:
         _require_session(config)
-    with ScriptedMachine(config, **_jail(words, folder)) as machine:
+    parents = lineage(values["parent"]) if "parent" in values else ()
+    with ScriptedMachine(config, **_jail(words, folder, parents)) as machine:
         from corral.snapshot import machine_state, resumed
 
         machine_state.refuse(machine)
@@ -101,19 +104,27 @@ def _save(arguments: Arguments) -> int:
         elif machine.run_until(text, timeout=timeout).match is None:
             raise GuestError(f"the guest ended before it said {text!r}")
         before = time.monotonic()
-        size = machine.snapshot(path)
+        size = machine.snapshot(path, values.get("parent"))
     print(f"{path}: {size / (1 << 20):.1f} MiB of memory, saved in {(time.monotonic() - before) * 1000:.0f} ms")
     return 0
 
 
-def _jail(words: list[str], folder: str) -> _JailWords:
+def lineage(path: str) -> tuple[str, ...]:
+    """The snapshot at `path` and its parents. Raises BootError for one that cannot be gone on from."""
+    from corral.snapshot.resumed import Resumed
+
+    with Resumed(path) as found:
+        return found.paths
+
+
+def _jail(words: list[str], folder: str, parents: tuple[str, ...]) -> _JailWords:
     """What the machine takes: by the guest's --jail, where this process is the command's alone. The snapshot's folder
-    is the one place that stays open, which takes Landlock."""
+    is the one place that stays open, which takes Landlock; its `parents` are read."""
     given = parse(boot.COMMAND, words)
     word = given.values.get("jail", "on") if given else "off"
     if word == "off" or not cli.own_process or host.look().landlock == 0:
         return {}
-    allow = (f"files-rw:{folder}", *(f"files:{path}" for path in READS if os.path.exists(path)))
+    allow = (f"files-rw:{folder}", *(f"files:{path}" for path in (*READS, *parents) if os.path.exists(path)))
     return {"jail": "report" if word == "report" else True, "allow": allow}
 
 
@@ -152,6 +163,7 @@ def _info(arguments: Arguments) -> int:
             f"{guest.memory >> 20} MiB, of which the file holds {held:.1f}",
         ),
         ("vCPUs", str(guest.cpus)),
+        *(("parent", f"{one.path}, which has to stay as it is") for one in (content.parent,) if one),
         *(("disk", _of_disk(disk)) for disk in guest.disks),
         *(("device", _of_other(other)) for other in guest.others),
         ("session", _of_session(content.state.channel)),

@@ -129,14 +129,13 @@ class ScriptedMachine(Machine):
             self._debugger.disarm()
 
     def snapshot(self, path: str, parent: str | None = None) -> int:
-        """Saves the guest to a file, from which corral.restore() goes on. If it ran it runs on, and that while its RAM
-        is written: what it does then is not in the file; in a jail, which starts no process, when all is written.
-        `parent`: a snapshot of a guest with as much memory, as an earlier one of this guest; what is the same there is
-        left out, and the parent has to stay as it is. Returns how many bytes of RAM and layers of disks are in it.
-        Raises ConfigError for what cannot be saved, BootError for a parent that is none, GuestError, HostError."""
+        """Saves the guest to a file, from which corral.restore() goes on, or to what differs from another, its `parent`
+        (docs/snapshot.md). If it runs it runs on. Returns how many bytes of RAM and layers of disks are in it. Raises
+        ConfigError for what cannot be saved, BootError for a parent that is none, GuestError, HostError."""
         from corral.snapshot import resumed
 
-        return self._while_paused(lambda go_on: resumed.save(self, path, parent, None if self._jail else go_on))
+        with resumed.Base(path, parent, self.memory.size) as base:
+            return self._while_paused(lambda go_on: resumed.save(self, path, base, None if self._jail else go_on))
 
     def fork(self, count: int = 1, name: str = "") -> list[ScriptedMachine]:
         """Machines that go on from where this one is, called `name-1` and so on. Raises as snapshot() and restore()."""
@@ -145,7 +144,6 @@ class ScriptedMachine(Machine):
         return forks.made(self, lambda save: self._while_paused(lambda _: save()), ScriptedMachine, count, name)
 
     def _while_paused(self, save: Callable[[Callable[[], None] | None], int]) -> int:
-        """`save` is given how the guest goes on early, if it ran."""
         self.require_open()
         if not self._begun or self._over:
             raise ConfigError("only a guest that has started and has not ended can be saved")

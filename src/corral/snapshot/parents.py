@@ -58,33 +58,39 @@ class Line:
 
 
 class Base:
-    """The snapshot at `path`, as the parent of one that is to be saved, of a machine with `memory` bytes. A context
-    manager. Raises BootError, ConfigError."""
+    """What is to be ready before a machine is paused to be saved at `path`: the snapshot `parent`, if it is to have one,
+    and the machine's `memory` bytes in common with it. A context manager. Raises BootError, ConfigError."""
 
-    def __init__(self, path: str, memory: int) -> None:
-        self._file = SnapshotFile(path, lock=False)
+    def __init__(self, path: str, parent: str | None, memory: int) -> None:
+        import json  # noqa: F401  (file.dump() does, and takes milliseconds for it)
+
+        self.record: Parent | None = None
+        self.chain: Chain | None = None
+        self._files: list[SnapshotFile] = []
         try:
-            self._line = Line(self._file, _parent(self._file, memory), memory)
+            if parent is not None:
+                self._open(path, parent, memory)
         except BaseException:
-            self._file.close()
+            self.__exit__()
             raise
-        self.record = Parent(os.path.abspath(path), self._file.digest, *self._file.identity())
-        self.chain = Chain([one.layer_of_ram() for one in (self._file, *self._line.files)])
-        self.generations = 1 + len(self._line.files)
 
-    def require_other(self, path: str) -> None:
-        """Than what is at `path`, which is to be replaced. Raises ConfigError."""
-        if self.generations >= MOST:
-            raise ConfigError(f"{self._file.path!r} has {self.generations - 1} parents already; save one without")
-        if any(one.is_at(path) for one in (self._file, *self._line.files)):
+    def _open(self, path: str, parent: str, memory: int) -> None:
+        one = SnapshotFile(parent, lock=False)
+        self._files.append(one)
+        self._files += Line(one, _parent(one, memory), memory).files
+        if len(self._files) > MOST:
+            raise ConfigError(f"{parent!r} has {MOST} parents already; save one without")
+        if any(other.is_at(path) for other in self._files):
             raise ConfigError(f"{path!r} is needed by the snapshot that would replace it; name another file")
+        self.record = Parent(os.path.abspath(parent), one.digest, *one.identity())
+        self.chain = Chain([other.layer_of_ram() for other in self._files])
 
     def __enter__(self) -> Base:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._line.close()
-        self._file.close()
+        for one in self._files:
+            one.close()
 
 
 def _open(source: SnapshotFile, parent: Parent) -> SnapshotFile:

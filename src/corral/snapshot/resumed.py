@@ -64,21 +64,12 @@ LOOKS, GLANCE = 20, 0.001  # for how often, and seconds between
 RECORDS = machine_state.RECORDS | parents.RECORDS | {one.__name__: one for one in (Host, Card, Other, Guest, Content, DiskState)}
 
 
-def save(
-    machine: Parts, path: str, parent: str | None = None, go_on: Callable[[], None] | None = None
-) -> int:
-    """Writes a snapshot of a machine that is paused; returns the bytes of its RAM that are in it. `parent`: a snapshot,
-    whose pages are left out. `go_on` has the machine resumed: it is called once all is read but the RAM, which another
+def save(machine: Parts, path: str, base: Base | None = None, go_on: Callable[[], None] | None = None) -> int:
+    """Writes a snapshot of a machine that is paused; returns the bytes of its RAM that are in it. `base`: made for it
+    before it was paused. `go_on` has the machine resumed: it is called once all is read but the RAM, which another
     process has as it was then. None: the machine stands still until the end. Raises ConfigError for what cannot be
-    saved, BootError for such a parent, GuestError, HostError, KvmError."""
-    if parent is not None:
-        with Base(parent, machine.memory.size) as base:
-            base.require_other(path)
-            return _save(machine, path, base, go_on)
-    return _save(machine, path, None, go_on)
-
-
-def _save(machine: Parts, path: str, base: Base | None, go_on: Callable[[], None] | None) -> int:
+    saved, GuestError, HostError, KvmError."""
+    parent, chain = (base.record, base.chain) if base else (None, None)
     still = machine_state.Still(machine)
 
     def released() -> None:
@@ -87,8 +78,7 @@ def _save(machine: Parts, path: str, base: Base | None, go_on: Callable[[], None
             go_on()
 
     with still as state:
-        text = _description(machine, state, base.record if base else None)
-        chain, goes = base.chain if base else None, released if go_on else None
+        text, goes = _description(machine, state, parent), released if go_on else None
         return file.write(path, text, machine.memory, _layers(machine), chain, goes)
 
 
@@ -206,6 +196,11 @@ class Resumed:
         """Whether the guest waits for its session, and can be given any command."""
         channel = self.content.state.channel
         return channel is not None and channel.is_ready
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Its own, its parent's and so on."""
+        return tuple(one.path for one in (self._file, *self._line.files))
 
     def config(
         self, overlay: bool = False, command: str | None = None, nets: tuple[NetConfig, ...] = ()
