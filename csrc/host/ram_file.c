@@ -10,8 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define MAPPED_MAX 10000   /* runs of pages; a process has 65,530 mappings */
-#define SHORT 4            /* pages: to read them is no dearer than to map them */
+#define MAPPED_MAX 10000 /* runs of pages; a process has 65,530 mappings */
+#define SHORT 4          /* pages: to read them is no dearer than to map them */
 
 static struct termios2 terminal; /* as it was when the first file was mapped */
 static bool has_terminal;

@@ -16,11 +16,11 @@ struct corral_ram_layer {
 
 #define CORRAL_RAM_CUT_STATUS 3
 
-/* Maps `length` bytes of these files in place of the memory `at`, both multiples of a page: each page from the first
- * that has it, and the last has all. Few scattered pages are read. What is written there stays there. From the first
- * of these calls on, a touch of what a shortened file has lost (BUS_ADRERR) ends the process with this status and a
- * line that says so, and its terminal is what it was then. Other signals of that number go on to the handler that was
- * there. Returns 0 or -errno. */
+/* Maps `length` bytes of these files in place of the memory `at`, both multiples of a page: each page from the
+ * first that has it, and the last has all. Few scattered pages are read. What is written there stays there. From
+ * the first of these calls on, a touch of what a shortened file has lost (BUS_ADRERR) ends the process with this
+ * status and a line that says so, and its terminal is what it was then. Other signals of that number go on to the
+ * handler that was there. Returns 0 or -errno. */
 int corral_ram_map(void *at, uint64_t length, const struct corral_ram_layer *layers, unsigned n);
 
 /* --- for C alone --- */

@@ -21,7 +21,8 @@
 #define IN_MEMORY (1ULL << 63)
 #define IN_SWAP (1ULL << 62)
 
-/* Where a file has data: [data, hole) is the last that was found, and there is none before it that was not asked for. */
+/* Where a file has data: [data, hole) is the last that was found, and there is none before it that was not asked
+ * for. */
 struct extent {
     uint64_t data, hole;
 };

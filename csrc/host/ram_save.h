@@ -21,8 +21,8 @@ struct corral_ram_job {
                                               not left out; a multiple of 8 bytes of them */
 };
 
-/* Writes the pages that are not zero; the others stay holes. Pages that were never touched are not touched now, as far
- * as the host tells which. Returns how many bytes were written, or -errno. */
+/* Writes the pages that are not zero; the others stay holes. Pages that were never touched are not touched now, as
+ * far as the host tells which. Returns how many bytes were written, or -errno. */
 int64_t corral_ram_save(const struct corral_ram_job *job);
 
 /* The same in a process of its own, which sees the memory as it is now and ends when this one does. It writes the
@@ -30,14 +30,15 @@ int64_t corral_ram_save(const struct corral_ram_job *job);
  * -errno. */
 int corral_ram_save_beside(const struct corral_ram_job *job, int tell);
 
-/* The same in a process that outlives this one. When all is on the disk it renames the folder `unfinished`, in which
- * the file is, to `folder`; else, as when that is there already, it empties the file, and the folder is left to
- * who finds it unlocked. Returns 0 or -errno. */
+/* The same in a process that outlives this one. When all is on the disk it renames the folder `unfinished`, in
+ * which the file is, to `folder`; else, as when that is there already, it empties the file, and the folder is left
+ * to who finds it unlocked. Returns 0 or -errno. */
 int corral_ram_save_behind(const struct corral_ram_job *job, const char *unfinished, const char *folder);
 
 /* --- for C alone --- */
 
-/* Writes the pages from `at` on that are not zero to `fd`, at `offset` and on. Returns how many bytes, or -errno. */
+/* Writes the pages from `at` on that are not zero to `fd`, at `offset` and on. Returns how many bytes, or -errno.
+ */
 int64_t corral_pages_save(int fd, uint64_t offset, const uint8_t *at, uint64_t length);
 
 #endif

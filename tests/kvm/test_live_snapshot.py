@@ -74,9 +74,7 @@ def test_what_a_guest_does_later_is_in_none_of_ten_thousand(writer: corral.Machi
     rounds(writer, tmp_path, 10_000, 2)
 
 
-def test_it_runs_while_it_is_written(
-    writer: corral.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_runs_while_it_is_written(writer: corral.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wait, advanced = ram.Beside.wait, []
 
     def look(other: ram.Beside) -> int:
@@ -243,3 +241,80 @@ def test_a_killed_save_leaves_what_was_there(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_a_hundred_killed_saves(tmp_path: Path) -> None:
     killed(tmp_path, 100, 2)
+
+
+BOOTS, BOOTS_LONG = 4, 100
+
+
+def saved_at_random(folder: Path, count: int, seed: int) -> None:
+    """Linux on its way up, which goes on to its prompt from each moment."""
+    chance, last = random.Random(seed), 0.2
+    for number in range(count):
+        path = folder / "saved"
+        with corral.linux() as vm:
+            vm.resume()
+            time.sleep(chance.random() * last)
+            vm.snapshot(str(path))
+            began = time.monotonic()
+            vm.console.expect("# ", timeout=LONG)
+            last = (last + time.monotonic() - began) / 2
+        with corral.restore(path) as vm:
+            vm.console.send("echo $((6*7))\n")
+            vm.console.expect("\n42", timeout=LONG)
+            assert vm.console.output.count(b"Kernel panic") == 0, number
+
+
+def test_moments_of_a_boot(tmp_path: Path) -> None:
+    saved_at_random(tmp_path, BOOTS, 1)
+
+
+@pytest.mark.long
+def test_a_hundred_moments_of_a_boot(tmp_path: Path) -> None:
+    saved_at_random(tmp_path, BOOTS_LONG, 2)
+
+
+# Numbered blocks, each flushed before it is told of. A number that was told has to be there, and no block is torn.
+FLUSHES = """i=0
+while [ $i -lt {count} ]; do
+  i=$((i+1)); printf '%07d' $i >/tmp/n; s=; for k in 1 2 3 4 5 6 7 8; do s="$s$(cat /tmp/n)"; done
+  printf '%-512s' "$s" | dd of=/dev/vda bs=512 seek=$i conv=fsync 2>/dev/null; echo told $i
+done
+ok=0; j=0
+while [ $j -lt {count} ]; do
+  j=$((j+1)); n=$(printf '%07d' $j)
+  [ "$(dd if=/dev/vda bs=512 skip=$j count=1 2>/dev/null | head -c 56)" = "$n$n$n$n$n$n$n$n" ] && ok=$((ok+1))
+done
+echo right $ok
+"""
+
+
+def flushed(folder: Path, moments: int, count: int, seed: int) -> None:
+    chance, image = random.Random(seed), folder / "image"
+    image.write_bytes(bytes(1 << 20))
+    disk = corral.DiskConfig(str(image), snapshot=True, raw=True)
+    parent = None
+    with corral.linux(FLUSHES.format(count=count), pipes=True, disks=(disk,)) as vm:
+        for number in range(moments):
+            least = b"told %d\n" % (1 + chance.randrange(count * number // moments, count * (number + 1) // moments))
+            vm.run_until(condition=lambda vm, least=least: least in vm.streams.output, timeout=LONG)
+            vm.resume()
+            time.sleep(chance.random() * 0.01)
+            vm.snapshot(str(folder / str(number)), parent=parent)
+            parent = str(folder / "0")
+        vm.wait(LONG)
+        assert vm.streams.output.endswith(b"right %d\n" % count)
+    for number in range(moments):
+        with corral.restore(folder / str(number)) as vm:
+            vm.wait(LONG)
+            assert vm.streams.output.endswith(b"right %d\n" % count)
+    assert image.read_bytes() == bytes(1 << 20)
+
+
+def test_moments_of_flushed_writes(tmp_path: Path) -> None:
+    flushed(tmp_path, 3, 30, 1)
+
+
+@pytest.mark.long
+def test_four_hundred_moments_of_flushed_writes(tmp_path: Path) -> None:
+    for seed in range(20):
+        flushed(tmp_path, 20, 200, seed)

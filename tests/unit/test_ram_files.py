@@ -109,9 +109,9 @@ def test_more_runs_than_are_mapped(tmp_path: Path) -> None:
 def test_a_failure_is_told(tmp_path: Path) -> None:
     with ram() as memory, (tmp_path / "x").open("wb") as file:
         memory.write(0, b"\1")
-        with Beside(Job(file.fileno(), 1 << 62, memory)) as other, pytest.raises(OSError, match="large|Invalid"):
+        with Beside(Job(file.fileno(), 1 << 62, memory)) as other, pytest.raises(OSError, match=r"large|Invalid"):
             other.wait()
-        with pytest.raises(OSError, match="large|Invalid"):
+        with pytest.raises(OSError, match=r"large|Invalid"):
             Job(file.fileno(), 1 << 62, memory).save()
 
 

@@ -1,9 +1,8 @@
-"""A machine that a script drives: run it until something happens, look into it, change it, go on
-(docs/research/python.md).
+"""A machine that a script drives: run it until something happens, look, change it, go on (docs/research/python.md).
 
-    with Machine(MachineConfig(kernel="vmlinux")) as vm:
-        vm.run_until("login: ", timeout=60)
-        print(hex(vm.regs.rip), vm.mem[vm.regs.rsp].u64)
+with Machine(MachineConfig(kernel="vmlinux")) as vm:
+    vm.run_until("login: ", timeout=60)
+    print(hex(vm.regs.rip), vm.mem[vm.regs.rsp].u64)
 """
 
 from __future__ import annotations
@@ -129,12 +128,12 @@ class ScriptedMachine(Machine):
             self._debugger.disarm()
 
     def snapshot(self, path: str, parent: str | None = None) -> int:
-        """Saves the guest to a file, from which corral.restore() goes on, or to what differs from another, its `parent`
-        (docs/snapshot.md). If it runs it runs on. Returns how many bytes of RAM and layers of disks are in it. Raises
-        ConfigError for what cannot be saved, BootError for a parent that is none, GuestError, HostError."""
-        from corral.snapshot import resumed
+        """Saves the guest to a file for corral.restore(), or what differs from another, its `parent`; it runs on if it
+        runs (docs/snapshot.md). Returns how many bytes of RAM and layers of disks are in it. Raises ConfigError for
+        what cannot be saved, BootError for a parent that is none, GuestError, HostError."""
+        from corral.snapshot import parents, resumed
 
-        with resumed.Base(path, parent, self.memory.size) as base:
+        with parents.Base(path, parent, self.memory.size) as base:
             return self._while_paused(lambda go_on: resumed.save(self, path, base, None if self._jail else go_on))
 
     def fork(self, count: int = 1, name: str = "") -> list[ScriptedMachine]:
@@ -144,11 +143,10 @@ class ScriptedMachine(Machine):
         return forks.made(self, lambda save: self._while_paused(lambda _: save()), ScriptedMachine, count, name)
 
     def _while_paused(self, save: Callable[[Callable[[], None] | None], int]) -> int:
-        self.require_open()
-        if not self._begun or self._over:
-            raise ConfigError("only a guest that has started and has not ended can be saved")
         ran = self.running
         self.pause()
+        if not self._begun or self._over:
+            raise ConfigError("only a guest that has started and has not ended can be saved")
         try:
             return save(self.resume if ran else None)
         finally:

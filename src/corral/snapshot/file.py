@@ -57,10 +57,10 @@ def write(
     parent: ram.Chain | None = None,
     go_on: Callable[[], None] | None = None,
 ) -> int:
-    """Publishes a snapshot at `path`; returns how many bytes of RAM and layers are in it. `parent`: what is the same there
-    is left out. `go_on` lets the machine go on, as soon as what it does then is not seen any more; None: it stands
-    still. Raises HostError, and leaves what was there before; ConfigError for a place where something else than a
-    snapshot is."""
+    """Publishes a snapshot at `path`; returns how many bytes of RAM and layers are in it. `parent`: pages that are the
+    same there are left out. `go_on` lets the machine go on, as soon as what it does then is not seen any more; None: it
+    stands still. Raises HostError, and leaves what was there before; ConfigError for a place where something else than
+    a snapshot is."""
     if os.path.lexists(path) and not is_one(path):
         raise ConfigError(f"{path!r} is there and is no snapshot; name another file")
     beside = f"{path}.unfinished-{os.urandom(8).hex()}"

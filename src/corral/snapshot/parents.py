@@ -58,8 +58,8 @@ class Line:
 
 
 class Base:
-    """What is to be ready before a machine is paused to be saved at `path`: the snapshot `parent`, if it is to have one,
-    and the machine's `memory` bytes in common with it. A context manager. Raises BootError, ConfigError."""
+    """What is to be ready before a machine with `memory` bytes is paused, which is to be saved at `path`: the snapshot
+    `parent`, if it is to have one. A context manager. Raises BootError, ConfigError."""
 
     def __init__(self, path: str, parent: str | None, memory: int) -> None:
         import json  # noqa: F401  (file.dump() does, and takes milliseconds for it)

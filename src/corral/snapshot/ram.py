@@ -22,10 +22,10 @@ class Chain:
     descriptors stay the caller's."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
-        self._kept = [bits if bits is None else ffi.from_buffer("uint64_t[]", bits) for _, _, bits in layers]
+        self._bits = [ffi.NULL if bits is None else ffi.from_buffer(bits) for _, _, bits in layers]
         self.native = ffi.new("struct corral_ram_layer[]", len(layers))
-        for one, (fd, offset, _), own in zip(self.native, layers, self._kept, strict=True):
-            one.fd, one.offset, one.own = fd, offset, ffi.NULL if own is None else own
+        for one, (fd, offset, _), own in zip(self.native, layers, self._bits, strict=True):
+            one.fd, one.offset, one.own = fd, offset, ffi.cast("uint64_t *", own)
 
     def map(self, memory: GuestMemory) -> None:
         """Puts its pages into a machine's memory: what the guest writes there stays out of the files. Raises
@@ -41,8 +41,8 @@ def map_size(memory: int) -> int:
 
 
 class Job:
-    """RAM that is to be saved to `fd`, at `at` and on. With a parent its pages are left out where they are the same, and
-    `own_at` is where the bits of those go that are not."""
+    """RAM that is to be saved to `fd`, at `at` and on. With a parent, pages that are the same there are left out, and a
+    bit for each that is not goes to `own_at`."""
 
     def __init__(self, fd: int, at: int, memory: GuestMemory, parent: Chain | None = None, own_at: int = 0) -> None:
         mapped = memory.mapped

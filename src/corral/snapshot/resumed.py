@@ -61,7 +61,11 @@ class Content:
 
 NAME = file.NAME
 LOOKS, GLANCE = 20, 0.001  # for how often, and seconds between
-RECORDS = machine_state.RECORDS | parents.RECORDS | {one.__name__: one for one in (Host, Card, Other, Guest, Content, DiskState)}
+RECORDS = (
+    machine_state.RECORDS
+    | parents.RECORDS
+    | {one.__name__: one for one in (Host, Card, Other, Guest, Content, DiskState)}
+)
 
 
 def save(machine: Parts, path: str, base: Base | None = None, go_on: Callable[[], None] | None = None) -> int:
