@@ -291,9 +291,9 @@ echo right $ok
 def flushed(folder: Path, moments: int, count: int, seed: int) -> None:
     chance, image = random.Random(seed), folder / "image"
     image.write_bytes(bytes(1 << 20))
-    disk = corral.DiskConfig(str(image), snapshot=True, raw=True)
+    disk = f"{image},snapshot=on,format=raw"
     parent = None
-    with corral.linux(FLUSHES.format(count=count), pipes=True, disks=(disk,)) as vm:
+    with corral.linux(FLUSHES.format(count=count), pipes=True, disks=disk, root="none") as vm:
         for number in range(moments):
             least = b"told %d\n" % (1 + chance.randrange(count * number // moments, count * (number + 1) // moments))
             vm.run_until(condition=lambda vm, least=least: least in vm.streams.output, timeout=LONG)
