@@ -243,6 +243,34 @@ def test_a_hundred_killed_saves(tmp_path: Path) -> None:
     killed(tmp_path, 100, 2)
 
 
+def test_the_command(family: Path, tmp_path: Path) -> None:
+    def run(*words: str, **options: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "corral", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=False, **options)
+
+    parent, child = str(family / "c"), str(tmp_path / "child")
+    done = run("snapshot", "--after", "# ", "--parent", parent, child)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert held(tmp_path / "child") < held(family / "a") / 3
+    done = run("boot", "--restore", child, input="echo $((6*7)); exit 3\n")
+    assert (done.returncode, "42" in done.stdout) == (3, True), done.stderr
+    for words, text in (
+        (("--parent", parent, str(family / "a")), "is needed by the snapshot that would replace it"),
+        (("--parent", __file__, child), "is no snapshot"),
+        (("--parent", parent, child, "--", "boot", "--memory", "256M"), "has not the same memory, 256 MiB"),
+    ):
+        done = run("snapshot", "--after", "# ", *words)
+        assert (done.returncode, done.stderr.count("\n"), text in done.stderr) == (2, 1, True), done.stderr
+
+
+def test_a_failure_in_the_jail_is_a_line(tmp_path: Path) -> None:
+    command = f"ulimit -f 2048; trap '' XFSZ; exec {sys.executable} -m corral snapshot {tmp_path}/x"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=LONG, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    assert "cannot write the snapshot" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 BOOTS, BOOTS_LONG = 4, 100
 
 

@@ -93,7 +93,7 @@ def _save(arguments: Arguments) -> int:
         raise ConfigError("that boots nothing; see corral boot --help")
     if text is None:
         _require_session(config)
-    parents = lineage(values["parent"]) if "parent" in values else ()
+    parents = _parents(path, values["parent"], config.memory) if "parent" in values else ()
     with ScriptedMachine(config, **_jail(words, folder, parents)) as machine:
         from corral.snapshot import machine_state, resumed
 
@@ -109,12 +109,12 @@ def _save(arguments: Arguments) -> int:
     return 0
 
 
-def lineage(path: str) -> tuple[str, ...]:
-    """The snapshot at `path` and its parents. Raises BootError for one that cannot be gone on from."""
-    from corral.snapshot.resumed import Resumed
+def _parents(path: str, parent: str, memory: int) -> tuple[str, ...]:
+    """The files that a snapshot at `path` needs. Raises BootError, ConfigError where it cannot have this parent."""
+    from corral.snapshot.parents import Base
 
-    with Resumed(path) as found:
-        return found.paths
+    with Base(path, parent, memory) as base:
+        return base.paths
 
 
 def _jail(words: list[str], folder: str, parents: tuple[str, ...]) -> _JailWords:
@@ -124,6 +124,9 @@ def _jail(words: list[str], folder: str, parents: tuple[str, ...]) -> _JailWords
     word = given.values.get("jail", "on") if given else "off"
     if word == "off" or not cli.own_process or host.look().landlock == 0:
         return {}
+    from corral import os_errors  # noqa: F401  (by these a failure is told, and in the jail no module can be loaded)
+    from corral.cli import colour  # noqa: F401
+
     allow = (f"files-rw:{folder}", *(f"files:{path}" for path in (*READS, *parents) if os.path.exists(path)))
     return {"jail": "report" if word == "report" else True, "allow": allow}
 

@@ -85,6 +85,11 @@ class Base:
         self.record = Parent(os.path.abspath(parent), one.digest, *one.identity())
         self.chain = Chain([other.layer_of_ram() for other in self._files])
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Those of the parent, its parent and so on."""
+        return tuple(one.path for one in self._files)
+
     def __enter__(self) -> Base:
         return self
 

@@ -201,11 +201,6 @@ class Resumed:
         channel = self.content.state.channel
         return channel is not None and channel.is_ready
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Its own, its parent's and so on."""
-        return tuple(one.path for one in (self._file, *self._line.files))
-
     def config(
         self, overlay: bool = False, command: str | None = None, nets: tuple[NetConfig, ...] = ()
     ) -> MachineConfig:
