@@ -12,7 +12,11 @@ made of. What a running guest uses stays. For all that Corral keeps: corral cach
     options=(Option("all", "", "images with a name too"),),
     epilog="""\
 Images and layers go by themselves, those used least recently first, when they take more than CORRAL_IMAGES_LIMIT
-(like 50G; 20G without it).""",
+(like 50G; 20G without it).
+
+examples:
+  corral prune
+  corral prune --all""",
 )
 
 
