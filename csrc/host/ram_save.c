@@ -126,13 +126,15 @@ static int is_same(struct reader *parent, uint64_t page, const uint8_t *at, bool
     return zero ? is_zero(theirs) : !memcmp(theirs, at, PAGE);
 }
 
-static int64_t save_pages(const struct corral_ram_job *job, int pagemap, uint64_t *own)
+static int64_t save_pages(const struct corral_ram_job *job, uint64_t begin, uint64_t length, int pagemap,
+                          uint64_t *own)
 {
-    const uint8_t *at = job->at, *end = at + job->length;
+    const uint8_t *at = (const uint8_t *)job->at + begin, *end = at + length;
+    const uint64_t first = begin / PAGE;
     struct reader mapped = {.layers = job->mapped, .n = job->n_mapped};
     struct reader parent = {.layers = job->parent, .n = job->n_parent};
-    struct run run = {.fd = job->fd, .offset = job->offset, .begin = at};
-    uint64_t entries[PAGES_AT_ONCE], page = 0;
+    struct run run = {.fd = job->fd, .offset = job->offset + begin, .begin = at};
+    uint64_t entries[PAGES_AT_ONCE], page = first;
     int result = 0;
 
     while (result >= 0 && at < end) {
@@ -145,7 +147,7 @@ static int64_t save_pages(const struct corral_ram_job *job, int pagemap, uint64_
             if (own) {
                 result = is_same(&parent, page, at, zero);
                 same = result == 1;
-                own[page / 64] |= (uint64_t)!same << page % 64;
+                own[(page - first) / 64] |= (uint64_t)!same << page % 64;
             }
             if (result >= 0 && (zero || same))
                 result = end_run(&run, at, at + PAGE);
@@ -156,23 +158,36 @@ static int64_t save_pages(const struct corral_ram_job *job, int pagemap, uint64_
     return result < 0 ? result : run.written;
 }
 
-int64_t corral_ram_save(const struct corral_ram_job *job)
+static int kept_pagemap = -1; /* of this process; written before there are threads that save */
+
+static int open_pagemap(void)
 {
-    uint64_t bits = (job->length / PAGE + 63) / 64 * 8;
+    return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+}
+
+void corral_ram_prepare_save(void)
+{
+    if (kept_pagemap < 0)
+        kept_pagemap = open_pagemap();
+}
+
+int64_t corral_ram_save(const struct corral_ram_job *job, uint64_t begin, uint64_t length)
+{
+    uint64_t bits = (length / PAGE + 63) / 64 * 8;
     uint64_t *own = NULL;
-    if (job->n_mapped > FILES_MAX || job->n_parent > FILES_MAX)
+    if (job->n_mapped > FILES_MAX || job->n_parent > FILES_MAX || begin / PAGE % 64)
         return -EINVAL;
     if (job->n_parent) { /* by mmap: a process that was forked has no locks of malloc */
         own = mmap(NULL, bits, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (own == MAP_FAILED)
             return -errno;
     }
-    int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    int64_t result = save_pages(job, pagemap, own);
-    if (pagemap >= 0)
-        close(pagemap);
+    const int opened = kept_pagemap >= 0 ? -1 : open_pagemap();
+    int64_t result = save_pages(job, begin, length, opened >= 0 ? opened : kept_pagemap, own);
+    if (opened >= 0)
+        close(opened);
     if (own) {
-        int error = result < 0 ? 0 : write_all(job->fd, own, bits, job->own_at);
+        int error = result < 0 ? 0 : write_all(job->fd, own, bits, job->own_at + begin / PAGE / 8);
         result = error ? error : result;
         munmap(own, bits);
     }
@@ -191,6 +206,7 @@ static void keep_only(const struct corral_ram_job *job, int tell)
 {
     int kept[2 * FILES_MAX + 2] = {job->fd}, from = 0;
     unsigned n = 1;
+    kept_pagemap = -1; /* it was the other process's */
     if (tell >= 0)
         kept[n++] = tell;
     n = add(kept, n, job->mapped, job->n_mapped);
@@ -217,7 +233,7 @@ static void save_beside(const struct corral_ram_job *job, int tell, pid_t parent
     if (getppid() != parent)
         _exit(1);
     keep_only(job, tell);
-    int64_t result = corral_ram_save(job);
+    int64_t result = corral_ram_save(job, 0, job->length);
     _exit(write(tell, &result, sizeof result) == sizeof result ? 0 : 1);
 }
 
@@ -235,7 +251,7 @@ static void save_behind(const struct corral_ram_job *job, const char *unfinished
     setsid();
     keep_only(job, -1);
     setpriority(PRIO_PROCESS, 0, NICE);
-    if (corral_ram_save(job) >= 0 && fsync(job->fd) == 0 &&
+    if (corral_ram_save(job, 0, job->length) >= 0 && fsync(job->fd) == 0 &&
         renameat2(AT_FDCWD, unfinished, AT_FDCWD, folder, RENAME_NOREPLACE) == 0)
         _exit(0);
     ftruncate(job->fd, 0) < 0 ? _exit(2) : _exit(1);

@@ -21,11 +21,15 @@ struct corral_ram_job {
                                               not left out; a multiple of 8 bytes of them */
 };
 
-/* Writes the pages that are not zero; the others stay holes. Pages that were never touched are not touched now, as
- * far as the host tells which. Returns how many bytes were written, or -errno. */
-int64_t corral_ram_save(const struct corral_ram_job *job);
+/* Writes the pages of the job that are not zero, of `length` bytes from the byte `begin` on, which are multiples
+ * of 64 pages, but for the end; the others stay holes. Pages that were never touched are not touched now, as far
+ * as the host tells which. Returns how many bytes were written, or -errno. */
+int64_t corral_ram_save(const struct corral_ram_job *job, uint64_t begin, uint64_t length);
 
-/* The same in a process of its own, which sees the memory as it is now and ends when this one does. It writes the
+/* For a process that can open nothing by then: which pages were touched can be told later too. */
+void corral_ram_prepare_save(void);
+
+/* All of it in a process of its own, which sees the memory as it is now and ends when this one does. It writes the
  * result to the pipe `tell`, as eight bytes, and has no descriptors but those named here. Returns its number, or
  * -errno. */
 int corral_ram_save_beside(const struct corral_ram_job *job, int tell);

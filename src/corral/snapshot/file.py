@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 MAGIC = b"CORRALSN"
-VERSION = 6
+VERSION = 7
 _HEAD = struct.Struct("<8sII32s")
 NAME = "guest"  # of a snapshot that has a folder of its own
 MOST_TEXT = 16 << 20  # bytes of the JSON: 1024 vCPUs fit
@@ -59,29 +59,50 @@ def write(
 ) -> int:
     """Publishes a snapshot at `path`; returns how many bytes of RAM and layers are in it. `parent`: pages that are the
     same there are left out. `go_on` lets the machine go on, as soon as what it does then is not seen any more; None: it
-    stands still. Raises HostError, and leaves what was there before; ConfigError for a place where something else than
-    a snapshot is."""
-    if os.path.lexists(path) and not is_one(path):
-        raise ConfigError(f"{path!r} is there and is no snapshot; name another file")
-    beside = f"{path}.unfinished-{os.urandom(8).hex()}"
-    try:
-        fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    stands still. Raises what Publishing does."""
+    with Publishing(path) as fd:
+        return save(fd, content, memory, layers, parent, go_on)
+
+
+class Publishing:
+    """A context manager: an empty file for a snapshot, which is at `path` when all has gone well; else what was there
+    stays. Raises HostError, also for an OSError within; ConfigError for a place where something else than a snapshot
+    is."""
+
+    def __init__(self, path: str) -> None:
+        if os.path.lexists(path) and not is_one(path):
+            raise ConfigError(f"{path!r} is there and is no snapshot; name another file")
+        self._path, self._beside = path, f"{path}.unfinished-{os.urandom(8).hex()}"
+
+    def __enter__(self) -> int:
         try:
-            written = save(fd, content, memory, layers, parent, go_on)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(beside, path)
-        _sync_folder(os.path.dirname(path) or ".")
-    except OSError as error:
+            self._fd = os.open(self._beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._failed(error) from None
+        return self._fd
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            try:
+                if error is None:
+                    os.fsync(self._fd)
+            finally:
+                os.close(self._fd)
+            if error is None:
+                os.rename(self._beside, self._path)
+                _sync_folder(os.path.dirname(self._path) or ".")
+        except OSError as failure:
+            error = failure
+        if os.path.lexists(self._beside):
+            os.unlink(self._beside)
+        if isinstance(error, OSError):
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> HostError:
         from corral import os_errors
 
         cure = os_errors.text(error, "see who may write there, and whether there is room")
-        raise HostError(f"cannot write the snapshot {path!r}: {cure}") from None
-    finally:
-        if os.path.lexists(beside):
-            os.unlink(beside)
-    return written
+        return HostError(f"cannot write the snapshot {self._path!r}: {cure}")
 
 
 def save(

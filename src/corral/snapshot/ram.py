@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from corral.memory import GuestMemory
 
+PIECE = 64 << 20  # bytes of RAM after which signals are looked for
 Layer = tuple[int, int, bytes | None]  # descriptor, offset of the first page, bits of the pages that are there
 
 
@@ -46,7 +47,7 @@ class Job:
     def __init__(self, fd: int, at: int, memory: GuestMemory, parent: Chain | None = None, own_at: int = 0) -> None:
         mapped = memory.mapped
         assert mapped is None or isinstance(mapped, Chain)
-        self._kept = mapped, parent
+        self._kept, self._size = (mapped, parent), memory.size
         self.native = ffi.new(
             "struct corral_ram_job *",
             {
@@ -64,7 +65,8 @@ class Job:
 
     def save(self) -> int:
         """Returns how many bytes were written. Raises OSError."""
-        return _told(lib.corral_ram_save(self.native))
+        pieces = range(0, self._size, PIECE)
+        return sum(_told(lib.corral_ram_save(self.native, at, min(PIECE, self._size - at))) for at in pieces)
 
     def save_behind(self, unfinished: str, folder: str) -> None:
         """In a process that outlives this one, and renames the folder then. Raises OSError."""
