@@ -29,15 +29,8 @@ _LONGEST_MESSAGE = 32 << 10
 _PIECE = 1 << 20
 _ENDED = "it ended; is it a version with experimental-image-proxy?"
 _MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
-_REFUSED = (
-    "manifest unknown",
-    "not found",
-    "name unknown",
-    "unauthorized",
-    "authentication required",
-    "denied",
-    "does not resolve",
-)
+_REFUSED = ("manifest unknown", "name unknown", "not found", "unauthorized", "authentication required", "is denied")
+_REFUSED += ("does not resolve",)  # a store
 _LOOPBACK = re.compile(r"(?:localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?")
 
 
