@@ -70,6 +70,9 @@ def _fetched(wanted: Reference, pull: str, progress: Callable[[str], None]) -> s
     from corral.oci import registry
 
     here = store.named(wanted.name)
+    if wanted.digest and not here and os.path.isdir(store.folder_of(wanted.digest)):  # under another name
+        store.set_name(wanted.name, wanted.digest)
+        return wanted.digest
     if here and (pull != "always" or wanted.digest):
         return here
     if pull == "never":

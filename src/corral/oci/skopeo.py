@@ -29,15 +29,8 @@ _LONGEST_MESSAGE = 32 << 10
 _PIECE = 1 << 20
 _ENDED = "it ended; is it a version with experimental-image-proxy?"
 _MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
-_REFUSED = (
-    "manifest unknown",
-    "not found",
-    "name unknown",
-    "unauthorized",
-    "authentication required",
-    "denied",
-    "does not resolve",
-)
+_BY_REGISTRY = ("manifest unknown", "name unknown", "not found", "unauthorized", "authentication required", "is denied")
+_BY_STORE = ("does not resolve",)
 _LOOPBACK = re.compile(r"(?:localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?")
 
 
@@ -73,7 +66,7 @@ def refusal(said: str) -> BootError | HostError:
     found = _MESSAGE.findall(said)
     text = found[-1].replace('\\"', '"').replace("\\\\", "\\") if found else (said.strip() or "it said nothing")
     text = " ".join(printable(text.replace("\\n", " ").replace("\n", " ")).split())[:600]
-    if any(word in text for word in _REFUSED):
+    if any(word in text for word in (*_BY_REGISTRY, *_BY_STORE)):
         return BootError(f"{text}; check the name; for what is not public: skopeo login")
     return HostError(f"skopeo: {text}; check the network, or try again")
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -73,7 +75,7 @@ def test_an_image_is_fetched_once(layout: Layout, registry: str, cache: Path) ->
     said.clear()
     assert oci.prepare(f"{registry}/team/app:1", progress=said.append, pull="never") == image
     assert said == []
-    by_digest = oci.prepare(f"{registry}/team/app@{image.digest}")
+    by_digest = oci.prepare(f"{registry}/team/app@{image.digest}", pull="never")
     assert (by_digest.root, by_digest.digest) == (image.root, image.digest)
 
 
@@ -112,6 +114,8 @@ class Liar:
 
     def __init__(self) -> None:
         self.answers: dict[str, bytes] = {}
+        self.stalled = ""  # the blob that does not come to its end, until go_on is set
+        self.go_on = threading.Event()
         liar = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -123,6 +127,10 @@ class Liar:
                 self.end_headers()
                 if self.command == "GET":
                     try:
+                        if liar.stalled and self.path.endswith(liar.stalled):
+                            self.wfile.write(data[:-1])
+                            liar.go_on.wait(60)
+                            return
                         self.wfile.write(data)
                     except (BrokenPipeError, ConnectionResetError):
                         pass
@@ -147,6 +155,7 @@ class Liar:
 def liar() -> Iterator[Liar]:
     found = Liar()
     yield found
+    found.go_on.set()
     found.server.shutdown()
     found.server.server_close()
     found.thread.join()
@@ -192,3 +201,30 @@ def test_a_manifest_that_asks_for_more_than_there_is_room_for(layout: Layout, li
     huge = {"digest": "sha256:" + "1" * 64, "size": 1 << 40, "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip"}
     liar.serve(layout, layout.manifest(config, [huge] * 100), "1")
     assert "room" in refused(f"{liar.name}:1", cache)
+
+
+@pytest.mark.parametrize("which", ["layer", "config"])
+def test_a_signal_ends_the_fetching_from_a_registry_that_stalls(
+    which: str, layout: Layout, liar: Liar, cache: Path
+) -> None:
+    manifest = layout.image([BASE, TOP])
+    liar.serve(layout, manifest, "1")
+    described = json.loads(liar.answers[manifest["digest"]])
+    liar.stalled = (described["config"] if which == "config" else described["layers"][0])["digest"]
+    code = "import sys; from corral.cli import main; sys.exit(main())"
+    words = [sys.executable, "-c", code, "pull", f"{liar.name}:1"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as pull:
+        assert pull.stderr is not None
+        expected = "fetching layer 1 of 2" if which == "layer" else "asking"
+        while expected not in (line := pull.stderr.readline()):
+            assert line
+        if which == "config":
+            parts = cache / "container-layers/sha256"
+            while not (parts.exists() and list(parts.glob("*.part-*"))):
+                assert pull.poll() is None
+                time.sleep(0.01)
+        pull.send_signal(signal.SIGTERM)
+        assert pull.wait(60) == 128 + signal.SIGTERM
+        assert "Traceback" not in pull.stderr.read()
+    assert not liar.go_on.is_set()
+    assert [path for path in cache.rglob("*") if path.suffix == ".erofs" or ".part" in path.name] == []
