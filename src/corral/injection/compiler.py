@@ -26,6 +26,7 @@ _FLAGS = (
 )
 _PARTS = (
     ("native", "corral_native.c"),
+    ("native", "corral_cpuid.c"),
     ("native", "corral_port_io.c"),
     ("native", "corral_native_64.S"),
     ("injected", "hooks.c"),
