@@ -14,6 +14,7 @@
  */
 #include <linux/init.h>
 #include <linux/kernel.h>
+#include <linux/kvm_para.h>
 #include <linux/mm.h>
 #include <linux/percpu.h>
 #include <linux/string.h>
@@ -31,8 +32,21 @@
 #include <asm/tlbflush.h>
 #include <asm/corral_native.h>
 
+#define MSR_NATIVE_PAGE		0x4b564d10	/* the shared page's physical address, and flags; 0: off */
 #define MSR_NATIVE_SIGNATURE	0x4b564d11
 #define NATIVE_SIGNATURE	0x4d5650
+/* User code gets CR3 | PAGE_SIZE; the kernel gets its own back; the page's interrupt flag is the true one; it has CR2. */
+#define NATIVE_FLAGS		0x17
+
+/* Of what KVM offers a guest, what needs a hypercall from CPL 0 or an event that this mode does not have. */
+#define UNUSABLE_KVM_FEATURES                                                                                  \
+	(BIT(KVM_FEATURE_ASYNC_PF) | BIT(KVM_FEATURE_STEAL_TIME) | BIT(KVM_FEATURE_PV_UNHALT) |               \
+	 BIT(KVM_FEATURE_PV_TLB_FLUSH) | BIT(KVM_FEATURE_ASYNC_PF_VMEXIT) | BIT(KVM_FEATURE_PV_SEND_IPI) |    \
+	 BIT(KVM_FEATURE_PV_SCHED_YIELD) | BIT(KVM_FEATURE_ASYNC_PF_INT))
+
+struct corral_page {
+	u8 bytes[PAGE_SIZE];
+} __aligned(PAGE_SIZE);
 
 DEFINE_PER_CPU_PAGE_ALIGNED(struct corral_page, corral_page);
 /* The GS base of programs as it was last read or written, and whether none has run since. */
@@ -51,14 +65,23 @@ void corral_read_cr2(void);
 
 #define CALLEE_SAVE(f) ((struct paravirt_callee_save){ .func = (f) })
 
+/* Whether this CPU's kernel code runs on the processor yet. */
+static bool is_native(void)
+{
+	u16 selector;
+
+	savesegment(cs, selector);
+	return selector & 3;
+}
+
 /* Tells KVM where this CPU's shared page is. Interrupts are off, and so they are in the page. */
 static void share_page(void)
 {
 	struct corral_page *page = this_cpu_ptr(&corral_page);
-	u64 value = __pa(page) | CORRAL_NATIVE_FLAGS;
+	u64 value = __pa(page) | NATIVE_FLAGS;
 
 	page->bytes[CORRAL_PAGE_IF] = 0;
-	native_write_msr(MSR_CORRAL_PAGE, lower_32_bits(value), upper_32_bits(value));
+	native_write_msr(MSR_NATIVE_PAGE, lower_32_bits(value), upper_32_bits(value));
 	/* KVM may not have told of one that it holds back since before. */
 	page->bytes[CORRAL_PAGE_PENDING] = 1;
 }
@@ -106,7 +129,7 @@ static void corral_write_msr(unsigned int msr, u32 low, u32 high)
 		wrfsbase(value);
 		return;
 	case MSR_GS_BASE: /* per-CPU data have moved, or are there for the first time */
-		if (corral_is_native())
+		if (is_native())
 			wrgsbase(value);
 		else
 			native_write_msr(msr, low, high);
@@ -155,6 +178,30 @@ static void corral_write_cr4(unsigned long value)
 	asm volatile("mov %0, %%cr4" : : "r"(value) : "memory");
 }
 
+/*
+ * CPUID at CPL 3 need not trap, and is the real processor's then: what KVM gives the guest is told to interpreted code
+ * alone. There RFLAGS.IF counts, which CLI clears although it does not touch the page's flag: an interrupt with the mode
+ * off would be taken for a program's, for CS may be that of CPL 3.
+ */
+static void corral_cpuid(unsigned int *eax, unsigned int *ebx, unsigned int *ecx, unsigned int *edx)
+{
+	unsigned long flags;
+	u32 leaf = *eax;
+
+	if (is_native()) {
+		local_irq_save(flags);
+		asm volatile("cli" : : : "memory");
+		native_write_msr(MSR_NATIVE_PAGE, 0, 0);
+		native_cpuid(eax, ebx, ecx, edx);
+		share_page();
+		local_irq_restore(flags);
+	} else {
+		native_cpuid(eax, ebx, ecx, edx);
+	}
+	if (leaf == KVM_CPUID_FEATURES)
+		*eax &= ~UNUSABLE_KVM_FEATURES;
+}
+
 /* LTR, and the last word of each IST stack, which tells the CPU's GS base. */
 static void corral_load_tr_desc(void)
 {
@@ -171,7 +218,7 @@ static void corral_load_tr_desc(void)
 	asm volatile("ltr %w0" : : "q"(GDT_ENTRY_TSS * 8));
 	load_fixmap_gdt(cpu);
 	/* From 6.2 on another CPU's GS base is set before C, and not by a call that comes here. */
-	if (!corral_is_native())
+	if (!is_native())
 		share_page();
 }
 
@@ -317,7 +364,7 @@ void __init corral_native_start(void)
 	set_early_tables(true);
 	share_page();
 	if (!has_gs_instructions()) {
-		native_write_msr(MSR_CORRAL_PAGE, 0, 0);
+		native_write_msr(MSR_NATIVE_PAGE, 0, 0);
 		set_early_tables(false);
 		return;
 	}

@@ -36,30 +36,7 @@
 
 #else
 
-#include <linux/percpu-defs.h>
-#include <asm/page_types.h>
-#include <asm/segment.h>
-
-#define MSR_CORRAL_PAGE		0x4b564d10	/* the shared page's physical address, and flags; 0: off */
-/* User code gets CR3 | PAGE_SIZE; the kernel gets its own back; the page's interrupt flag is the true one; it has CR2. */
-#define CORRAL_NATIVE_FLAGS	0x17
-
-struct corral_page {
-	u8 bytes[PAGE_SIZE];
-} __aligned(PAGE_SIZE);
-
-DECLARE_PER_CPU_PAGE_ALIGNED(struct corral_page, corral_page);
-
 struct pt_regs;
-
-/* Whether this CPU's kernel code runs on the processor yet. */
-static inline bool corral_is_native(void)
-{
-	u16 selector;
-
-	savesegment(cs, selector);
-	return selector & 3;
-}
 
 /* memset() is a loop until alternatives are in place, and each of its instructions is interpreted. */
 static inline void corral_zero(void *start, unsigned long bytes)
@@ -72,7 +49,6 @@ static inline void corral_zero(void *start, unsigned long bytes)
 }
 
 void corral_native_start(void);
-void corral_cpuid(unsigned int *eax, unsigned int *ebx, unsigned int *ecx, unsigned int *edx);
 
 bool corral_fixup_port_io(struct pt_regs *regs);
 

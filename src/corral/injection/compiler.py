@@ -26,10 +26,10 @@ _FLAGS = (
 )
 _PARTS = (
     ("native", "corral_native.c"),
-    ("native", "corral_cpuid.c"),
     ("native", "corral_port_io.c"),
     ("native", "corral_native_64.S"),
     ("injected", "hooks.c"),
+    ("injected", "cpuid.c"),
     ("injected", "hooks_64.S"),
 )
 _OTHERS = (
