@@ -14,6 +14,7 @@
 #define MSR_LSTAR 0xc0000082
 #define MSR_SFMASK 0xc0000084
 #define MSR_KERNEL_GS_BASE 0xc0000102
+#define X2APIC_EOI 0x80b
 #define X2APIC_SPURIOUS 0x80f
 #define X2APIC_LVT_TIMER 0x832
 #define X2APIC_TIMER_COUNT 0x838
@@ -331,7 +332,16 @@ describe:                               /* the word so far is in RAX, the event'
     jne 1f
     cmp page_fault_address(%rip), %r13
     note e, AT_CR2
-1:  jmp *%r15                           /* an interrupt is not ended: KVM has done that, or the next one does not come */
+    jmp *%r15
+1:  cmp $VECTOR_IPI, %al
+    je 2f
+    cmp $VECTOR_TIMER, %al
+    je 2f
+    jmp *%r15
+2:  mov %eax, %esi
+    write_msr X2APIC_EOI, 0
+    mov %esi, %eax
+    jmp *%r15
 
     .org STUBS
     .set vector, 0

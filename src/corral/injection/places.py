@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from corral.boot.pieces import Piece
     from corral.injection.linked import LinkedKernel
 
-_CALL, _JUMP, _SHORT_JUMP, _NOP, _RETURN = 0xE8, 0xE9, 0xEB, b"\x90", b"\xc3"
+_CALL, _JUMP, _SHORT_JUMP, _NOP = 0xE8, 0xE9, 0xEB, b"\x90"
 _LONG_NOP = b"\x0f\x1f\x44\0\0"
 _CALL_SIZE = 5
 _REACH = 1 << 31  # of a call or jump, in bytes
@@ -106,8 +106,6 @@ def replaced(kernel: LinkedKernel, places: Places, code: bytes, symbols: Mapping
         replace(past_call, bytes([_SHORT_JUMP, places.protection_after - past_call - 2])),
         replace(places.cpu_by_gdt, _skipped(_CPU_BY_STACK, places.cpu_by_gdt_size)),
         replace(places.nmi, _NOP_3),  # KVM has exchanged GS's base
-        # It ends an interrupt itself when it delivers it.
-        replace(kernel.address("kvm_guest_apic_eoi_write"), _RETURN),
         # No program runs before other page tables are in use.
         replace(places.early_pages, bytes([_LARGE_PAGE[0] | _USER])),
     ]

@@ -27,7 +27,7 @@ REQUIREMENTS = {
     lib.CORRAL_PROBE_KERNEL_IRETQ: "IRETQ from kernel code to kernel code leaves the interrupt flag alone",
     lib.CORRAL_PROBE_HELD: "an interrupt is held back, and pending, while the interrupt flag is 0",
     lib.CORRAL_PROBE_DELIVERED: "an interrupt that was held back comes with STI",
-    lib.CORRAL_PROBE_TAKEN: "an interrupt comes while the interrupt flag is 1, KVM having ended the one before",
+    lib.CORRAL_PROBE_TAKEN: "an interrupt comes while the interrupt flag is 1",
     lib.CORRAL_PROBE_HALT: "a timer's interrupt ends HLT",
     lib.CORRAL_PROBE_IRETQ: "IRETQ leads to user code, and SYSCALL back",
     lib.CORRAL_PROBE_READ: "user code that reads the kernel's memory takes a page fault",
