@@ -330,7 +330,7 @@ def _machine(
     def channel(config: MachineConfig) -> Channel | None:
         if jail:
             jail.begin()
-        return ends.open_channel(config.channel, config.command)
+        return ends.open_channel(config.channel, config.command, wanted.request.hostname)
 
     if not anew and ends.is_plain and wanted.request.kernel is None:
         from corral.launch import boot_cache
