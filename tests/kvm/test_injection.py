@@ -16,7 +16,9 @@ from tests.support import stock_kernels
 from tests.support.guest_tools import initramfs_with
 
 LONG = 300.0  # seconds
-LOOK = "uname -r; grep -c ^processor /proc/cpuinfo; dmesg | grep -E '(B[U]G|WARN[I]NG|O[o]ps): '; exit 5"
+LOOK = (
+    "uname -r; grep ^apicid /proc/cpuinfo | sort -u | grep -c .; dmesg | grep -E '(B[U]G|WARN[I]NG|O[o]ps): '; exit 5"
+)
 
 pytestmark = pytest.mark.usefixtures("full_speed")
 program = isolation.program

@@ -87,6 +87,16 @@ def test_a_power_off_is_no_failure(command: str, status: int) -> None:
     assert done.returncode == status, done
 
 
+@pytest.mark.parametrize("interpreted", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_each_processor_has_its_own_number_and_all_the_same_features(interpreted: bool) -> None:
+    """Natively what CPUID answers is kept, but for what differs."""
+    if interpreted and not runs_natively():
+        pytest.skip("there is one way here, which the others take")
+    done = run("grep ^apicid /proc/cpuinfo; grep ^flags /proc/cpuinfo | sort -u | wc -l", 3, interpreted)
+    said = done.stdout.decode().replace("\r\n", "\n").replace("\t", "")
+    assert "apicid: 0\napicid: 1\napicid: 2\n1\n" in said, done
+
+
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_a_program_has_its_own_gs_base(cpus: int, tmp_path: Path) -> None:
     program = tmp_path / "gs_base"

@@ -25,12 +25,14 @@ void exc_general_protection(struct pt_regs *regs, long error_code);
 extern struct linux_binfmt compat_elf_format;
 
 void corral_start(char *real_mode_data);
+void corral_kept_cpuid(u32 *eax, u32 *ebx, u32 *ecx, u32 *edx, void (*ask)(u32 *, u32 *, u32 *, u32 *));
 void corral_general_protection(struct pt_regs *regs, long error_code);
 extern char corral_refuse_syscall32[];
 
 /* What corral_native.c has set. The hole in the text has no .bss. */
 static void (*native_load_tr)(void) __section(".data");
 static void (*native_write)(unsigned int msr, u32 low, u32 high) __section(".data");
+static void (*native_mode_cpuid)(u32 *eax, u32 *ebx, u32 *ecx, u32 *edx) __section(".data");
 static int (*kernel_write_safe)(unsigned int msr, u32 low, u32 high) __section(".data");
 
 /* Where SYSENTER and 32-bit SYSCALL lead uses SWAPGS, which in this mode would leave the kernel without its GS. */
@@ -56,7 +58,12 @@ static int write_msr_safe(unsigned int msr, u32 low, u32 high)
 	return is_compat_entry(msr) ? 0 : kernel_write_safe(msr, low, high);
 }
 
-/* A program of 32 bits: KVM does not return to its code segment. */
+static void cpuid_once(u32 *eax, u32 *ebx, u32 *ecx, u32 *edx)
+{
+	corral_kept_cpuid(eax, ebx, ecx, edx, native_mode_cpuid);
+}
+
+/* A program of 32 bits: the processor has no code segment for it while a guest runs. */
 static int refuse_elf32(struct linux_binprm *program)
 {
 	return -ENOEXEC;
@@ -94,7 +101,9 @@ void __init corral_start(char *real_mode_data)
 		refuse();
 	native_load_tr = pv_ops.cpu.load_tr_desc;
 	native_write = pv_ops.cpu.write_msr;
+	native_mode_cpuid = pv_ops.cpu.cpuid;
 	kernel_write_safe = pv_ops.cpu.write_msr_safe;
+	pv_ops.cpu.cpuid = cpuid_once;
 	pv_ops.cpu.load_tr_desc = load_tr;
 	pv_ops.cpu.write_msr = write_msr;
 	pv_ops.cpu.write_msr_safe = write_msr_safe;

@@ -29,6 +29,7 @@ _PARTS = (
     ("native", "corral_port_io.c"),
     ("native", "corral_native_64.S"),
     ("injected", "hooks.c"),
+    ("injected", "cpuid.c"),
     ("injected", "hooks_64.S"),
 )
 _OTHERS = (
