@@ -49,6 +49,7 @@ static const struct {
     [CORRAL_JAIL_DEBUGGER] = {debugger_filter, COUNT(debugger_filter)},
     [CORRAL_JAIL_SCRIPT] = {script_filter, COUNT(script_filter)},
     [CORRAL_JAIL_FILES] = {files_filter, COUNT(files_filter)},
+    [CORRAL_JAIL_CONTROL] = {control_filter, COUNT(control_filter)},
 };
 
 static bool jailed;              /* written once, before there are threads that enter */
@@ -61,7 +62,8 @@ static const char *const kind_names[] = {"the main thread", "a vCPU's thread",
                                          "a disk's thread", "a device's thread",
                                          "the clerk",       "a device's thread with sockets",
                                          "the connector",   "the debugger's thread",
-                                         "a script",        "a script"};
+                                         "a script",        "a script",
+                                         "the main thread"};
 static bool reports; /* refused calls are told of, and done */
 
 /* A system call that no filter looks at: they know it by the address behind it. */

@@ -205,8 +205,6 @@ def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, name
         watch = gdb.watch(values["gdb"], watch, told.notices, jail)
         if jail:
             jail.admits_debugger()
-    if named and jail:
-        jail.admits_programs()
     limited = None
     if any(name.startswith("limit-") for name in values):
         from corral.cli import limits

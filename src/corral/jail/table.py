@@ -181,8 +181,14 @@ def _joined(*kinds: tuple[Rule, ...]) -> tuple[Rule, ...]:
 
 MAIN = _joined(VCPU, DISK, STREAM, (Rule("ioctl", "the terminal", _ioctl(*_TERMINAL)),), _STARTS, _MAIN_ONLY)
 
-# The thread that serves gdb: it drives the vCPUs while they are stopped, and talks to whom it has accepted. All threads
-# have this where there is gdb or a vsock, which needs some of the same; the main thread has its own besides.
+# The main thread of a guest that commands reach by its name, or programs by its vsock.
+CONTROL = (
+    *(rule for rule in MAIN if rule.call != "recvmsg"),
+    Rule("accept4", "a command that asks a guest with a name; what it says comes by read and write"),
+)
+
+# The thread that serves gdb: it drives the vCPUs while they are stopped, and talks to the gdb that it has accepted. All
+# threads have this where there is gdb or a vsock, which needs some of the same; the main thread has its own besides.
 DEBUGGER = _joined(
     MAIN,
     SOCKET,
@@ -276,6 +282,7 @@ KINDS = {
     "debugger": DEBUGGER,
     "script": SCRIPT,
     "files": FILES,
+    "control": CONTROL,
 }
 
 # These fail with EACCES and the process goes on: Python asks for files where it can do without, as to show a source

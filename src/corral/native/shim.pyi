@@ -129,6 +129,7 @@ class Lib:
     CORRAL_JAIL_DEBUGGER: int
     CORRAL_JAIL_SCRIPT: int
     CORRAL_JAIL_FILES: int
+    CORRAL_JAIL_CONTROL: int
     CORRAL_JAIL_KINDS: int
     def corral_jail_landlock_abi(self) -> int: ...
     def corral_jail_give_up(self, landlock: CData, paths: CData, n: int, /) -> int: ...

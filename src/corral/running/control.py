@@ -39,7 +39,7 @@ class _Client:
 
 class Control:
     """Serves the socket at `path`. Its methods are for the thread of the console. `typed` gets what clients type.
-    In the jail it takes calls of the table's DEBUGGER alone (accept4, sendto)."""
+    In the jail it takes calls of the table's CONTROL alone."""
 
     def __init__(self, path: str, lifeline: int | None = None) -> None:
         """`lifeline`: a descriptor of this object's; at its end the guest is dismissed."""

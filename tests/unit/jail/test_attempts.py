@@ -22,6 +22,7 @@ KINDS = {
     "debugger": lib.CORRAL_JAIL_DEBUGGER,
     "script": lib.CORRAL_JAIL_SCRIPT,
     "files": lib.CORRAL_JAIL_FILES,
+    "control": lib.CORRAL_JAIL_CONTROL,
 }
 HAS_LANDLOCK = lib.corral_jail_landlock_abi() > 0
 
