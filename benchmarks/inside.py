@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.measure import interleaved, report
-from corral.agent.command import Command, wanted
+from corral.agent.command import RunningCommand, wanted
 from corral.agent.connection import Connection
 from corral.running import place
 from corral.script.sandbox import Sandbox
@@ -46,7 +46,7 @@ def commands(path: str) -> float:
     began = time.perf_counter()
     for _ in range(TIMES):
         with Connection(path, time.monotonic() + 30) as connection:
-            Command(connection, wanted(["true"]), lambda stream, data: None).wait()
+            RunningCommand(connection, wanted(["true"]), lambda stream, data: None).wait()
     return (time.perf_counter() - began) / TIMES
 
 

@@ -57,7 +57,7 @@ class FileInfo:
         return stat.S_ISDIR(self.mode)
 
 
-class Files:
+class GuestFiles:
     """`connect` makes a connection to the guest's agent, one for each call. All raise AgentError, GuestTimeout, and
     Refused for what the guest says no to."""
 

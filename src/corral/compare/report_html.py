@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from corral.compare import names, suite
-from corral.compare.analysis import Row, Table, verdict
+from corral.compare.analysis import ResultRow, ResultTable, verdict
 from corral.compare.numbers import number
 from corral.compare.plots import Line, Stage, dots, stages
 from corral.compare.samples import Results, more_is_better
@@ -50,7 +50,7 @@ svg .median { stroke: var(--ink); stroke-width: 2; } svg .stage { fill: var(--do
 """
 
 
-def render(results: Results, found: Sequence[Table]) -> str:
+def render(results: Results, found: Sequence[ResultTable]) -> str:
     """The whole page. What guests and other programs said is escaped."""
     measures = {table.measure: names.of_measure(table.measure, suite.titles()) for table in found}
     body = ["<h1>What virtualization costs on this machine</h1>", _summary(results)]
@@ -98,7 +98,7 @@ def _plot(draw: Callable[[bool], str]) -> str:
     return f'<div class="wide">{draw(False)}</div><div class="narrow">{draw(True)}</div>'
 
 
-def _section(table: Table, results: Results) -> str:
+def _section(table: ResultTable, results: Results) -> str:
     better = "more" if more_is_better(table.unit) else "less"
     lines = [
         Line(results.contenders[row.contender], row.values, row.summary.median, row.summary.low, row.summary.high)
@@ -114,7 +114,7 @@ def _section(table: Table, results: Results) -> str:
     )
 
 
-def _pairs(table: Table, results: Results) -> str:
+def _pairs(table: ResultTable, results: Results) -> str:
     """Everybody against everybody, folded away; "" where the table has it already."""
     everybody = [row.contender for row in table.rows]
     if len(everybody) < 3:
@@ -141,7 +141,7 @@ def _labelled(texts: Sequence[str], head: Sequence[str]) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _row(row: Row, title: str, head: Sequence[str]) -> str:
+def _row(row: ResultRow, title: str, head: Sequence[str]) -> str:
     summary, ratio = row.summary, row.ratio
     span = f"{number(ratio.low)} to {number(ratio.high)}" if ratio and ratio.differs else ""
     cells = [

@@ -47,7 +47,7 @@ class Limits:
         return {name.partition(".")[0] for name, _ in self.settings()}
 
 
-class Group:
+class ControlGroup:
     """A group that has this process in it, limited; the threads and processes that it starts too. leave() undoes it.
     Raises Unlimited."""
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from corral.debug.debugger import Debugger
     from corral.debug.disassembly import Instruction
     from corral.native import CData
-    from corral.observe.tally import Row
+    from corral.observe.tally import TallyRow
     from corral.script.exit_hook import Exit
     from corral.snapshot.resumed import Resumed
     from corral.startup.undo import Undo
@@ -309,7 +309,7 @@ class ScriptedMachine(Machine):
         place = regs.rip + (0 if regs.bits == 64 else regs.cs.base) if where is None else self._address(where)
         return Listing(read, regs.bits, self.known_symbols()).instructions(place, None, count)
 
-    def stats(self) -> list[Row]:
+    def stats(self) -> list[TallyRow]:
         """What was counted so far: exits, disks, console, KVM's statistics; the host's performance counters are in a
         `observe.tally.Tally` that is there all the while."""
         from corral.observe.tally import Tally
@@ -362,11 +362,11 @@ class ScriptedMachine(Machine):
     def breakpoint(self, where: str | int, callback: Callable[[Stop], object] | None = None) -> Point:
         """At a linear address, or a symbol of the kernel. `callback` is called with the Stop, all vCPUs being paused;
         the guest goes on unless it returns True. Raises ConfigError."""
-        from corral.debug.breakpoints import Kind
+        from corral.debug.breakpoints import PointKind
 
         self.pause()
         # A debug register does not mind what the guest does to its memory until it comes there.
-        kind = Kind.HARDWARE if self.debugger.registers_left else Kind.SOFTWARE
+        kind = PointKind.HARDWARE if self.debugger.registers_left else PointKind.SOFTWARE
         return self.debugger.add(kind, self._address(where), 1, callback)
 
     def watchpoint(
@@ -374,10 +374,10 @@ class ScriptedMachine(Machine):
     ) -> Point:
         """Stops behind a store to these 1, 2, 4 or 8 bytes, with `loads` behind a load too, as far as the host delivers
         them (docs/research/breakpoints.md). Raises ConfigError."""
-        from corral.debug.breakpoints import Kind
+        from corral.debug.breakpoints import PointKind
 
         self.pause()
-        return self.debugger.add(Kind.ACCESS if loads else Kind.WRITE, self._address(where), size, callback)
+        return self.debugger.add(PointKind.ACCESS if loads else PointKind.WRITE, self._address(where), size, callback)
 
     def remove(self, point: Point) -> None:
         """Takes a breakpoint or watchpoint away."""

@@ -9,7 +9,7 @@ from typing import overload
 
 from corral.agent import command as commands
 from corral.agent.connection import AgentError, Connection
-from corral.agent.files import Files
+from corral.agent.files import GuestFiles
 from corral.agent.forward import Forward
 from corral.errors import ClosedError, CorralError, GuestTimeout
 from corral.running import place
@@ -67,7 +67,7 @@ class Process:
         self._output = {1: bytearray(), 2: bytearray()}
         self._limit = wanted.timeout
         try:
-            self._command = commands.Command(connection, wanted, self._take)
+            self._command = commands.RunningCommand(connection, wanted, self._take)
         except BaseException:
             connection.close()
             raise
@@ -198,7 +198,7 @@ class Sandbox:
         finally:
             os.close(lifeline)
         self._path = os.path.join(place.folder(self.name), place.VSOCK)
-        self.files = Files(self._connect)
+        self.files = GuestFiles(self._connect)
         try:
             self._await_agent(timeout)
         except BaseException:
