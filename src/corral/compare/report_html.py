@@ -164,14 +164,14 @@ def _ledger(title: str, rows: Sequence[dict[str, Any]]) -> str:
 
 def _absences(results: Results) -> str:
     rows = [
-        f"<tr>{_texts([results.contenders.get(contender, contender), _what(measure), reason])}</tr>"
+        f"<tr>{_texts([results.contenders.get(contender, contender), _measure_title(measure), reason])}</tr>"
         for contender, measure, reason in summed(results)
     ]
     content = f"<table>{''.join(rows)}</table>" if rows else "<p>Nothing: everybody did everything.</p>"
     return f'<h2 id="not-measured">Not measured</h2>{content}'
 
 
-def _what(measure: str) -> str:
+def _measure_title(measure: str) -> str:
     return names.of_measure(measure, suite.titles()) if measure else "everything"
 
 
@@ -181,11 +181,11 @@ def _manifest(manifest: dict[str, Any]) -> str:
         if isinstance(value, dict):
             rows += [f"<tr>{_texts([f'{key}: {name}', str(one)])}</tr>" for name, one in value.items()]
         else:
-            rows.append(f"<tr>{_texts([key, _shown(key, value)])}</tr>")
+            rows.append(f"<tr>{_texts([key, _fact_text(key, value)])}</tr>")
     return f'<h2 id="machine">The machine</h2><table>{"".join(rows)}</table>'
 
 
-def _shown(key: str, value: object) -> str:
+def _fact_text(key: str, value: object) -> str:
     """A fact of the manifest, in the form in which people say it."""
     if key in ("memory", "guest memory") and isinstance(value, int):
         return f"{value / (1 << 20):,.0f} MiB"

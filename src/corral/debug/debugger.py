@@ -152,12 +152,12 @@ class Debugger:
     def ready(self) -> bool:
         """Puts the points in, for a caller that lets the machine run itself and calls finish(). False: there is a stop
         to be told of first."""
-        if self._untold or any(thread.end for thread in self.machine.threads):
+        if self._has_unreported_stop or any(thread.end for thread in self.machine.threads):
             return False
         for side in self._sides:
             if side.stopped_at is not None and side.stopped_at == side.rip():
                 self._step_over(side)  # over the breakpoint that it is at
-                if self._untold:
+                if self._has_unreported_stop:
                     return False
         self._arm()
         self.has_run = True
@@ -353,10 +353,10 @@ class Debugger:
             self._clear_event()
 
     def _clear_event(self) -> None:
-        if not self._untold:
+        if not self._has_unreported_stop:
             self.event.clear()
 
     @property
-    def _untold(self) -> bool:
+    def _has_unreported_stop(self) -> bool:
         """Whether there is a stop, or a hook that failed, that no caller was told of yet."""
         return bool(self._stops or self.hook.hooks.failures)

@@ -93,7 +93,7 @@ class Tree:
 
     def _note(self, member: Member) -> None:
         if member.left_out and not self._left_out:
-            self._example = f"{_shown(member.left_out[0])} of {_shown(member.name)}"
+            self._example = f"{_printable_name(member.left_out[0])} of {_printable_name(member.name)}"
         self._left_out += len(member.left_out)
 
     @property
@@ -114,7 +114,9 @@ class Tree:
                 below.names = 1
             if below.children is None:
                 what = "a symbolic link" if below.member.kind == "symlink" else "not a folder"
-                raise member.flaw(f"is to lie under {_shown(below.member.name)}, which is {what}; make it again")
+                raise member.flaw(
+                    f"is to lie under {_printable_name(below.member.name)}, which is {what}; make it again"
+                )
             node = below
         return node
 
@@ -148,7 +150,7 @@ class Tree:
             node = node.children.get(part) if node is not None and node.children is not None else None
         if node is None or node.children is not None:
             what = "is not in the archive before it" if node is None else "is a folder"
-            raise member.flaw(f"is a hard link to {_shown(member.target)}, which {what}; make it again")
+            raise member.flaw(f"is a hard link to {_printable_name(member.target)}, which {what}; make it again")
         return node
 
     def _new(self, member: Member) -> TreeNode:
@@ -307,5 +309,5 @@ def _folder(name: bytes) -> Member:
     return Member(name=name, kind="folder", mode=0o755, uid=0, gid=0, mtime=0)
 
 
-def _shown(name: bytes) -> str:
+def _printable_name(name: bytes) -> str:
     return printable(os.fsdecode(name[:200]))

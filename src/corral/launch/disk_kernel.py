@@ -41,7 +41,7 @@ def choose(draft: Draft, number: int, tell: Tell) -> Chosen:
                     f"disk {path!r}: no kernel in a /boot that Corral can read (on ext2, ext3 or ext4); name a KERNEL"
                 )
             if own and (wanted == IMAGE or _is_better(faults, found)):
-                return _own(own, path, draft, number, tell)
+                return _image_kernel(own, path, draft, number, tell)
     except OSError as error:
         if error.errno in SCARCE:
             raise
@@ -63,7 +63,7 @@ def _is_better(faults: list[preflight.Obstacle], root: Root) -> bool:
     return root.uses_systemd
 
 
-def _own(own: BootFiles, disk: str, draft: Draft, number: int, tell: Tell) -> Chosen:
+def _image_kernel(own: BootFiles, disk: str, draft: Draft, number: int, tell: Tell) -> Chosen:
     from corral.launch import image_kernel
 
     path = image_kernel.copy(own, disk, steps(tell))

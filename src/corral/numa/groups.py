@@ -41,7 +41,7 @@ def groups(host: HostTopology, request: Request, load: Mapping[int, int]) -> lis
     if not candidates:
         return [Group(-1, everything, request.memory)]
     chosen = _chosen(host, request, load, candidates)
-    counts = _deal(request, [_capacity(host, request, load, node, None) // chosen.count(node) for node in chosen])
+    counts = _distribute(request, [_capacity(host, request, load, node, None) // chosen.count(node) for node in chosen])
     ends = list(itertools.accumulate(counts))
     ranges = [everything[end - count : end] for count, end in zip(counts, ends, strict=True)]
     return _with_memory(host, request, [(node, part) for node, part in zip(chosen, ranges, strict=True) if part])
@@ -142,7 +142,7 @@ def _unit(request: Request, nodes: int) -> int:
     return shape.cores * shape.threads if shape.sockets % nodes == 0 else shape.threads
 
 
-def _deal(request: Request, capacities: Sequence[int]) -> list[int]:
+def _distribute(request: Request, capacities: Sequence[int]) -> list[int]:
     """vCPUs a node: evenly, as far as there is room; evenly again when there is none."""
     unit = _unit(request, len(capacities))
     counts = [0] * len(capacities)

@@ -190,15 +190,15 @@ def _size(text: str) -> int:
 
 
 def _list(path: str) -> tuple[int, ...]:
-    return _as(cpu_list.parse, path, ())
+    return _parsed(cpu_list.parse, path, ())
 
 
 def _number(path: str) -> int:
     """-1 where there is none."""
-    return _as(int, path, -1)
+    return _parsed(int, path, -1)
 
 
-def _as(parse: Callable[[str], T], path: str, missing: T) -> T:
+def _parsed(parse: Callable[[str], T], path: str, missing: T) -> T:
     text = host_files.text(path)
     try:
         return parse(text) if text else missing

@@ -80,15 +80,21 @@ class JsonWriter:
         arguments = {name: getattr(exit, name) for name in ("by", "size", "count", "cpl")}
         arguments |= {name: f"{getattr(exit, name):#x}" for name in ("rip", "address", "value")} | {"symbol": symbol}
         at = {"ph": "X", "pid": 1, "tid": exit.vcpu}
-        guest = {"name": "guest", "cat": "guest", "ts": self._us(entered), "dur": exit.guest_ns / 1e3, **at}
-        host = {"name": title(exit), "cat": exit.reason, "ts": self._us(exit.time), "dur": exit.host_ns / 1e3, **at}
+        guest = {"name": "guest", "cat": "guest", "ts": self._microseconds(entered), "dur": exit.guest_ns / 1e3, **at}
+        host = {
+            "name": title(exit),
+            "cat": exit.reason,
+            "ts": self._microseconds(exit.time),
+            "dur": exit.host_ns / 1e3,
+            **at,
+        }
         self._file.write(f"{comma}\n{self._dumps(guest)},\n{self._dumps(host | {'args': arguments})}")
 
     def close(self) -> None:
         self._file.write("\n]}\n")
         self._file.close()
 
-    def _us(self, ns: int) -> float:
+    def _microseconds(self, ns: int) -> float:
         return (ns - (self._start or 0)) / 1e3
 
 

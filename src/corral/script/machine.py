@@ -92,7 +92,7 @@ class ScriptedMachine(Machine):
         self.stop()
         self._drain_all()
         self.last_registers = [(get_regs(vcpu, self.memory), get_sregs(vcpu)) for vcpu in self.vcpus]
-        if self._over and self.outcome is None and not any(thread.failure for thread in self.threads):
+        if self._has_ended and self.outcome is None and not any(thread.failure for thread in self.threads):
             self._conclude(Over.ENDED)
 
     def _drain_all(self) -> None:
@@ -143,7 +143,7 @@ class ScriptedMachine(Machine):
 
     def _while_paused(self, save: Callable[[], int]) -> int:
         self.require_open()
-        if not self._begun or self._over:
+        if not self._begun or self._has_ended:
             raise ConfigError("only a guest that has started and has not ended can be saved")
         ran = self.running
         self.pause()
@@ -193,7 +193,7 @@ class ScriptedMachine(Machine):
                 self.raise_failure()
                 if stop := self._stopped():
                     return Reached(stop=stop)
-                if self._over and not self.console.drain():
+                if self._has_ended and not self.console.drain():
                     end = next((str(thread.end) for thread in self.threads if thread.end), "it was stopped")
                     raise GuestError(f"the guest ended before {goal.text} came: {end}; {self.console.last}")
                 if deadline is not None and time.monotonic() >= deadline:
@@ -233,7 +233,7 @@ class ScriptedMachine(Machine):
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             self.resume()
-            while not self._over:
+            while not self._has_ended:
                 if deadline is not None and time.monotonic() >= deadline:
                     raise GuestTimeout(f"the guest did not end within {timeout:g} s; {self.console.last}")
                 self._serve(deadline, None)
@@ -281,7 +281,7 @@ class ScriptedMachine(Machine):
         return stop
 
     @property
-    def _over(self) -> bool:
+    def _has_ended(self) -> bool:
         return any(thread.end or thread.failure for thread in self.threads)
 
     def _vcpu_ended(self, thread: VcpuThread) -> None:

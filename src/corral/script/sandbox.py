@@ -214,13 +214,13 @@ class Sandbox:
             except (AgentError, GuestTimeout) as error:
                 ended = _has_ended(self._process, _ENDS if isinstance(error, AgentError) else 0.0)
                 if ended:
-                    raise AgentError(f"the guest ended before its agent answered; {self._said()}") from None
+                    raise AgentError(f"the guest ended before its agent answered; {self._last_message()}") from None
                 if isinstance(error, AgentError):
                     raise
                 if time.monotonic() >= until:
                     raise GuestTimeout(f"the guest's agent did not answer within {timeout:g} s") from None
 
-    def _said(self) -> str:
+    def _last_message(self) -> str:
         try:
             with open(os.path.join(place.folder(self.name), place.SAID), encoding="utf-8", errors="replace") as file:
                 return (file.read().strip().splitlines() or ["it said nothing"])[-1]

@@ -77,7 +77,7 @@ def write(path: str, content: str, memory: GuestMemory, layers: Sequence[Layered
 def save(fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered] = ()) -> int:
     """A snapshot in an empty file; returns how many bytes of RAM and layers are in it. Raises OSError."""
     at = _begin(fd, content, memory)
-    places, end = _places(at + memory.size, [disk.size for disk in layers])
+    places, end = _layer_offsets(at + memory.size, [disk.size for disk in layers])
     os.ftruncate(fd, end)
     written = int(lib.corral_ram_save(fd, at, ffi.cast("void *", memory.host_address), memory.size, memory.is_mapped))
     if written < 0:
@@ -134,7 +134,7 @@ class SnapshotFile:
 
     def __init__(self, path: str, fd: int | None = None) -> None:
         self.path = path
-        self._fd = self._open(path) if fd is None else _again(fd)
+        self._fd = self._open(path) if fd is None else _duplicate(fd)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # it is in use
         except OSError:  # by somebody who is about to remove it, which harms no guest, or on a file system without
@@ -159,7 +159,7 @@ class SnapshotFile:
         """The same once more, to be closed by itself."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
-        other._fd = _again(self._fd)
+        other._fd = _duplicate(self._fd)
         return other
 
     def close(self) -> None:
@@ -184,7 +184,7 @@ class SnapshotFile:
     def require(self, memory: int, disks: Sequence[int]) -> None:
         """That it has so much RAM, and layers of disks of these sizes, in bytes. Before map() and layer(). Raises
         BootError."""
-        self._places, end = _places(self._ram_at + memory, disks)
+        self._layer_offsets, end = _layer_offsets(self._ram_at + memory, disks)
         if self._size != end:
             raise self.error(f"has {self._size} bytes, and should have {end}: it is cut off; save it again")
 
@@ -195,7 +195,7 @@ class SnapshotFile:
 
     def layer(self, index: int, size: int) -> Layer:
         """Of a disk of `size` bytes. Raises BootError."""
-        map_at, data_at = self._places[index]
+        map_at, data_at = self._layer_offsets[index]
         length = int(lib.corral_blk_map_size(size))
         bits = os.pread(self._fd, length, map_at)
         if len(bits) < length:
@@ -230,7 +230,7 @@ class SnapshotFile:
         return text
 
 
-def _again(fd: int) -> int:
+def _duplicate(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
@@ -252,7 +252,7 @@ def _aligned(offset: int) -> int:
     return -(-offset // PAGE) * PAGE
 
 
-def _places(at: int, disks: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
+def _layer_offsets(at: int, disks: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
     """Where the map and the data of each layer are, of disks of these sizes, and where the file ends; the first begins
     at `at`."""
     places = []

@@ -89,7 +89,7 @@ def _table_base(name: str) -> Register:
     return Register(name, 8, "system", "int64", lambda s: int(getattr(s.sregs, part).base))
 
 
-def _all() -> tuple[Register, ...]:
+def _all_registers() -> tuple[Register, ...]:
     general = [
         _field(name, 8, "core", _GENERAL_TYPES.get(name, "int64"), "regs", lambda s: s.regs, name) for name in _GENERAL
     ]
@@ -110,7 +110,7 @@ def _all() -> tuple[Register, ...]:
     return (*general, flags, *segments, *stack, *x87, *xmm, mxcsr, *ymm, *bases, kernel_gs, *system, *tables)
 
 
-REGISTERS = _all()
+REGISTERS = _all_registers()
 
 
 def read(state: GdbState, number: int) -> str:

@@ -62,14 +62,14 @@ def code(guest: DeadGuest, after: int, before: int = 0) -> list[str]:
     if not data:
         return [f"{guest.rip:#x} is not mapped to guest memory: there are no instructions to show."]
     shown = list(disassemble(data, guest.rip, guest.bits, guest.symbols))[:after]
-    earlier = _before(guest)[-before:] if before else []
+    earlier = _instructions_before(guest)[-before:] if before else []
     text = listing([*earlier, *shown], with_code=True, mark=guest.rip).splitlines()
     if name := guest.name(guest.rip):
         text.insert(0, f"in {name}:")
     return text
 
 
-def _before(guest: DeadGuest) -> list[Instruction]:
+def _instructions_before(guest: DeadGuest) -> list[Instruction]:
     """Instructions have no beginning that shows: the longest run of real ones that ends at RIP is taken."""
     start = max(0, guest.rip - _BEFORE)
     if guest.symbols and (found := guest.symbols.find(guest.rip)):
