@@ -93,7 +93,7 @@ static void *prepare(void *nothing)
 
 int corral_jail_prepare(char *const *words, const int *given, unsigned n)
 {
-    if (prepared.begun || n > CORRAL_JAIL_GIVEN_MAX)
+    if (prepared.begun || prepared.tid || n > CORRAL_JAIL_GIVEN_MAX)
         return -EINVAL;
     prepared.words = words;
     prepared.n = n;

@@ -48,7 +48,7 @@ def leave_namespaces() -> list[str]:
 
 
 def prepare_network() -> None:
-    """Begins to make a network namespace for enter(), where the clerk does not (corral_jail_prepare)."""
+    """Begins to make a network namespace for enter(), if neither the clerk nor this has begun to."""
     lib.corral_jail_prepare(ffi.NULL, ffi.NULL, 0)
 
 
@@ -70,6 +70,7 @@ def enter(
     lacks: list[str] = []
     for fd in inherited:
         os.close(fd)
+    prepare_network()
     prepared = ffi.new("struct corral_jail_prepared *")
     lib.corral_jail_await(prepared)
     landlock = ffi.new("int *")
