@@ -27,7 +27,8 @@ static struct {
     struct corral_jail_prepared result;
 } prepared = {.result = {.network = -ENOENT}};
 
-/* In the child of vfork, which runs in this process's memory: system calls, and nothing else. Returns if it fails. */
+/* In the child of vfork, which runs in this process's memory: system calls, and nothing else. Returns if it fails.
+ */
 static void become_process(const int *high)
 {
     for (unsigned i = 0; i < prepared.n; i++)
@@ -36,8 +37,8 @@ static void become_process(const int *high)
     execve(prepared.words[0], prepared.words, environ);
 }
 
-/* By vfork, and not by posix_spawn, which asks for the handler of each signal and has memory of its own for that. This
- * thread has signals blocked, so none of its handlers runs in the child; the program unblocks them. */
+/* By vfork, and not by posix_spawn, which asks for the handler of each signal and has memory of its own for that.
+ * This thread has signals blocked, so none of its handlers runs in the child; the program unblocks them. */
 static int spawn_at(const int *high)
 {
     static int error;
@@ -93,7 +94,7 @@ static void *prepare(void *nothing)
 
 int corral_jail_prepare(char *const *words, const int *given, unsigned n)
 {
-    if (prepared.begun || prepared.tid || n > CORRAL_JAIL_GIVEN_MAX)
+    if (prepared.begun || (!words && prepared.tid) || n > CORRAL_JAIL_GIVEN_MAX)
         return -EINVAL;
     prepared.words = words;
     prepared.n = n;

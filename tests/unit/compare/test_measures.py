@@ -13,7 +13,7 @@ from corral.compare.contenders.base import Failed
 from corral.compare.contenders.native import Native
 from corral.compare.measures import held, start
 from corral.compare.measures.base import Cpus
-from corral.compare.measures.placed import Placed, one_of_each_core
+from corral.compare.measures.placed import PlacedMeasure, one_of_each_core
 from corral.compare.measures.rate import Rate
 from corral.compare.measures.workload import Workload
 from corral.errors import ConfigError, HostError
@@ -135,7 +135,7 @@ def test_programs_that_cannot_be_built(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_all_cores_at_once(native: Native, place: Cpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, monkeypatch, "echo stream $(grep -c . /proc/self/status) MB/s; echo linpack $(nproc) GFLOP/s")
-    found = Placed("flat").take(native, place)
+    found = PlacedMeasure("flat").take(native, place)
     assert found["linpack"] == (float(len(one_of_each_core(place.all))), "GFLOP/s")
 
 

@@ -99,7 +99,7 @@ def test_a_guest_without_its_limits_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(*arguments: object) -> None:
         raise Unlimited("there is no group")
 
-    monkeypatch.setattr(limits, "Group", refuse)
+    monkeypatch.setattr(limits, "ControlGroup", refuse)
     arguments = parse(COMMAND, ["--limit-cpu", "2"])
     assert arguments
     limited = limits.wanted(arguments)

@@ -17,7 +17,7 @@ LIMIT = 300.0  # seconds
 PER_CPU = 192 << 20  # bytes of a guest's memory: the arrays take half of it
 
 
-class Placed(Measure):
+class PlacedMeasure(Measure):
     """`placement`: of contenders.base.Job."""
 
     def __init__(self, placement: str) -> None:
