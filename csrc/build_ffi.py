@@ -169,12 +169,12 @@ def compile_program(name: str, into: Path, sanitize: bool = False) -> Path:
     return into / name
 
 
-def compile_guest_programs(into: Path) -> dict[str, str]:
+def compile_guest_programs(into: Path, shim: Path) -> dict[str, str]:
     """Compiles what a guest runs of Corral's own, so that a wheel wants no compiler; gives each file its place there.
 
     Only for a wheel: a checkout compiles what it has at the moment.
     """
-    sys.path.insert(0, str(CSRC.parent / "src"))
+    sys.path[:0] = [str(CSRC.parent / "src"), str(shim.parent)]
     from corral.guests import bios, programs
 
     into.mkdir()
@@ -224,7 +224,7 @@ else:
                 build_data["force_include"][str(file)] = file.name
                 build_data["force_include_editable"][str(file)] = file.name
             if version != "editable":
-                build_data["force_include"] |= compile_guest_programs(Path(self.folder.name) / "guests")
+                build_data["force_include"] |= compile_guest_programs(Path(self.folder.name) / "guests", shim)
                 build_data["shared_data"] |= write_shell_files(Path(self.folder.name) / "shells", shim)
 
 
