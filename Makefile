@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-mi
 	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
 .PHONY: help boot check test test-all lint declarations unit guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize atheris fuzz fuzz-long durability \
-	kvm-long compilers debian13 wheel release install bench baseline venv clean
+	kvm-long compilers debian13 wheel release install docs bench baseline venv clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -31,7 +31,7 @@ boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which ta
 
 # Some parts at a time, begun in this order; a table of them comes last. `kvm-1` builds the small kernel beside the others.
 QUICK := kvm-1 kvm-2 lint unit
-LONG := nested-hosts nested-machines debian13 install durability sanitize fuzz kvm-long compilers
+LONG := nested-hosts nested-machines debian13 install docs durability sanitize fuzz kvm-long compilers
 
 check: $(VENV)/dev  ## lint and unit: a minute
 	@$(BIN)/python -m tests lint unit
@@ -163,6 +163,11 @@ release: wheel  ## the wheels and the source of a release, in DIST
 
 install:  ## the wheels in clean chroots that have no compiler
 	@.ci/install
+
+SITE ?= $(CACHE)/site
+docs: $(VENV)/dev  ## the documentation as a site, in SITE; a link that leads nowhere is an error
+	@$(BIN)/pip --quiet --disable-pip-version-check install 'mkdocs-material>=9.5' 'mkdocstrings-python>=1.10'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(SITE)
 
 bench: guests $(VENV)/dev  ## measure; see docs/benchmarks.md. After `make baseline`: against that, too
 	$(BIN)/python -m benchmarks

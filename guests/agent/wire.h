@@ -33,8 +33,11 @@
 #define REMOVE 'x'  /* a path */
 #define PACK 'A'    /* a path */
 #define UNPACK 'U'  /* a path; then ENTRY, DATA, HOLE and END */
+#define MOUNT 'M'   /* 1 in 32 bits: only to be read; source, target, kind and options, each with a zero behind it */
+#define UNMOUNT 'u' /* a path */
 #define CONNECT 'C' /* a TCP port of the guest in 16 bits; after DONE there are no frames any more */
 #define TIME 'T'    /* seconds and nanoseconds since 1970 in 64 bits each, and random bytes */
+#define IDENTITY 'i' /* struct beginning of init/identity.h */
 #define ALIVE 'H'
 #define POWER_OFF 'F'
 

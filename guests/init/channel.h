@@ -6,20 +6,19 @@
 #pragma once
 
 #include "freestanding.h"
+#include "identity.h"
 
 #include <asm/fcntl.h>
 #include <asm/ioctls.h>
 #include <asm/poll.h>
 #include <asm/signal.h>
 #include <asm/termios.h>
-#include <linux/random.h>
-#include <linux/time.h>
 #include <linux/time_types.h>
 
 #define EAGAIN 11
 #define LOOKS 500 /* for a port that is not there yet: ten seconds */
 #define ASK_WORD 'R'     /* to the host: the guest is ready for its session, and waits to be told what it is */
-#define BEGIN_WORD 'B'   /* from the host: that; a terminal's size too, and so many bytes follow (struct beginning). Again
+#define BEGIN_WORD 'B'   /* from the host: that; a terminal's size too, and so many bytes follow (identity.h). Again
                             when the guest goes on from a snapshot of its session, without a command */
 #define SIZE_WORD 'S'    /* from the host: the terminal has so many rows and columns, 0 when there is none */
 #define END_WORD 'E'     /* to the host: the command ended with that status */
@@ -28,16 +27,6 @@
 struct word_of_channel {
     unsigned char kind, status;
     unsigned short rows, columns, bytes;
-};
-
-/* What a session begins with. `status` of its word: 1 when a command follows, 0 for a shell. A guest may be one of many
- * that go on from the same snapshot: all that they would have in common comes by here, from this host at this moment.
- * Without a name, or a machine id, it keeps what it has. */
-struct beginning {
-    unsigned char random[64];
-    long long seconds, nanoseconds; /* since 1970 */
-    char name[64];                  /* of the host, padded with zeros */
-    unsigned char machine[16];      /* for /etc/machine-id */
 };
 
 /* From one descriptor to another, neither of which blocks. */
@@ -130,58 +119,12 @@ static void read_words(char *to, word size)
     }
 }
 
-/* The kernel's random numbers come from these bytes too from now on. */
-static void take_random(const unsigned char *bytes)
-{
-    struct {
-        int entropy_count, buf_size; /* bits and bytes, struct rand_pool_info */
-        unsigned char buf[sizeof((struct beginning *)0)->random];
-    } pool = {8 * sizeof pool.buf, sizeof pool.buf, {0}};
-    memcpy(pool.buf, bytes, sizeof pool.buf);
-    long fd = SYSCALL(open, "/dev/urandom", O_RDONLY | O_CLOEXEC, 0, 0, 0);
-    SYSCALL(ioctl, fd, RNDADDENTROPY, &pool, 0, 0);
-    SYSCALL(ioctl, fd, RNDRESEEDCRNG, 0, 0, 0);
-    SYSCALL(close, fd, 0, 0, 0, 0);
-}
-
-static void take_name(const char *name, word size)
-{
-    word n = 0;
-    while (n < size && name[n])
-        n++;
-    if (n)
-        SYSCALL(sethostname, name, n, 0, 0, 0);
-}
-
-/* Into the file, if the guest has one and can write it. */
-static void take_machine(const unsigned char *id)
-{
-    static const char digits[] = "0123456789abcdef";
-    char text[33];
-    unsigned char any = 0;
-    for (int i = 0; i < 16; i++) {
-        text[2 * i] = digits[id[i] >> 4];
-        text[2 * i + 1] = digits[id[i] & 15];
-        any |= id[i];
-    }
-    text[32] = '\n';
-    long fd = any ? SYSCALL(open, "/etc/machine-id", O_WRONLY | O_TRUNC | O_CLOEXEC, 0, 0, 0) : -1;
-    if (fd < 0)
-        return;
-    SYSCALL(write, fd, text, sizeof text, 0, 0);
-    SYSCALL(close, fd, 0, 0, 0, 0);
-}
-
-/* What follows a BEGIN_WORD, before the command. */
+/* What follows a BEGIN_WORD, before the command. Its `status`: 1 when a command follows, 0 for a shell. */
 static void begin(const struct word_of_channel *said)
 {
     struct beginning begin;
     read_words((char *)&begin, sizeof begin);
-    take_random(begin.random);
-    struct __kernel_timespec now = {begin.seconds, begin.nanoseconds};
-    SYSCALL(clock_settime, CLOCK_REALTIME, &now, 0, 0, 0);
-    take_name(begin.name, sizeof begin.name);
-    take_machine(begin.machine);
+    take_identity(&begin);
     set_size(said);
 }
 

@@ -34,6 +34,7 @@ NEEDED = {
         "passt": "passt",
         "pgrep": "procps",
         "runc": "runc",
+        "socat": "socat",
         "sqlite3": "sqlite3",
     },
     "nested": {

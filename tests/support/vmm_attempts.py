@@ -133,7 +133,7 @@ def attempt(name: str) -> None:
 
 
 BASES = {lib.CORRAL_JAIL_DEBUGGER, lib.CORRAL_JAIL_SCRIPT, lib.CORRAL_JAIL_FILES}  # instead of the main thread's
-OF_MAIN_THREAD = {lib.CORRAL_JAIL_MAIN, lib.CORRAL_JAIL_CONTROL, lib.CORRAL_JAIL_SCRIPT, lib.CORRAL_JAIL_FILES}
+OF_MAIN_THREAD = {lib.CORRAL_JAIL_MAIN, lib.CORRAL_JAIL_SCRIPT, lib.CORRAL_JAIL_FILES}
 
 
 def outcome(kind: int | None, name: str, reports: bool = False, user: int = 0) -> tuple[int, bytes]:
@@ -160,16 +160,13 @@ def _be(kind: int | None, reports: bool, then: Callable[[], None]) -> None:
             then()
             return
         base: int = kind if kind in BASES else lib.CORRAL_JAIL_MAIN
-        own = None
-        if kind == lib.CORRAL_JAIL_CONTROL:
-            base, own = lib.CORRAL_JAIL_DEBUGGER, kind
         if reports:
             confine.report(base)
         else:
             confine.prepare_network()
             confine.leave_namespaces()
             allowed = os.open(ALLOWED, os.O_PATH)
-            confine.enter((), base, [(allowed, True)] if kind == lib.CORRAL_JAIL_FILES else [], own)
+            confine.enter((), base, [(allowed, True)] if kind == lib.CORRAL_JAIL_FILES else [])
         if kind in OF_MAIN_THREAD:
             then()
 

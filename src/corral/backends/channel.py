@@ -96,6 +96,14 @@ def named(name: str) -> Identity:
     return Identity(name, os.urandom(16))
 
 
+def beginning(identity: Identity | None) -> bytes:
+    """What a guest is told that no other has: random bytes, the time, a name and a machine id (struct beginning of
+    guests/init/identity.h). None: it keeps its name."""
+    seconds, rest = divmod(time.time_ns(), 10**9)
+    known = (identity.name.encode(), identity.machine) if identity else (b"", b"")
+    return _BEGINNING.pack(os.urandom(64), seconds, rest, *known)
+
+
 @record(frozen=True)
 class ChannelState:
     """`asked`: the guest has asked what its session is; `told`: it has the answer; `ended`: the session's status, None:
@@ -172,7 +180,7 @@ class Channel:
         self._ended = None if state.ended is None else state.ended & 0xFF
         self._unread[:] = state.unread
         if self._told and self._ended is None:
-            self._send(_BEGIN, *self._size(), self._beginning())
+            self._send(_BEGIN, *self._size(), beginning(self._identity))
         if self._told and self.device:
             self.device.release()
 
@@ -270,15 +278,10 @@ class Channel:
 
     def _begin_session(self) -> None:
         """Tells the guest what its session is, and what no other guest has that goes on from the same snapshot."""
-        self._send(_BEGIN, *self._size(), self._beginning() + (self._command or b""), self._command is not None)
+        self._send(_BEGIN, *self._size(), beginning(self._identity) + (self._command or b""), self._command is not None)
         self._told, self._untold = True, False
         if self.device:
             self.device.release()
-
-    def _beginning(self) -> bytes:
-        seconds, rest = divmod(time.time_ns(), 10**9)
-        known = (self._identity.name.encode(), self._identity.machine) if self._identity else (b"", b"")
-        return _BEGINNING.pack(os.urandom(64), seconds, rest, *known)
 
     def _send(self, kind: int, rows: int = 0, columns: int = 0, text: bytes = b"", status: int = 0) -> None:
         self._unread += _WORD.pack(kind, status, rows, columns, len(text)) + text

@@ -41,6 +41,7 @@ COMMANDS = {
     "snapshot": "save a guest to a file, from which others go on in milliseconds",
     "stat": "boot a guest and count: exits, KVM's statistics, disks, the host's performance counters",
     "stop": "have a guest shut down",
+    "top": "what guests that have a name do: CPU, memory, exits, bytes, each second",
     "topology": "draw this host's NUMA nodes, cores and caches, and which guests run where",
     "trace": "boot a guest and record its exits: which ports, which code, how much time",
     "wait": "wait until a guest has ended; its exit status",

@@ -205,6 +205,8 @@ def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, name
         watch = gdb.watch(values["gdb"], watch, told.notices, jail)
         if jail:
             jail.admits_debugger()
+    if named and jail:
+        jail.admits_programs()
     limited = None
     if any(name.startswith("limit-") for name in values):
         from corral.cli import limits
@@ -328,7 +330,7 @@ def _machine(
     def channel(config: MachineConfig) -> Channel | None:
         if jail:
             jail.begin()
-        return ends.open_channel(config.channel, config.command)
+        return ends.open_channel(config.channel, config.command, wanted.request.hostname)
 
     if not anew and ends.is_plain and wanted.request.kernel is None:
         from corral.launch import boot_cache

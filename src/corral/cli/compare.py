@@ -70,13 +70,13 @@ def run(words: list[str]) -> int:
 
 def _measure(request: ExperimentRequest, folder: Path, baseline: Path | None) -> int:
     from corral.compare import analysis, experiment, files, report_html, table
-    from corral.compare.progress import Bar
+    from corral.compare.progress import ProgressBar
     from corral.compare.samples import Results
 
     before = files.read_json(baseline) if baseline else None
     results, status = Results({}), 0
     try:
-        with Bar() as bar:
+        with ProgressBar() as bar:
             experiment.run(request, results, bar)
     except (KeyboardInterrupt, SystemExit) as end:
         results.interrupted = True

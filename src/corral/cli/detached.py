@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from corral.cli.options import Arguments
 from corral.config import VsockConfig
 from corral.errors import ConfigError
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from corral.launch.request import BootRequest
     from corral.machine import Machine
 
-FOREGROUND = {"gdb", "tty", "plan", "plan-json", "restore"}  # options that are about this terminal, or no new guest
+FOREGROUND = {"gdb", "tty", "plan", "plan-json"}  # options that are about this terminal, or no new guest
 
 
 def start(arguments: Arguments, words: list[str]) -> int:
@@ -66,10 +68,21 @@ class NamedGuest:
     def request(self, request: BootRequest) -> BootRequest:
         """With the agent, and the device that it is reached by. In the background a command is on the console, which
         is kept."""
+        vsock = VsockConfig(self._guest.vsock)
         if request.snapshot is not None:
-            return request
-        others = (*request.others, VsockConfig(self._guest.vsock))
-        return replace(request, agent=True, others=others, session="" if self._behind else request.session)
+            return self._restored(request, request.snapshot, vsock)
+        others = (*request.others, vsock)
+        disks = tuple(replace(disk, path=os.path.abspath(disk.path)) for disk in request.disks)  # for its snapshots
+        return replace(request, disks=disks, agent=True, others=others, session="" if self._behind else request.session)
+
+    def _restored(self, request: BootRequest, path: str, vsock: VsockConfig) -> BootRequest:
+        """By its own name, and reached by its agent, as far as the guest in the snapshot has what that takes."""
+        from corral.snapshot.resumed import Resumed
+
+        with Resumed(path) as saved:
+            reached = any(one.vsock for one in saved.content.guest.others)
+            hostname = self._guest.name.replace("_", "-") if saved.has_identity else None
+        return replace(request, others=(vsock,) if reached else (), hostname=hostname)
 
     def attach(self, machine: Machine, console: Console) -> None:
         """Before it runs."""

@@ -34,6 +34,7 @@ AT_THE_END: tuple[str, ...] = (  # modules that a guest's end may need; those th
 )
 OF_OPTIONS = {"stats": ("corral.observe.counters",), "screen": ("corral.debug.text_screen", "encodings.cp437")}
 DEBUGGING = ("corral.debug.next_instruction", "corral.debug.traps", "corral.debug.trap_step")  # when gdb asks for it
+SAVING = ("corral.network", "corral.snapshot.resumed", "corral.startup.digest", "json")
 
 
 def wanted(word: str | None) -> Jail | None:
@@ -58,7 +59,7 @@ def kinds_of(config: MachineConfig) -> tuple[int, int | None]:
     """What all threads of its process may do, and what filter the main thread adds. A vsock's thread has sockets, as
     gdb's has."""
     if any(device.module == "vsock" for device in config.others):
-        return int(lib.CORRAL_JAIL_DEBUGGER), int(lib.CORRAL_JAIL_CONTROL)
+        return int(lib.CORRAL_JAIL_DEBUGGER), int(lib.CORRAL_JAIL_MAIN)
     return int(lib.CORRAL_JAIL_MAIN), None
 
 
@@ -84,6 +85,11 @@ class Jail:
     def admits_debugger(self) -> None:
         self._kind, self._own = lib.CORRAL_JAIL_DEBUGGER, lib.CORRAL_JAIL_MAIN
         self.needs(*DEBUGGING)
+
+    def admits_programs(self) -> None:
+        """A guest with a name: the main thread talks to programs by sockets, and saves it when one asks for that."""
+        self._kind, self._own = lib.CORRAL_JAIL_NAMED, None
+        self.needs(*SAVING)
 
     def prepare(self, report: str, arguments: Arguments, limited: Limited | None, writes: bool) -> None:
         """`report`: the path of a report in full, "" for none. `writes`: to files that are neither disks nor the
@@ -133,9 +139,8 @@ class Jail:
         if self._modules != AT_THE_END or not bundle.has(AT_THE_END):
             for name in self._modules:
                 __import__(name)
-        kind, own = kinds_of(machine.config)
-        if own is not None:
-            self._kind, self._own = kind, own
+        if self._kind == lib.CORRAL_JAIL_MAIN:
+            self._kind, self._own = kinds_of(machine.config)
         bundle.hold()
         voice.open_all()
         self._entered = True

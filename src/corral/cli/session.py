@@ -76,14 +76,17 @@ class Ends:
         """Whether what the guest's console says is seen by who looks at this command's output."""
         return self.console is not None and self._where in ("stdio", "stderr")
 
-    def open_channel(self, session: str, command: str | None) -> Channel | None:
-        """The channel for what a session has by it, which is known when it is known what boots. Raises ConfigError."""
+    def open_channel(self, session: str, command: str | None, hostname: str | None = None) -> Channel | None:
+        """The channel for what a session has by it, which is known when it is known what boots; `hostname` is what its
+        guest is called from now on. Raises ConfigError."""
         if not session:
             return None
-        from corral.backends.channel import Channel, terminal_size
+        from corral.backends.channel import Channel, named, terminal_size
+
+        identity = None if hostname is None else named(hostname)
 
         if session == TERMINAL:
-            channel = Channel(size=lambda: terminal_size(0), command=command)
+            channel = Channel(size=lambda: terminal_size(0), command=command, identity=identity)
             before = signal.signal(signal.SIGWINCH, lambda number, frame: channel.resized())
             self._resized = self._resized or before
             return channel
@@ -91,7 +94,7 @@ class Ends:
         if self._where == "stdio":  # the session's alone
             self.console = self._writer(2) if self._early else None
         self.input, self.person = None, False
-        return Channel((self._keep(voice.reader(0), 0), output, self._writer(2)), command=command)
+        return Channel((self._keep(voice.reader(0), 0), output, self._writer(2)), command=command, identity=identity)
 
     def _writer(self, descriptor: int) -> int:
         # A terminal that does not take everything at once would block the write of the rest.

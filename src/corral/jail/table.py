@@ -187,12 +187,6 @@ def _joined(*kinds: tuple[Call, ...]) -> tuple[Call, ...]:
 
 MAIN = _joined(VCPU, DISK, STREAM, (Call("ioctl", "the terminal", _ioctl(*_TERMINAL)),), _STARTS, _MAIN_ONLY)
 
-# The main thread of a guest that commands reach by its name, or programs by its vsock.
-CONTROL = (
-    *(rule for rule in MAIN if rule.call != "recvmsg"),
-    Call("accept4", "a command that asks a guest with a name; what it says comes by read and write"),
-)
-
 # The thread that serves gdb: it drives the vCPUs while they are stopped, and talks to the gdb that it has accepted. All
 # threads have this where there is gdb or a vsock, which needs some of the same; the main thread has its own besides.
 DEBUGGER = _joined(
@@ -203,6 +197,18 @@ DEBUGGER = _joined(
         Call("getsockopt", "whose gdb it is"),
         Call("setsockopt", "without delay", Argument(1, ("IPPROTO_TCP",))),
         Call("ioctl", "no waiting for gdb; pages that it watches", _ioctl("FIONBIO", *_WATCHED)),
+    ),
+)
+
+# All threads of a guest with a name have this, each its own besides; its main thread answers the commands that ask by
+# its name, and saves it into a file that one of them hands over.
+NAMED = _joined(
+    DEBUGGER,
+    (
+        Call("pread64", "which pages of the guest's memory were ever touched"),
+        Call("pwrite64", "a snapshot, into a file that was handed over"),
+        Call("ftruncate", "how long that is"),
+        Call("ioctl", "what a snapshot has", _ioctl(*_STATE)),
     ),
 )
 
@@ -286,9 +292,9 @@ KINDS = {
     "socket": SOCKET,
     "connector": CONNECTOR,
     "debugger": DEBUGGER,
+    "named": NAMED,
     "script": SCRIPT,
     "files": FILES,
-    "control": CONTROL,
 }
 
 # These fail with EACCES and the process goes on: Python asks for files where it can do without, as to show a source

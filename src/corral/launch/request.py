@@ -40,9 +40,9 @@ class BootRequest:
     `placement` is where on the host vCPUs and memory go; its numbers of them do not count. `grace` is for how
     many seconds the guest may shut down when it is asked to end.
 
-    `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, what its network cards are
-    connected to (without `nets`, to nothing), and the `command` if it waits for one. `overlay`: what it writes to
-    images is kept beside them, and gone with it.
+    `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, what its network cards and its
+    vsock are connected to (without `nets` and one of `others`, to nothing), its `hostname`, None: as it was, and the
+    `command` if it waits for one. `overlay`: what it writes to images is kept beside them, and gone with it.
     """
 
     kernel: str | None = None
@@ -73,6 +73,7 @@ class BootRequest:
     grace: float | None = None
     snapshot: str | None = None
     overlay: bool = False
+    hostname: str | None = None
 
     @property
     def line(self) -> str | None:

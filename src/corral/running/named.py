@@ -109,6 +109,9 @@ class Named:
         self._about |= {"memory": machine.config.memory, "cpus": machine.config.cpus, "kernel": machine.config.kernel}
         with open(self._path(place.ABOUT), "w", encoding="utf-8") as file:
             json.dump(self._about, file)
+        from corral.snapshot import resumed
+
+        resumed.prepare(machine)
         self._control.machine = machine
         console.beside = self
 

@@ -42,36 +42,59 @@ if TYPE_CHECKING:
 
 
 MAGIC = b"CORRALSN"
-VERSION = 5
+VERSION = 6
 _HEAD = struct.Struct("<8sII32s")
 NAME = "guest"  # of a snapshot that has a folder of its own
+PIECE = 64 << 20  # bytes of RAM after which signals are looked for
 MOST_TEXT = 16 << 20  # bytes of the JSON: 1024 vCPUs fit
 
 
 def write(path: str, content: str, memory: GuestMemory, layers: Sequence[Layered] = ()) -> int:
-    """Publishes a snapshot at `path`; returns how many bytes of RAM and layers are in it. Raises HostError, and leaves
-    what was there before; ConfigError for a place where something else than a snapshot is."""
-    if os.path.lexists(path) and not is_one(path):
-        raise ConfigError(f"{path!r} is there and is no snapshot; name another file")
-    beside = f"{path}.unfinished-{os.urandom(8).hex()}"
-    try:
-        fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """Publishes a snapshot at `path`; returns how many bytes of RAM and layers are in it. Raises what Publishing
+    does."""
+    with Publishing(path) as fd:
+        return save(fd, content, memory, layers)
+
+
+class Publishing:
+    """A context manager: an empty file for a snapshot, which is at `path` when all has gone well; else what was there
+    stays. Raises HostError, also for an OSError within; ConfigError for a place where something else than a snapshot
+    is."""
+
+    def __init__(self, path: str) -> None:
+        if os.path.lexists(path) and not is_one(path):
+            raise ConfigError(f"{path!r} is there and is no snapshot; name another file")
+        self._path, self._beside = path, f"{path}.unfinished-{os.urandom(8).hex()}"
+
+    def __enter__(self) -> int:
         try:
-            written = save(fd, content, memory, layers)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(beside, path)
-        _sync_folder(os.path.dirname(path) or ".")
-    except OSError as error:
+            self._fd = os.open(self._beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._failed(error) from None
+        return self._fd
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            try:
+                if error is None:
+                    os.fsync(self._fd)
+            finally:
+                os.close(self._fd)
+            if error is None:
+                os.rename(self._beside, self._path)
+                _sync_folder(os.path.dirname(self._path) or ".")
+        except OSError as failure:
+            error = failure
+        if os.path.lexists(self._beside):
+            os.unlink(self._beside)
+        if isinstance(error, OSError):
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> HostError:
         from corral import os_errors
 
         cure = os_errors.text(error, "see who may write there, and whether there is room")
-        raise HostError(f"cannot write the snapshot {path!r}: {cure}") from None
-    finally:
-        if os.path.lexists(beside):
-            os.unlink(beside)
-    return written
+        return HostError(f"cannot write the snapshot {self._path!r}: {cure}")
 
 
 def save(fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered] = ()) -> int:
@@ -79,9 +102,13 @@ def save(fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered] =
     at = _begin(fd, content, memory)
     places, end = _layer_offsets(at + memory.size, [disk.size for disk in layers])
     os.ftruncate(fd, end)
-    written = int(lib.corral_ram_save(fd, at, ffi.cast("void *", memory.host_address), memory.size, memory.is_mapped))
-    if written < 0:
-        raise OSError(-written, os.strerror(-written))
+    written = 0
+    for begin in range(0, memory.size, PIECE):
+        host, size = ffi.cast("void *", memory.host_address + begin), min(PIECE, memory.size - begin)
+        piece = int(lib.corral_ram_save(fd, at + begin, host, size, memory.is_mapped))
+        if piece < 0:
+            raise OSError(-piece, os.strerror(-piece))
+        written += piece
     return written + sum(disk.save_layer(fd, *place) for disk, place in zip(layers, places, strict=True))
 
 

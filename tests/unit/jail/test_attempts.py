@@ -22,9 +22,9 @@ KINDS = {
     "stream": lib.CORRAL_JAIL_STREAM,
     "socket": lib.CORRAL_JAIL_SOCKET,
     "debugger": lib.CORRAL_JAIL_DEBUGGER,
+    "named": lib.CORRAL_JAIL_NAMED,
     "script": lib.CORRAL_JAIL_SCRIPT,
     "files": lib.CORRAL_JAIL_FILES,
-    "control": lib.CORRAL_JAIL_CONTROL,
 }
 HAS_LANDLOCK = lib.corral_jail_landlock_abi() > 0
 

@@ -19,9 +19,9 @@ MOST = {
     "socket": 20,
     "connector": 10,
     "debugger": 50,
+    "named": 53,
     "script": 70,
     "files": 85,
-    "control": 40,
 }
 OPENS_FILES = {"clerk", "files"}  # the latter those that a program in Python names, by Landlock
 DANGEROUS = {"execve", "execveat", "fork", "vfork", "clone3", "socket", "connect", "ptrace", "unshare", "kill", "bpf"}
@@ -50,9 +50,8 @@ def test_the_main_thread_has_what_others_inherit() -> None:
     main = {rule.call for rule in table.MAIN}
     for rules in (table.VCPU, table.DISK, table.STREAM):
         assert {rule.call for rule in rules} <= main
-    assert {rule.call for rule in (*table.SOCKET, *table.CONTROL)} <= {rule.call for rule in table.DEBUGGER}
-    assert {rule.call for rule in table.VCPU} <= {rule.call for rule in table.CONTROL}  # whose threads it starts
-    for rules in (table.DEBUGGER, table.SCRIPT, table.FILES):
+    assert {rule.call for rule in table.SOCKET} <= {rule.call for rule in table.DEBUGGER}
+    for rules in (table.DEBUGGER, table.NAMED, table.SCRIPT, table.FILES):
         assert main <= {rule.call for rule in rules}
 
 
