@@ -20,7 +20,7 @@ COMPARE = $(BIN)/corral compare --contenders native,corral --only start,memory-1
 PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-min=5 \
 	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
-.PHONY: help boot check test test-all lint declarations unit guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize atheris fuzz fuzz-long durability \
+.PHONY: help boot check test test-all lint declarations unit unit-1 unit-2 guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize atheris fuzz fuzz-long durability \
 	kvm-long compilers debian13 wheel release install docs bench baseline venv clean
 
 help:  ## what can be made
@@ -30,11 +30,12 @@ boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which ta
 	@$(BIN)/corral boot $(ARGS)
 
 # Some parts at a time, begun in this order; a table of them comes last. `kvm-1` builds the small kernel beside the others.
-QUICK := kvm-1 kvm-2 lint unit
+UNIT := unit-1 unit-2
+QUICK := kvm-1 kvm-2 lint $(UNIT)
 LONG := nested-hosts nested-machines debian13 install docs durability sanitize fuzz kvm-long compilers
 
 check: $(VENV)/dev  ## lint and unit: a minute
-	@$(BIN)/python -m tests lint unit
+	@$(BIN)/python -m tests lint $(UNIT)
 
 test: $(VENV)/dev  ## what is quick: lint, unit and kvm
 	@$(BIN)/python -m tests $(QUICK)
@@ -79,6 +80,15 @@ declarations: $(VENV)/dev  ## the types of what the shim offers, made anew from 
 
 unit: $(VENV)/dev  ## tests that need no KVM
 	$(PYTEST) tests/unit
+
+# Halves that take as long as each other.
+FIRST_UNIT := tests/unit/blk tests/unit/boot tests/unit/jail tests/unit/compare
+
+unit-1: $(VENV)/dev
+	$(PYTEST) $(FIRST_UNIT)
+
+unit-2: $(VENV)/dev
+	$(PYTEST) tests/unit $(FIRST_UNIT:%=--ignore=%)
 
 guests: $(VENV)/ready  ## the kernels that tests and benchmarks boot, made or fetched into the cache
 	@for name in small stock stock-generic; do $(BIN)/corral kernel path $$name >/dev/null || exit; done

@@ -3,7 +3,7 @@
  * A frame is its payload's length (32 bits, little endian), its kind, three bytes of zero, and the payload. */
 #pragma once
 
-#include "../init/freestanding.h"
+#include "text.h"
 
 #include <asm/fcntl.h>
 #include <asm/poll.h>
@@ -67,20 +67,6 @@ struct frame {
     unsigned length;
     unsigned char kind, zero[3];
 };
-
-static int same(const char *one, const char *other)
-{
-    while (*one && *one == *other)
-        one++, other++;
-    return *one == *other;
-}
-
-static int begins(const char *text, const char *with)
-{
-    while (*with && *text == *with)
-        text++, with++;
-    return !*with;
-}
 
 static void put_number(char *to, word value, int bytes)
 {

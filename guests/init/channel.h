@@ -21,6 +21,7 @@
 #define BEGIN_WORD 'B'   /* from the host: that; a terminal's size too, and so many bytes follow (identity.h). Again
                             when the guest goes on from a snapshot of its session, without a command */
 #define SIZE_WORD 'S'    /* from the host: the terminal has so many rows and columns, 0 when there is none */
+#define KILL_WORD 'K'    /* from the host: the session's process gets the signal `status` */
 #define END_WORD 'E'     /* to the host: the command ended with that status */
 #define ARRIVED_WORD 'A' /* from the host: all that was written before the end is where it goes */
 
@@ -36,6 +37,7 @@ struct stream {
     char data[32 * 1024];
 };
 
+static long session_process; /* the shell or the command, once it runs */
 static int words = -1; /* port 0; -1: there is no channel */
 static struct stream streams[3];
 static int n_streams; /* 3 with pipes, 0 with a terminal */
@@ -128,9 +130,9 @@ static void begin(const struct word_of_channel *said)
     set_size(said);
 }
 
-/* Asks what the session is. Returns 1: the command is `command`, at most `size` bytes; 0: a shell; -1: no answer. A
- * snapshot for the next start is taken while this waits. */
-static int ask_for_session(char *command, word size)
+/* Asks what the session is. Returns 1: the command is `command`, `*bytes` of at most `size`, and a zero; 0: a shell; -1:
+ * no answer. A snapshot for the next start is taken while this waits. */
+static int ask_for_session(char *command, word size, word *bytes)
 {
     struct word_of_channel said = {.kind = ASK_WORD};
     if (!write_word(&said))
@@ -144,6 +146,7 @@ static int ask_for_session(char *command, word size)
     begin(&said);
     read_words(command, rest);
     command[rest] = 0;
+    *bytes = rest;
     return said.status;
 }
 
@@ -223,6 +226,8 @@ static void serve_channel(int signals)
             begin(&said);
         else if (said.kind == SIZE_WORD)
             set_size(&said);
+        else if (said.kind == KILL_WORD && session_process > 0)
+            SYSCALL(kill, session_process, said.status, 0, 0, 0);
     for (int i = 0; i < n_streams; i++)
         pump(&streams[i], sizeof streams[i].data);
 }

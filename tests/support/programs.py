@@ -30,6 +30,7 @@ NEEDED = {
         "git": "git",
         "make": "make",
         "mke2fs": "e2fsprogs",
+        "mkfs.erofs": "erofs-utils",
         "mmdebstrap": "mmdebstrap",
         "passt": "passt",
         "pgrep": "procps",

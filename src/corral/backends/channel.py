@@ -45,7 +45,7 @@ WORDS, INPUT, OUTPUT, ERRORS = range(4)  # ports
 NAMES = ("corral.words", "corral.stdin", "corral.stdout", "corral.stderr")
 
 _WORD = struct.Struct("<BBHHH")
-_SIZE, _END, _ARRIVED, _ASKS, _BEGIN = b"SEARB"
+_SIZE, _END, _ARRIVED, _ASKS, _BEGIN, _KILL = b"SEARBK"
 # Random bytes; the time, seconds since 1970 and nanoseconds; a host name, a machine id.
 _BEGINNING = struct.Struct("<64sqq64s16s")
 MOST_COMMAND = 60_000  # bytes
@@ -147,6 +147,7 @@ class Channel:
         self._source = source
         self.before_session: Callable[[], object] = _nothing  # when the guest asks what its session is
         self._unread = bytearray()  # words that are not with the device yet
+        self._signals: list[int] = []  # that the session's process is to get
         self._untold = False  # the terminal has another size than the guest knows
         self._asked = self._told = False  # the guest has asked what its session is, and knows
         self._ended: int | None = None  # the status, once the guest has told it
@@ -190,6 +191,17 @@ class Channel:
         if self.device:
             self.device.event.signal()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the guest knows what its session is."""
+        return self._told
+
+    def signal(self, number: int) -> None:
+        """For the session's process. Also from a signal handler."""
+        self._signals.append(number)
+        if self.device:
+            self.device.event.signal()
+
     def watched(self) -> dict[int, int]:
         """Descriptors, and what to poll() them for before serve()."""
         assert self.device
@@ -211,15 +223,17 @@ class Channel:
         if self._untold and self._told and not self._unread:
             self._send(_SIZE, *self._size())
             self._untold = False
+        while self._signals and self._told:
+            self._send(_KILL, status=self._signals.pop(0))
         if self._owes_answer:
             self.status = self._ended
             self._send(_ARRIVED)
             self._answered = True
         self._write()
 
-    def finish(self, patience: float | None) -> None:
+    def finish(self, patience: float | None) -> bool:
         """Waits until what the guest wrote before it was stopped is with its readers; until time.monotonic() is
-        `patience`, if that is not None."""
+        `patience`, if that is not None: False."""
         assert self.device
         self.device.flush()
         poll = select.poll()
@@ -227,9 +241,10 @@ class Channel:
         while not self.device.flushed and not self.failure:
             left = None if patience is None else max(0.0, patience - time.monotonic()) * 1000
             if not poll.poll(left):
-                return
+                return False
             self.serve()
         self.serve()
+        return True
 
     @property
     def failure(self) -> tuple[str, int] | None:

@@ -38,6 +38,7 @@ COMMANDS = {
     "resume": "have a guest go on that was paused",
     "rm": "remove what is left of guests that have ended",
     "rmi": "remove container images from the cache",
+    "run": "a container image, as a guest of its own",
     "snapshot": "save a guest to a file, from which others go on in milliseconds",
     "stat": "boot a guest and count: exits, KVM's statistics, disks, the host's performance counters",
     "stop": "have a guest shut down",

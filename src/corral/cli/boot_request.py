@@ -51,7 +51,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         return BootRequest(
             snapshot=values["restore"],
             overlay="overlay" in values,
-            nets=_nets(every),
+            nets=nets(every),
             others=tuple(parse_vsock(text) for text in every.get("vsock", [])),
             command=command,
             grace=grace,
@@ -74,7 +74,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         memory=memory,
         disks=disks,
         shares=shares,
-        nets=_nets(every),
+        nets=nets(every),
         others=others,
         cloud_init=_cloud_init(values),
         root=values.get("root"),
@@ -95,7 +95,7 @@ def _require_restorable(arguments: Arguments) -> None:
         raise ConfigError(f"--restore goes on with the machine that was saved; leave --{given[0]} out")
 
 
-def _nets(every: dict[str, list[str]]) -> tuple[NetConfig, ...]:
+def nets(every: dict[str, list[str]]) -> tuple[NetConfig, ...]:
     if not {"net", "publish", "allow", "deny", "net-dump"} & every.keys():
         return ()
     from corral import network

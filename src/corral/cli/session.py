@@ -36,15 +36,16 @@ def wanted(arguments: Arguments) -> str:
 
 class Ends:
     """The console's and the session's descriptors. A context manager. Raises ConfigError for a console that cannot be
-    written. `early`: all that the guest says is wanted."""
+    written. `early`: all that the guest says is wanted. `has_input`: ours is the session's; else it has none."""
 
-    def __init__(self, where: str, early: bool = False) -> None:
-        self._where, self._early = where, early
+    def __init__(self, where: str, early: bool = False, has_input: bool = True) -> None:
+        self._where, self._early, self._has_input = where, early, has_input
         self._opened: list[int] = []
         self._resized: object = None  # SIGWINCH's handler before
         self.console: int | None = None  # what the console is written to
-        self.input: int | None = 0 if where in ("stdio", "stderr") else None  # what it reads
+        self.input: int | None = 0 if has_input and where in ("stdio", "stderr") else None  # what it reads
         self.person = self.input is not None and os.isatty(0)  # who types there
+        self.log: int | None = None  # what the output of a session with pipes goes to instead of ours; this object's
         self.room: int | None = None  # bytes that the console's file takes; None: it is none, or what has no size
         if where.startswith("file:"):
             from corral.config import sized_path
@@ -90,11 +91,16 @@ class Ends:
             before = signal.signal(signal.SIGWINCH, lambda number, frame: channel.resized())
             self._resized = self._resized or before
             return channel
+        if self.log is not None:
+            self._opened.append(self.log)
+            source = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            return Channel((self._keep(source, -1), self.log, self.log), command=command, identity=identity)
         output = self.console if self._where == "stdio" and self.console is not None else self._writer(1)
         if self._where == "stdio":  # the session's alone
             self.console = self._writer(2) if self._early else None
         self.input, self.person = None, False
-        return Channel((self._keep(voice.reader(0), 0), output, self._writer(2)), command=command, identity=identity)
+        source = voice.reader(0) if self._has_input else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return Channel((self._keep(source, 0), output, self._writer(2)), command=command, identity=identity)
 
     def _writer(self, descriptor: int) -> int:
         # A terminal that does not take everything at once would block the write of the rest.

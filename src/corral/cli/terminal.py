@@ -72,7 +72,8 @@ class Raw:
             pass
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def leave(number: int, frame: FrameType | None) -> None:
+    """A signal's handler that ends this process as an exception does."""
     for other in _LEAVING:  # one is enough; what unwinds now is not to be interrupted
         signal.signal(other, signal.SIG_IGN)
     voice.hurry()
@@ -84,7 +85,7 @@ def leave_on_signals() -> None:
     ended, the exit status 128 + the signal's number. One that was ignored (nohup) stays ignored."""
     for number in _LEAVING:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _leave)
+            signal.signal(number, leave)
 
 
 class Progress:

@@ -66,7 +66,7 @@ class Sandbox:
         lifeline, self._lifeline = os.pipe()
         self.closed = False
         try:
-            self._process = starting.start(self.name, [*words, *options], lifeline, self.notices.append)
+            self._process = starting.start(self.name, ["boot", *words, *options], lifeline, self.notices.append)
         except BaseException:
             os.close(self._lifeline)
             self._forget()

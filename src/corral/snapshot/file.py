@@ -99,9 +99,7 @@ class Publishing:
 
 def save(fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered] = ()) -> int:
     """A snapshot in an empty file; returns how many bytes of RAM and layers are in it. Raises OSError."""
-    at = _begin(fd, content, memory)
-    places, end = _layer_offsets(at + memory.size, [disk.size for disk in layers])
-    os.ftruncate(fd, end)
+    at, places = _begin(fd, content, memory, layers)
     written = 0
     for begin in range(0, memory.size, PIECE):
         host, size = ffi.cast("void *", memory.host_address + begin), min(PIECE, memory.size - begin)
@@ -112,7 +110,9 @@ def save(fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered] =
     return written + sum(disk.save_layer(fd, *place) for disk, place in zip(layers, places, strict=True))
 
 
-def write_behind(folder: str, others: dict[str, bytes], content: str, memory: GuestMemory) -> None:
+def write_behind(
+    folder: str, others: dict[str, bytes], content: str, memory: GuestMemory, layers: Sequence[Layered] = ()
+) -> None:
     """Makes the folder `folder` with a snapshot in it, called NAME, and with files of these names, in a process that
     takes over: what the memory holds then does not change for it. The snapshot is locked until it is done; then
     `folder` is there, or nothing. Raises HostError."""
@@ -128,7 +128,9 @@ def write_behind(folder: str, others: dict[str, bytes], content: str, memory: Gu
         raise HostError(f"{beside!r}: {error.strerror}") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        at = _begin(fd, content, memory)
+        at, places = _begin(fd, content, memory, layers)
+        for disk, place in zip(layers, places, strict=True):
+            disk.save_layer(fd, *place)
         host = ffi.cast("void *", memory.host_address)
         names = (os.fsencode(beside), os.fsencode(folder))
         result = lib.corral_ram_save_behind(fd, at, host, memory.size, memory.is_mapped, *names)
@@ -147,13 +149,14 @@ def _forget(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _begin(fd: int, content: str, memory: GuestMemory) -> int:
-    """Writes all but the RAM. Returns where that is to be."""
+def _begin(fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered]) -> tuple[int, list[tuple[int, int]]]:
+    """Writes all but the RAM and the layers. Returns where these are to be."""
     text = content.encode()
     _write_all(fd, _HEAD.pack(MAGIC, VERSION, len(text), sha256(text)) + text)
     at = _aligned(_HEAD.size + len(text))
-    os.ftruncate(fd, at + memory.size)
-    return at
+    places, end = _layer_offsets(at + memory.size, [disk.size for disk in layers])
+    os.ftruncate(fd, end)
+    return at, places
 
 
 class SnapshotFile:

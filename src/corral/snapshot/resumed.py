@@ -81,10 +81,9 @@ def save_into(machine: Parts, fd: int) -> int:
 
 def save_behind(machine: Parts, folder: str, others: dict[str, bytes]) -> None:
     """The same into a folder that is made for it, by a process that takes over while the machine goes on; NAME is it
-    called there, and beside it are `others`. Not of a machine with disks. Raises what save() does."""
-    assert not machine.disks
+    called there, and beside it are `others`. What its disks have written is copied at once. Raises what save() does."""
     with machine_state.Still(machine) as state:
-        file.write_behind(folder, others, _description(machine, state), machine.memory)
+        file.write_behind(folder, others, _description(machine, state), machine.memory, _layers(machine))
 
 
 def pause_idle(machine: Parts) -> None:
