@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks import inside_peers
 from benchmarks.measure import interleaved, report
-from corral.agent.command import Command, wanted
+from corral.agent.command import RunningCommand, wanted
 from corral.agent.connection import Connection
 from corral.running import place
 from corral.script.sandbox import Sandbox
@@ -47,7 +47,7 @@ def commands(path: str) -> float:
     began = time.perf_counter()
     for _ in range(TIMES):
         with Connection(path, time.monotonic() + 30) as connection:
-            Command(connection, wanted(["true"]), lambda stream, data: None).wait()
+            RunningCommand(connection, wanted(["true"]), lambda stream, data: None).wait()
     return (time.perf_counter() - began) / TIMES
 
 

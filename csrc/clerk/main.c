@@ -74,12 +74,15 @@ int main(int argc, char **argv)
 {
     static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGPIPE}; /* its end is the VMM's */
     struct pollfd questions = {.fd = QUESTIONS, .events = POLLIN};
+    sigset_t none;
     if (argc < 2) {
         fputs("usage: _corral_clerk PROGRAM WORDS...\n", stderr);
         return EXIT_FAILURE;
     }
     for (unsigned i = 0; i < sizeof ignored / sizeof *ignored; i++)
         signal(ignored[i], SIG_IGN);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL); /* the thread that started it had all blocked */
     close_range(TO_REMOVE + 1, ~0u, 0);
     prctl(PR_SET_NAME, "corral-clerk");
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);

@@ -53,7 +53,7 @@ struct corral_jail_prepared {
 
 /* Begins on a thread of its own to start a process, of `words` that end with NULL, with `given` as its descriptors
  * 3 and on; NULL: none; and to make a network namespace, which corral_jail_give_up has all threads enter. Words
- * and descriptors stay until corral_jail_await. -errno. */
+ * and descriptors stay until corral_jail_await. -errno; EINVAL: it is under way, or without words was done. */
 int corral_jail_prepare(char *const *words, const int *given, unsigned n);
 
 /* Waits for that; the process is the caller's. */

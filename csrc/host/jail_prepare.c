@@ -9,8 +9,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define FIRST_PLACE 3 /* of a process that is started: behind the standard descriptors */
@@ -27,38 +27,47 @@ static struct {
     struct corral_jail_prepared result;
 } prepared = {.result = {.network = -ENOENT}};
 
-static int spawn_at(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attributes, const int *high)
+/* In the child of vfork, which runs in this process's memory: system calls, and nothing else. Returns if it fails.
+ */
+static void become_process(const int *high)
 {
-    sigset_t none;
-    pid_t pid = 0;
-    sigemptyset(&none);
-    posix_spawnattr_setsigmask(attributes, &none); /* this thread has all blocked */
-    posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETSIGMASK);
-    int error = 0;
-    for (unsigned i = 0; i < prepared.n && !error; i++)
-        error = posix_spawn_file_actions_adddup2(actions, high[i], FIRST_PLACE + (int)i);
+    for (unsigned i = 0; i < prepared.n; i++)
+        if (dup2(high[i], FIRST_PLACE + (int)i) < 0)
+            return;
+    execve(prepared.words[0], prepared.words, environ);
+}
+
+/* By vfork, and not by posix_spawn, which asks for the handler of each signal and has memory of its own for that.
+ * This thread has signals blocked, so none of its handlers runs in the child; the program unblocks them. */
+static int spawn_at(const int *high)
+{
+    static int error;
+    error = 0;
+    const pid_t pid = vfork();
+    if (pid == 0) {
+        become_process(high);
+        error = errno;
+        _exit(127);
+    }
+    if (pid < 0)
+        return -errno;
     if (!error)
-        error = posix_spawn(&pid, prepared.words[0], actions, attributes, prepared.words, environ);
-    return error ? -error : pid;
+        return pid;
+    waitpid(pid, NULL, 0);
+    return -error;
 }
 
 static int spawn(void)
 {
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    int high[CORRAL_JAIL_GIVEN_MAX], result = 0;
+    int high[CORRAL_JAIL_GIVEN_MAX] = {0}, result = 0;
     unsigned n = 0;
     /* None is where another is to be. */
     for (; n < prepared.n && result >= 0; n++) {
         high[n] = fcntl(prepared.given[n], F_DUPFD_CLOEXEC, FIRST_PLACE + CORRAL_JAIL_GIVEN_MAX);
         result = high[n] < 0 ? -errno : 0;
     }
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attributes);
     if (result >= 0)
-        result = spawn_at(&actions, &attributes, high);
-    posix_spawnattr_destroy(&attributes);
-    posix_spawn_file_actions_destroy(&actions);
+        result = spawn_at(high);
     while (n--)
         if (high[n] >= 0)
             close(high[n]);
@@ -85,7 +94,7 @@ static void *prepare(void *nothing)
 
 int corral_jail_prepare(char *const *words, const int *given, unsigned n)
 {
-    if (prepared.begun || n > CORRAL_JAIL_GIVEN_MAX)
+    if (prepared.begun || (!words && prepared.tid) || n > CORRAL_JAIL_GIVEN_MAX)
         return -EINVAL;
     prepared.words = words;
     prepared.n = n;

@@ -38,7 +38,7 @@ MEANING = {
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeFacts:
     """A NUMA node; memory in bytes, page cache counted as free, CPUs as the kernel writes lists of them."""
 
     number: int
@@ -69,7 +69,7 @@ class Diagnosis:
     memory: int
     memory_available: int
     hugepages: dict[str, int]
-    nodes: list[Node]
+    nodes: list[NodeFacts]
     kernel: str
     boots: str
     disks: str
@@ -189,9 +189,9 @@ def _hugepages() -> dict[str, int]:
     return found
 
 
-def _nodes() -> list[Node]:
+def _nodes() -> list[NodeFacts]:
     found = host.read()
     return [
-        Node(node.id, cpu_list.text(cpu.id for cpu in found.cpus if cpu.node == node.id), node.memory, node.free)
+        NodeFacts(node.id, cpu_list.text(cpu.id for cpu in found.cpus if cpu.node == node.id), node.memory, node.free)
         for node in found.nodes
     ]

@@ -39,7 +39,7 @@ def _require_trusted(path: str) -> None:
         except OSError:  # not there yet, or not to be seen: who makes it will tell
             about = None
         if about is not None:
-            if about.st_uid not in friends and about.st_uid not in _nobody():
+            if about.st_uid not in friends and about.st_uid not in _overflow_users():
                 raise HostError(f"the cache {path!r} is not used: {part!r} belongs to {_name(about.st_uid)}; {_CURE}")
             if about.st_mode & stat.S_IWOTH and (is_own or not about.st_mode & stat.S_ISVTX):
                 raise HostError(f"the cache {path!r} is not used: every user may write to {part!r}; {_CURE}")
@@ -48,7 +48,7 @@ def _require_trusted(path: str) -> None:
         part, is_own = os.path.dirname(part), False
 
 
-def _nobody() -> set[int]:
+def _overflow_users() -> set[int]:
     """In a user namespace: the number that stands for all users who are not in it, as for the owner of / there."""
     try:
         with open("/proc/self/uid_map", "rb") as file:

@@ -73,15 +73,15 @@ def writer(descriptor: int) -> int:
 
     `descriptor` itself where that cannot be done, or where writing does not block. Close what is not `descriptor`.
     """
-    return _anew(descriptor, os.O_WRONLY)
+    return _reopened(descriptor, os.O_WRONLY)
 
 
 def reader(descriptor: int) -> int:
     """The same for reading."""
-    return _anew(descriptor, os.O_RDONLY)
+    return _reopened(descriptor, os.O_RDONLY)
 
 
-def _anew(descriptor: int, access: int) -> int:
+def _reopened(descriptor: int, access: int) -> int:
     kind = os.fstat(descriptor).st_mode
     if not (stat.S_ISCHR(kind) or stat.S_ISFIFO(kind)):
         return descriptor

@@ -494,7 +494,9 @@ def test_a_thousand_commands_leave_nothing(guests: Guests) -> None:
     for number in range(1000):
         with Connection(path, time.monotonic() + 20) as connection:
             seen: list[tuple[int, bytes]] = []
-            one = command.Command(connection, command.wanted(f"echo {number}"), lambda *said, to=seen: to.append(said))
+            one = command.RunningCommand(
+                connection, command.wanted(f"echo {number}"), lambda *said, to=seen: to.append(said)
+            )
             assert one.wait(time.monotonic() + 20).status == 0
             assert seen == [(1, b"%d\n" % number)]
     deadline = time.monotonic() + 20  # the last connection may be about to be closed

@@ -20,7 +20,7 @@ from corral.backends.console import Console
 from corral.config import DiskConfig
 from corral.core.exits import Cause
 from corral.core.ioapic import Ioapic
-from corral.debug.breakpoints import Kind, Point, Stop, Why
+from corral.debug.breakpoints import Point, PointKind, Stop, Why
 from corral.debug.debugger import Debugger
 from corral.errors import ClosedError, ConfigError, CorralError
 from corral.machine import Machine as PlainMachine
@@ -59,7 +59,7 @@ def vm(disk: Path) -> Iterator[Machine]:
 
 # What is called after close(), with which arguments, and what answers all the same.
 
-POINT = Point(Kind.SOFTWARE, AT, 1, None)
+POINT = Point(PointKind.SOFTWARE, AT, 1, None)
 
 RUNNING: Arguments = {
     "run": (Console(), 0.1),
@@ -305,11 +305,11 @@ def test_a_tally(vm: Machine) -> None:
 @pytest.mark.parametrize("first", ["machine", "debugger"])
 def test_a_debugger(vm: Machine, first: str) -> None:
     debugger = Debugger(vm)
-    debugger.add(Kind.SOFTWARE, AT)
+    debugger.add(PointKind.SOFTWARE, AT)
     (vm if first == "machine" else debugger).close()
     (debugger if first == "machine" else vm).close()
     of_debugger = {
-        "add": (Kind.SOFTWARE, AT),
+        "add": (PointKind.SOFTWARE, AT),
         "remove": (POINT,),
         "read": (AT, 4),
         "write": (AT, b"1234"),

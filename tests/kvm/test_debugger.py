@@ -13,7 +13,7 @@ from corral.arch.x86_64.registers import Mode
 from corral.config import FlatEntry, MachineConfig
 from corral.core.exits import Cause
 from corral.core.vcpu_thread import State
-from corral.debug.breakpoints import Kind, Point, Stop, Why, debug_registers
+from corral.debug.breakpoints import Point, PointKind, Stop, Why, debug_registers
 from corral.debug.debugger import Debugger, GuestAddressError
 from corral.debug.host_debugging import delivers_points
 from corral.errors import ConfigError
@@ -42,8 +42,8 @@ def rbx(debugger: Debugger) -> int:
     return int(debugger.machine.vcpus[0].get_regs().rbx)
 
 
-@pytest.mark.parametrize("kind", [Kind.SOFTWARE, Kind.HARDWARE])
-def test_a_breakpoint_is_met_each_time(guest: Debugger, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [PointKind.SOFTWARE, PointKind.HARDWARE])
+def test_a_breakpoint_is_met_each_time(guest: Debugger, kind: PointKind) -> None:
     code = guest.read(GUEST["work"], 4)
     point = guest.add(kind, GUEST["work"])
     seen = []
@@ -59,8 +59,8 @@ def test_a_breakpoint_is_met_each_time(guest: Debugger, kind: Kind) -> None:
     assert guest.run(LONG).why is Why.ENDED, "it stays so"
 
 
-@pytest.mark.parametrize("kind", [Kind.SOFTWARE, Kind.HARDWARE])
-def test_a_breakpoint_in_real_mode(kind: Kind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [PointKind.SOFTWARE, PointKind.HARDWARE])
+def test_a_breakpoint_in_real_mode(kind: PointKind, tmp_path: Path) -> None:
     """At the NOP of: MOV CX, 5; MOV DX, COM1; MOV AL, 'x'; then OUT, NOP and LOOP; and a reset."""
     code, nop = tmp_path / "code", 9
     code.write_bytes(bytes.fromhex("b90500 baf803 b078 ee 90 e2fc b0fe e664 f4").ljust(512, b"\xf4"))
@@ -77,7 +77,7 @@ def test_a_breakpoint_in_real_mode(kind: Kind, tmp_path: Path) -> None:
 
 
 def test_a_point_that_is_removed_is_not_met(guest: Debugger) -> None:
-    point = guest.add(Kind.SOFTWARE, GUEST["work"])
+    point = guest.add(PointKind.SOFTWARE, GUEST["work"])
     assert guest.run(LONG).point is point
     guest.remove(point)
     assert guest.run(LONG).why is Why.ENDED
@@ -85,7 +85,7 @@ def test_a_point_that_is_removed_is_not_met(guest: Debugger) -> None:
 
 def test_steps_go_one_instruction_each(guest: Debugger) -> None:
     """A store, a port write, and back to the caller."""
-    guest.add(Kind.SOFTWARE, GUEST["work"])
+    guest.add(PointKind.SOFTWARE, GUEST["work"])
     guest.run(LONG)
     places = [guest.step().rip - GUEST["work"] for _ in range(5)]
     assert places == [1, 7, 12, 13, 14]
@@ -98,14 +98,14 @@ def test_a_step_over_an_instruction_that_corral_completes() -> None:
         if not vm.vcpus[0].native.assist:
             pytest.skip("this KVM needs no completion")
         long = labels(tiny_guest("vector"))["long"]
-        debugger.add(Kind.HARDWARE, long)
+        debugger.add(PointKind.HARDWARE, long)
         assert debugger.run(LONG).rip == long
         ends = [debugger.step().rip - long for _ in range(8)]
         assert ends == [5, 7, 9, 14, 16, 19, 27, 35]
 
 
 def test_a_watchpoint_stops_after_each_store(guest: Debugger) -> None:
-    guest.add(Kind.WRITE, GUEST["result"], 4)
+    guest.add(PointKind.WRITE, GUEST["result"], 4)
     values = []
     while (stop := guest.run(LONG)).why is Why.WATCHPOINT:
         values.append(int.from_bytes(guest.read(GUEST["result"], 4), "little"))
@@ -121,7 +121,7 @@ def test_callbacks_run_with_all_stopped_and_the_guest_goes_on() -> None:
             states.append([thread.state for thread in vm.threads])
             return len(states) == 3
 
-        debugger.add(Kind.SOFTWARE, labels(tiny_guest("smp", CPUS=2))["counting"], callback=note)
+        debugger.add(PointKind.SOFTWARE, labels(tiny_guest("smp", CPUS=2))["counting"], callback=note)
         stop = debugger.run(LONG)
         assert (stop.why, stop.vcpu) == (Why.BREAKPOINT, 0)
         assert states == [[State.PAUSED] * 2] * 3
@@ -131,7 +131,7 @@ def test_a_callback_that_raises_leaves_the_guest_stopped_and_to_be_looked_at(gue
     def fail(stop: Stop) -> None:
         raise ZeroDivisionError("of the hook")
 
-    guest.add(Kind.SOFTWARE, GUEST["work"], callback=fail)
+    guest.add(PointKind.SOFTWARE, GUEST["work"], callback=fail)
     with pytest.raises(ZeroDivisionError, match="of the hook"):
         guest.run(LONG)
     assert guest.machine.threads[0].state is State.PAUSED
@@ -156,7 +156,7 @@ def test_attached_to_a_guest_that_runs_and_taken_away() -> None:
         vm.start()
         for _ in range(3):
             with Debugger(vm) as debugger:
-                debugger.add(Kind.WRITE, COUNTER, 4)
+                debugger.add(PointKind.WRITE, COUNTER, 4)
                 assert debugger.run(LONG).why is Why.WATCHPOINT
             before, deadline = vm.memory.read(COUNTER, 4), time.monotonic() + LONG
             while vm.memory.read(COUNTER, 4) == before:
@@ -166,28 +166,28 @@ def test_attached_to_a_guest_that_runs_and_taken_away() -> None:
 def test_points_that_cannot_be(guest: Debugger) -> None:
     for size, address in [(3, 0), (16, 0), (4, 2)]:
         with pytest.raises(ConfigError, match="cannot be watched"):
-            guest.add(Kind.WRITE, address, size)
+            guest.add(PointKind.WRITE, address, size)
     with pytest.raises(ConfigError, match="64-bit"):
-        guest.add(Kind.HARDWARE, 1 << 64)
+        guest.add(PointKind.HARDWARE, 1 << 64)
     with pytest.raises(GuestAddressError):
-        guest.add(Kind.SOFTWARE, 0xC0000000)
-    points = [guest.add(Kind.HARDWARE, number) for number in range(4)]
+        guest.add(PointKind.SOFTWARE, 0xC0000000)
+    points = [guest.add(PointKind.HARDWARE, number) for number in range(4)]
     with pytest.raises(ConfigError, match="all four"):
-        guest.add(Kind.HARDWARE, 5)
+        guest.add(PointKind.HARDWARE, 5)
     for point in points:
         guest.remove(point)
     if not delivers_points(guest.machine.system.kind):
         with pytest.raises(ConfigError, match="loads"):
-            guest.add(Kind.ACCESS, 0x1000, 4)
+            guest.add(PointKind.ACCESS, 0x1000, 4)
         for number in range(4):
-            guest.add(Kind.WRITE, 0x2000 + number)
+            guest.add(PointKind.WRITE, 0x2000 + number)
         with pytest.raises(ConfigError, match="4 watchpoints"):
-            guest.add(Kind.WRITE, 0x3000)
+            guest.add(PointKind.WRITE, 0x3000)
 
 
 def test_debug_registers() -> None:
-    write = Point(Kind.WRITE, GUEST["result"], 4, None)
-    execute = Point(Kind.HARDWARE, GUEST["work"], 1, None)
+    write = Point(PointKind.WRITE, GUEST["result"], 4, None)
+    execute = Point(PointKind.HARDWARE, GUEST["work"], 1, None)
     registers = debug_registers([write, execute])
     assert registers[:4] == (GUEST["result"], GUEST["work"], 0, 0)
     assert registers[7] == 0x600 | 0b1010 | 0xD << 16

@@ -17,7 +17,7 @@ from corral.config import MachineConfig
 from corral.core.exits import Cause
 from corral.errors import ConfigError
 from corral.machine import Machine
-from corral.observe.exit_trace import DTYPE, Exit, ExitTrace
+from corral.observe.exit_trace import DTYPE, ExitTrace, TracedExit
 from corral.symbols.table import read
 from tests.support.tiny_guests import tiny_guest
 
@@ -39,7 +39,7 @@ def machine(name: str = "port_writes", **defines: int) -> Machine:
     return machine
 
 
-def traced(vm: Machine, **options: object) -> tuple[list[Exit], int]:
+def traced(vm: Machine, **options: object) -> tuple[list[TracedExit], int]:
     with ExitTrace(vm, **options) as trace:  # type: ignore[arg-type]
         assert vm.run(Console(), timeout=20).cause is Cause.RESET
         trace.flush()

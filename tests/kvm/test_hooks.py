@@ -14,7 +14,7 @@ from corral import Machine, MachineConfig
 from corral.core.exits import Cause
 from corral.core.hooks import EVERY_REASON, Hook
 from corral.core.vcpu_thread import State, VcpuThread
-from corral.debug.breakpoints import Kind, Point, Why
+from corral.debug.breakpoints import Point, PointKind, Why
 from corral.debug.debugger import Debugger
 from corral.debug.gdb.server import GdbServer, listen
 from corral.errors import ConfigError
@@ -100,7 +100,7 @@ class Breakpoint(Tool):
 
     def attach(self) -> None:
         self.debugger = Debugger(self.vm)
-        self.debugger.add(Kind.SOFTWARE, GUEST["work"])
+        self.debugger.add(PointKind.SOFTWARE, GUEST["work"])
 
     def work(self) -> None:
         stop = self.debugger.run(LONG)

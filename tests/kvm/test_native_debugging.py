@@ -15,7 +15,7 @@ from corral import Machine, MachineConfig
 from corral.arch.x86_64.supervisor import Supervisor, supervisor_mode
 from corral.cli import main
 from corral.core.exits import Cause
-from corral.debug.breakpoints import Kind, Stop, Why
+from corral.debug.breakpoints import PointKind, Stop, Why
 from corral.debug.guest_registers import native_mode
 from corral.observe.exit_trace import ExitTrace
 from corral.observe.profiler import USER, Profiler
@@ -57,9 +57,9 @@ def step(vm: Machine, vcpu: int = 0) -> int:
 # Of a guest whose instructions are known.
 
 
-@pytest.mark.parametrize("kind", [Kind.SOFTWARE, Kind.HARDWARE])
+@pytest.mark.parametrize("kind", [PointKind.SOFTWARE, PointKind.HARDWARE])
 def test_a_breakpoint_from_before_the_switch_is_met_each_time_after_it(
-    vm: Machine, guest: dict[str, int], kind: Kind
+    vm: Machine, guest: dict[str, int], kind: PointKind
 ) -> None:
     assert vm.run_until(guest["interpreted"], LONG).stop
     assert not is_native(vm)
@@ -84,7 +84,7 @@ def test_a_breakpoint_at_every_instruction_is_met(vm: Machine, guest: dict[str, 
     listed = [one.address for one in vm.disassemble(guest["work"]) if one.address < guest["ways"]]
     assert len(listed) == 6
     for address in listed:
-        vm.debugger.add(Kind.SOFTWARE, address)
+        vm.debugger.add(PointKind.SOFTWARE, address)
     met = []
     for _ in range(2 * len(listed)):
         stop = vm.run_until(timeout=LONG).stop
@@ -124,7 +124,7 @@ def test_steps_go_one_instruction_each_whatever_it_is(vm: Machine, guest: dict[s
 
 
 def test_code_that_is_mapped_twice_is_stopped_at_both_addresses(vm: Machine, guest: dict[str, int]) -> None:
-    point = vm.debugger.add(Kind.SOFTWARE, guest["leaf"])
+    point = vm.debugger.add(PointKind.SOFTWARE, guest["leaf"])
     rips = []
     for _ in range(3):
         stop = vm.run_until(timeout=LONG).stop
@@ -139,7 +139,7 @@ def test_code_that_is_mapped_twice_is_stopped_at_both_addresses(vm: Machine, gue
 
 def test_a_breakpoint_of_the_guests_own_is_its_own(vm: Machine, guest: dict[str, int]) -> None:
     vm.breakpoint(guest["own_breakpoint"])
-    vm.debugger.add(Kind.SOFTWARE, guest["on_breakpoint"])
+    vm.debugger.add(PointKind.SOFTWARE, guest["on_breakpoint"])
     stop = vm.run_until(timeout=LONG).stop
     assert stop is not None
     assert stop.rip == guest["on_breakpoint"]
@@ -266,7 +266,7 @@ def test_a_programs_code_that_is_not_in_memory_yet_is_a_programs() -> None:
             with pytest.raises(corral.ConfigError, match="is in a program"):
                 vm.breakpoint(vm.regs.cr2)
         for code_to_come in (0x2000_0000_0000, 0xFFFF_FFFF_7000_0000):
-            assert vm.breakpoint(code_to_come).kind is Kind.HARDWARE
+            assert vm.breakpoint(code_to_come).kind is PointKind.HARDWARE
         for point in list(vm.debugger.points):
             vm.remove(point)
         for _ in range(100):

@@ -13,7 +13,7 @@ from corral import Machine, MachineConfig
 from corral.cli import main
 from corral.core.exits import Cause, Outcome, Over
 from corral.debug.report import cause, full, parts, remains, screen
-from corral.debug.report.guest import Guest
+from corral.debug.report.guest import DeadGuest
 from corral.errors import KvmError
 from corral.guests import kernel
 from tests.support.tiny_guests import tiny_guest
@@ -127,7 +127,7 @@ def test_panics(said: bytes, hint: str | None) -> None:
     assert told.isprintable()
     assert cause.panic(b"all is well") is None
     with machine("spin") as vm:
-        sentences = cause.likely(Guest(remains.of(vm), 0), Cause.RESET, console)
+        sentences = cause.likely(DeadGuest(remains.of(vm), 0), Cause.RESET, console)
     assert (len(sentences) == 2 and hint in sentences[1]) if hint else len(sentences) == 1
 
 

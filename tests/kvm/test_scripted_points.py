@@ -10,7 +10,7 @@ import corral
 from corral import Machine, MachineConfig
 from corral.core.exits import Cause
 from corral.core.vcpu_thread import State
-from corral.debug.breakpoints import Kind, Stop, Why
+from corral.debug.breakpoints import PointKind, Stop, Why
 from corral.errors import ConfigError, GuestError, GuestTimeout
 from corral.guests import kernel
 from corral.symbols import table
@@ -102,7 +102,7 @@ def test_more_breakpoints_than_debug_registers_and_an_exit_that_is_waited_for_wi
         for address in range(0x20000, 0x20004):
             vm.breakpoint(address)
         point = vm.breakpoint(GUEST["work"])
-        assert point.kind is (Kind.SOFTWARE if vm.debugger.registers_left == 0 else Kind.HARDWARE)
+        assert point.kind is (PointKind.SOFTWARE if vm.debugger.registers_left == 0 else PointKind.HARDWARE)
         for number in NUMBERS:
             assert vm.run_until(exit=lambda exit: exit.address == 0x80, timeout=LONG).stop is not None
             assert vm.regs.rbx == number

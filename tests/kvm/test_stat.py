@@ -20,7 +20,7 @@ from corral.cli import main
 from corral.errors import HostError
 from corral.kvm.stats import parse
 from corral.observe.perf_counters import PerfCounters
-from corral.observe.tally import Row, Tally, table
+from corral.observe.tally import Tally, TallyRow, table
 from tests.support.tiny_guests import tiny_guest
 
 POST = layout.POST_PORTS[0]
@@ -102,8 +102,8 @@ def test_of_a_script_machine() -> None:
 
 
 def test_a_table() -> None:
-    rows = [Row("g", "grows", "bytes", 300, (100, 200)), Row("g", "is", "", 7, (3, 4), adds=False)]
-    lines = table(rows, [Row("g", "grows", "bytes", 100)], 2.0).splitlines()
+    rows = [TallyRow("g", "grows", "bytes", 300, (100, 200)), TallyRow("g", "is", "", 7, (3, 4), adds=False)]
+    lines = table(rows, [TallyRow("g", "grows", "bytes", 100)], 2.0).splitlines()
     assert lines[0].split() == ["total", "a", "second", "vCPU", "0", "vCPU", "1"]
     assert lines[2].split() == ["grows,", "bytes", "300", "100", "100", "200"]
     assert lines[3].split() == ["is", "7", "3", "4"]

@@ -133,6 +133,7 @@ def attempt(name: str) -> None:
 
 
 BASES = {lib.CORRAL_JAIL_DEBUGGER, lib.CORRAL_JAIL_SCRIPT, lib.CORRAL_JAIL_FILES}  # instead of the main thread's
+OF_MAIN_THREAD = {lib.CORRAL_JAIL_MAIN, lib.CORRAL_JAIL_SCRIPT, lib.CORRAL_JAIL_FILES}
 
 
 def outcome(kind: int | None, name: str, reports: bool = False, user: int = 0) -> tuple[int, bytes]:
@@ -162,12 +163,11 @@ def _be(kind: int | None, reports: bool, then: Callable[[], None]) -> None:
         if reports:
             confine.report(base)
         else:
+            confine.prepare_network()
             confine.leave_namespaces()
             allowed = os.open(ALLOWED, os.O_PATH)
             confine.enter((), base, [(allowed, True)] if kind == lib.CORRAL_JAIL_FILES else [])
-        if kind in (lib.CORRAL_JAIL_SCRIPT, lib.CORRAL_JAIL_FILES):
-            then()
-        if kind == lib.CORRAL_JAIL_MAIN:
+        if kind in OF_MAIN_THREAD:
             then()
 
         def thread() -> None:

@@ -136,6 +136,16 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     assert _circles() == set()
 
 
+def test_a_public_class_has_its_name_alone() -> None:
+    found: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(module)
+    twice = {name: modules for name, modules in found.items() if len(modules) > 1}
+    assert twice == {"Sandbox": ["corral.aio", "corral.script.sandbox"]}  # the same, for asyncio
+
+
 def test_folders_of_c_include_from_those_below_them() -> None:
     folders = {header.name: name for name in declarations.FOLDERS for header in (declarations.CSRC / name).glob("*.h")}
     order = declarations.FOLDERS

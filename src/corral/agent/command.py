@@ -100,7 +100,7 @@ class End:
     too_much: bool = False
 
 
-class Command:
+class RunningCommand:
     """One that runs. Input is sent as far as the guest has room; what it writes comes to `on_output` (1: standard
     output, 2: errors; with a terminal all is 1). Ends with the connection, with all that it has started. Raises Refused
     where it cannot be started, AgentError, GuestTimeout."""
@@ -193,7 +193,7 @@ class Command:
             self._told_over = True
 
 
-def ready_to_read(one: Command, until: float | None) -> bool:
+def ready_to_read(one: RunningCommand, until: float | None) -> bool:
     """Waits until something comes, or time.monotonic() is `until`."""
     poll = select.poll()
     poll.register(one.fileno(), select.POLLIN)

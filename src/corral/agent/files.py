@@ -64,7 +64,7 @@ def _ignore(size: int) -> None:
     """For those who have not asked."""
 
 
-class Files:
+class GuestFiles:
     """`connect` makes a connection to the guest's agent, one for each call. All raise AgentError, GuestTimeout, and
     Refused for what the guest says no to."""
 

@@ -40,7 +40,7 @@ def try_out(share: ShareConfig) -> None:
 
 
 @record(frozen=True)
-class Jail:
+class ServerJail:
     """What keeps a server to its folder on this host. `landlock` is its ABI, 0 where there is none."""
 
     user_namespace: bool
@@ -57,7 +57,7 @@ class Jail:
         return ", ".join([*layers, "a filter of system calls"] if self.filter else layers) or "nothing"
 
 
-def jail() -> Jail:
+def jail() -> ServerJail:
     """Raises HostError where no server runs."""
     import subprocess
 
@@ -66,7 +66,7 @@ def jail() -> Jail:
     if done.returncode or len(facts) != 5:
         raise HostError(f"the server of shared folders does not run here: {done.stderr.strip() or done.returncode}")
     values = [int(facts[name]) for name in ("user-namespace", "namespaces", "own-root", "landlock", "filter")]
-    return Jail(bool(values[0]), bool(values[1]), bool(values[2]), values[3], bool(values[4]))
+    return ServerJail(bool(values[0]), bool(values[1]), bool(values[2]), values[3], bool(values[4]))
 
 
 class FolderServer:

@@ -38,7 +38,7 @@ def of_device(number: int) -> str:
             title = host_files.text(f"/sys/block/{holder}/dm/name")
             return f"this host uses {name} for {f'/dev/mapper/{title}' if title else f'/dev/{holder}'}; take that apart"
         if loop := _loop_over(partial(_is, each)):
-            return _behind(loop)
+            return _behind_loop(loop)
     return ""
 
 
@@ -50,7 +50,7 @@ def of_file(fd: int, locks: bool = True) -> str:
         return (status.st_dev, status.st_ino) == (ours.st_dev, ours.st_ino)
 
     if loop := _loop_over(same):
-        return _behind(loop)
+        return _behind_loop(loop)
     if _swaps(same):
         return "this host swaps on it; see swapoff"
     if locks and (pid := _locked(fd)):
@@ -84,7 +84,7 @@ def _process(pid: int) -> str:
     return f"process {pid}, {host_files.text(f'/proc/{pid}/comm') or '?'} of {user}"
 
 
-def _behind(loop: str) -> str:
+def _behind_loop(loop: str) -> str:
     point = _mounted(_number(f"/sys/block/{loop}"))
     where, first = (f", which this host has mounted on {point}", "unmount and ") if point else ("", "")
     return f"it is behind /dev/{loop}{where}; {first}detach that: losetup -d /dev/{loop}"

@@ -42,7 +42,7 @@ class Tap:
             fcntl.ioctl(self.fd, TUNSETVNETHDRSZ, struct.pack("i", lib.CORRAL_NET_HEADER))
         except OSError as error:
             self.close()
-            raise HostError(f"--net tap={name}: {_why(error)}") from None
+            raise HostError(f"--net tap={name}: {_reason(error)}") from None
 
     said = ""
 
@@ -53,7 +53,7 @@ class Tap:
         os.close(self.fd)
 
 
-def _why(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     if error.errno == errno.EPERM:
         return "it is another user's; have root make one for you: ip tuntap add dev NAME mode tap user $USER"
     if error.errno == errno.EBUSY:

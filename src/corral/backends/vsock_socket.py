@@ -47,7 +47,7 @@ class VsockSocket:
             self._socket.bind(self.path)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or not self._is_left():
-                raise ConfigError(f"--vsock {self.path}: {_why(error)}; name another path") from error
+                raise ConfigError(f"--vsock {self.path}: {_reason(error)}; name another path") from error
             os.unlink(self.path)
             self._socket.bind(self.path)
 
@@ -88,7 +88,7 @@ class VsockSocket:
                 pass
 
 
-def _why(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "a guest or another program has it, or it is no socket"
     return error.strerror or str(error)

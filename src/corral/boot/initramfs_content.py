@@ -26,7 +26,7 @@ _PATIENCE = 1.5  # seconds of CPU time
 _PIECE = 1 << 20
 
 
-class Content:
+class InitramfsContent:
     """`names` are paths without a leading slash; `packing` is a compression's name, "" for none."""
 
     def __init__(self, names: frozenset[str], packing: str) -> None:
@@ -41,7 +41,7 @@ def _module(path: str) -> str:
     return path.rpartition("/")[2].partition(".ko")[0].replace("-", "_")
 
 
-def read(file: ImageFile) -> Content | None:
+def read(file: ImageFile) -> InitramfsContent | None:
     """None when it cannot be told: damaged, another format, too large, a library missing."""
     try:
         return _read(file)
@@ -49,7 +49,7 @@ def read(file: ImageFile) -> Content | None:
         return None
 
 
-def _read(file: ImageFile) -> Content | None:
+def _read(file: ImageFile) -> InitramfsContent | None:
     from corral.files import decompress
     from corral.files.stream import Stream
 
@@ -68,8 +68,8 @@ def _read(file: ImageFile) -> Content | None:
             if inner.peek(6) not in magic.CPIO:
                 return None
             names.take(cpio.names(inner))
-        return Content(frozenset(names.found), form.name) if names.found else None
-    return Content(frozenset(names.found), "") if names.found else None
+        return InitramfsContent(frozenset(names.found), form.name) if names.found else None
+    return InitramfsContent(frozenset(names.found), "") if names.found else None
 
 
 class _Names:

@@ -47,7 +47,7 @@ def find(kernel: Kernel, release: str | None) -> KernelConfig | None:
 
     `release` is as the file tells it, hostile. Raises nothing: what is damaged is as if it were not there.
     """
-    for path in _beside(kernel.path, release):
+    for path in _candidates_beside(kernel.path, release):
         text = _read(path)
         if text is not None and (found := KernelConfig(printable(path), text))["X86_64"] == "y":
             return found
@@ -58,7 +58,7 @@ def find(kernel: Kernel, release: str | None) -> KernelConfig | None:
     return KernelConfig("embedded in the kernel", text) if text else None
 
 
-def _beside(path: str, release: str | None) -> Iterator[str]:
+def _candidates_beside(path: str, release: str | None) -> Iterator[str]:
     folder, name = os.path.split(os.path.realpath(path))
     for tail in companions.tails(name, None):
         yield os.path.join(folder, f"config-{tail}")

@@ -61,7 +61,7 @@ def inject(path: str, memory: GuestMemory) -> None:
                 raise Flaw("is too large; remove it")
             pieces = unpack(file.read(0, file.size))
             for piece in pieces:
-                if _at(piece, memory) != piece.old:
+                if _bytes_at(piece, memory) != piece.old:
                     raise Flaw(f"is for another kernel, by what is at {piece.address:#x}; remove it")
         except Flaw as flaw:
             raise file.error(str(flaw)) from None
@@ -69,7 +69,7 @@ def inject(path: str, memory: GuestMemory) -> None:
         memory.write(piece.address, piece.new)
 
 
-def _at(piece: Piece, memory: GuestMemory) -> bytes:
+def _bytes_at(piece: Piece, memory: GuestMemory) -> bytes:
     from corral.memory import GuestMemoryError
 
     try:

@@ -82,7 +82,7 @@ def run(words: list[str]) -> int:
         )
         folder = values.get("output")
         statuses = Clones(saved, terms, number, jobs, folder).run()
-    return _told(statuses)
+    return _conclude(statuses)
 
 
 def _line(arguments: Arguments) -> str | None:
@@ -121,7 +121,7 @@ def _check(saved: Resumed, config: MachineConfig, number: int, arguments: Argume
         print(f"corral: {said}", file=sys.stderr)
 
 
-def _told(statuses: list[int]) -> int:
+def _conclude(statuses: list[int]) -> int:
     """The exit status, and a line when not all is well."""
     failed = [number for number, status in enumerate(statuses, 1) if status]
     if not failed:

@@ -183,8 +183,10 @@ def _run(saved: Resumed, terms: Terms, number: int, output: int, errors: int) ->
     console = Console(None if streams else output, None, None, channel)
     console.may_end_early = streams
     if terms.jailed:
+        confine.prepare_network()
         confine.leave_namespaces()
-        confine.enter(terms.inherited, jails.kind_of(config))
+        kind, own = jails.kinds_of(config)
+        confine.enter(terms.inherited, kind, own=own)
     outcome = machine.run(console, terms.timeout)
     if config.disks:  # what the host is still doing for them comes to its end
         machine.close()

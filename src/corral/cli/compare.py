@@ -14,7 +14,7 @@ from corral.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.compare.experiment import Request
+    from corral.compare.experiment import ExperimentRequest
     from corral.compare.samples import Results
 
 COMMAND = Command(
@@ -68,15 +68,15 @@ def run(words: list[str]) -> int:
     return _measure(request, folder, baseline)
 
 
-def _measure(request: Request, folder: Path, baseline: Path | None) -> int:
+def _measure(request: ExperimentRequest, folder: Path, baseline: Path | None) -> int:
     from corral.compare import analysis, experiment, files, report_html, table
-    from corral.compare.progress import Bar
+    from corral.compare.progress import ProgressBar
     from corral.compare.samples import Results
 
     before = files.read_json(baseline) if baseline else None
     results, status = Results({}), 0
     try:
-        with Bar() as bar:
+        with ProgressBar() as bar:
             experiment.run(request, results, bar)
     except (KeyboardInterrupt, SystemExit) as end:
         results.interrupted = True
@@ -101,9 +101,9 @@ def _check(before: Results, now: Results) -> int:
     return REGRESSION if any(change.is_regression for change in found) else 0
 
 
-def _request(arguments: Arguments) -> Request:
+def _request(arguments: Arguments) -> ExperimentRequest:
     from corral.compare import contenders, suite
-    from corral.compare.experiment import Request
+    from corral.compare.experiment import ExperimentRequest
 
     values = arguments.values
     short = "short" in values
@@ -115,7 +115,7 @@ def _request(arguments: Arguments) -> Request:
     memory = parse_size(values["memory"]) if "memory" in values else MEMORY
     if not 32 << 20 <= memory <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         raise ConfigError(f"--memory {values['memory']}: it must be 32M at least, and less than this host has")
-    return Request(
+    return ExperimentRequest(
         contenders=contenders.choose(_names(arguments, "contenders")),
         measures=[] if only and not named else suite.choose(named, short, memory),
         rounds=rounds,

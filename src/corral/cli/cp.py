@@ -7,7 +7,7 @@ import posixpath
 import time
 
 from corral.agent.connection import Connection, Refused
-from corral.agent.files import Files
+from corral.agent.files import GuestFiles
 from corral.cli import terminal
 from corral.cli.options import Command, parse
 from corral.errors import ConfigError
@@ -49,7 +49,7 @@ def run(words: list[str]) -> int:
         )
     guest = place.running(source[0] or target[0] or "", time.monotonic() + WAIT)
     path = guest.path(place.VSOCK)
-    files = Files(lambda: Connection(path, time.monotonic() + WAIT))
+    files = GuestFiles(lambda: Connection(path, time.monotonic() + WAIT))
     name = os.path.basename(source[1].rstrip("/"))
     try:
         with terminal.Progress() as progress:
@@ -105,7 +105,7 @@ def _parse(text: str) -> tuple[str | None, str]:
     return name, path
 
 
-def into_guest(files: Files, source: str, target: str) -> str:
+def into_guest(files: GuestFiles, source: str, target: str) -> str:
     """Where the copy is: in `target` if that is a folder there."""
     try:
         is_folder = files.list(target) is not None

@@ -101,7 +101,7 @@ def _size() -> tuple[int, int]:
 
 
 def _work(connection: Connection, wanted: Wanted, interactive: bool) -> End:
-    one = commands.Command(connection, wanted, _write)
+    one = commands.RunningCommand(connection, wanted, _write)
     raw = 0 if wanted.terminal is not None and interactive and os.isatty(0) else None
     resized = [False]
     wake, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

@@ -55,10 +55,12 @@ def allowed(jail: Jail | None, watched: str) -> Jail | None:
     return None if watched else jail
 
 
-def kind_of(config: MachineConfig) -> int:
-    """What all threads of its process may do. Programs that reach a guest's vsock do so by sockets, as gdb does."""
-    has_sockets = any(device.module == "vsock" for device in config.others)
-    return int(lib.CORRAL_JAIL_DEBUGGER if has_sockets else lib.CORRAL_JAIL_MAIN)
+def kinds_of(config: MachineConfig) -> tuple[int, int | None]:
+    """What all threads of its process may do, and what filter the main thread adds. A vsock's thread has sockets, as
+    gdb's has."""
+    if any(device.module == "vsock" for device in config.others):
+        return int(lib.CORRAL_JAIL_DEBUGGER), int(lib.CORRAL_JAIL_MAIN)
+    return int(lib.CORRAL_JAIL_MAIN), None
 
 
 class Jail:
@@ -71,7 +73,7 @@ class Jail:
         self._reports = word == "report"
         self._modules = AT_THE_END
         self._kind: int = lib.CORRAL_JAIL_MAIN  # of all threads
-        self._serves_programs = False  # by the main thread
+        self._own: int | None = None  # what the main thread adds
         self._lacks: list[str] = []  # what this host cannot give it
         self._entered = False
         self.clerk: Clerk | None = None
@@ -81,13 +83,12 @@ class Jail:
         self._modules += modules
 
     def admits_debugger(self) -> None:
-        self._kind = lib.CORRAL_JAIL_DEBUGGER
+        self._kind, self._own = lib.CORRAL_JAIL_DEBUGGER, lib.CORRAL_JAIL_MAIN
         self.needs(*DEBUGGING)
 
     def admits_programs(self) -> None:
         """A guest with a name: the main thread talks to programs by sockets, and saves it when one asks for that."""
-        self._serves_programs = True
-        self._kind = lib.CORRAL_JAIL_NAMED
+        self._kind, self._own = lib.CORRAL_JAIL_NAMED, None
         self.needs(*SAVING)
 
     def prepare(self, report: str, arguments: Arguments, limited: Limited | None, writes: bool) -> None:
@@ -105,10 +106,12 @@ class Jail:
         host's kernel does for the VM, and threads of devices are in the new namespaces too."""
         if self.clerk or self._reports:
             return
+        # The clerk comes to be in the new namespaces and leaves them last: to take a mount namespace apart makes the
+        # end of its last process wait for 1 to 2 ms.
+        self._lacks = confine.leave_namespaces()
         self.clerk = Clerk("corral.debug.report.of_jailed")
         if self._limited:
             self._limited.hand_over(self.clerk)
-        self._lacks = confine.leave_namespaces()
 
     def watch(self, outer: Watch | None) -> Watch:
         """What boot.run() attaches to the machine: `outer`, and after it the jail."""
@@ -137,8 +140,7 @@ class Jail:
             for name in self._modules:
                 __import__(name)
         if self._kind == lib.CORRAL_JAIL_MAIN:
-            self._kind = kind_of(machine.config)
-            self._serves_programs = self._kind == lib.CORRAL_JAIL_DEBUGGER
+            self._kind, self._own = kinds_of(machine.config)
         bundle.hold()
         voice.open_all()
         self._entered = True
@@ -149,8 +151,7 @@ class Jail:
         self.clerk.tell(machine.config.kernel, machine.config.cmdline, self._report)
         if not self._writes and not any(stat.S_ISREG(os.fstat(fd).st_mode) for fd in (1, 2)):
             confine.limit_files(max((disk.size for disk in machine.disks), default=0))
-        own = self._kind == lib.CORRAL_JAIL_DEBUGGER and not self._serves_programs
-        self._lacks += confine.enter(self._inherited, self._kind, own=own)
+        self._lacks += confine.enter(self._inherited, self._kind, own=self._own)
 
     def text(self) -> str:
         """A line for --stats."""

@@ -7,7 +7,7 @@ import stat
 
 from corral.config import parse_size
 from corral.errors import ConfigError
-from corral.jail.cgroup import Group, Limits, Unlimited
+from corral.jail.cgroup import ControlGroup, Limits, Unlimited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ class Limited:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._group: Group | None = None
+        self._group: ControlGroup | None = None
         self._removed_by_clerk = False
 
     def enter(self, notices: list[str]) -> Limited:
         try:
-            self._group = Group(self._limits)
+            self._group = ControlGroup(self._limits)
         except Unlimited as why:
             notices.append(f"no limits, for {why}")
         return self

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from corral.running.place import Guest
+    from corral.running.place import RunningGuest
 
 COMMAND = Command(
     name="ps",
@@ -49,7 +49,7 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def _facts(guest: Guest) -> dict[str, Any]:
+def _facts(guest: RunningGuest) -> dict[str, Any]:
     about = guest.about
     words = about.get("words")
     return {
@@ -65,7 +65,7 @@ def _facts(guest: Guest) -> dict[str, Any]:
     }
 
 
-def _state(guest: Guest) -> str:
+def _state(guest: RunningGuest) -> str:
     if not guest.runs:
         return "killed" if guest.status is None else "ended"
     if not guest.about:

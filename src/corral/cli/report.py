@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from corral.core.exits import Cause
 from corral.debug.report import full
 from corral.errors import ConfigError
-from corral.observe.exit_trace import Exit, ExitTrace
+from corral.observe.exit_trace import ExitTrace, TracedExit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class DeathReport:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.exits: list[Exit] = []
+        self.exits: list[TracedExit] = []
         folder = os.path.dirname(path) or "."
         if os.path.isdir(path) or not os.access(folder, os.W_OK | os.X_OK):
             raise ConfigError(f"--report: cannot write {path!r}; name a file in a folder that you may write to")

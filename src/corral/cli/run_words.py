@@ -6,7 +6,7 @@ import os
 
 from corral.config import parse_size
 from corral.errors import BootError, ConfigError
-from corral.launch.container import DISK_SIZE, Container, Volume
+from corral.launch.container import DISK_SIZE, Container, ContainerVolume
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -134,7 +134,7 @@ def _lines(path: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _volume(text: str) -> Volume:
+def _volume(text: str) -> ContainerVolume:
     """From "FOLDER:PATH[:ro|rw]"."""
     source, colon, rest = text.partition(":")
     path, _, mode = rest.partition(":")
@@ -145,13 +145,13 @@ def _volume(text: str) -> Volume:
     if not os.path.isdir(source):
         why = "is no folder, and nothing else can be shared" if os.path.exists(source) else "is not there"
         raise ConfigError(f"--volume {text}: {source!r} {why}; name a folder of this host")
-    return Volume(_absolute(path, "--volume"), os.path.realpath(source), mode != "ro")
+    return ContainerVolume(_absolute(path, "--volume"), os.path.realpath(source), mode != "ro")
 
 
-def _memory(text: str) -> Volume:
+def _memory(text: str) -> ContainerVolume:
     """From "PATH[:OPTIONS]"."""
     path, _, options = text.partition(":")
-    return Volume(_absolute(path, "--tmpfs"), options=options or "mode=1777")
+    return ContainerVolume(_absolute(path, "--tmpfs"), options=options or "mode=1777")
 
 
 def _absolute(path: str, option: str) -> str:

@@ -21,7 +21,7 @@ def passed(stage: str) -> None:
     _MOMENTS.append((time.monotonic_ns(), stage))
 
 
-def _after(owner: Any, name: str, stage: str, before: str = "") -> None:
+def _end_stage_with(owner: Any, name: str, stage: str, before: str = "") -> None:
     """Lets `stage` end with the first call of a function, and the stage `before`, if any, when it is called."""
     inner: Callable[..., Any] = getattr(owner, name)
     told = False
@@ -46,14 +46,16 @@ def _wrap() -> None:
     from corral.cli import boot as module
 
     boot: Any = module
-    _after(boot, "Shell", "KVM: VM, interrupts, memory", before="imports, command line")
+    _end_stage_with(boot, "Shell", "KVM: VM, interrupts, memory", before="imports, command line")
     inner = boot._machine
 
     def machine(*arguments: Any) -> Any:
         from corral.launch import configure
 
         passed("imports meanwhile")
-        _after(configure, "with_kernel", "kernel chosen")  # one that goes on from an earlier start has none to choose
+        _end_stage_with(
+            configure, "with_kernel", "kernel chosen"
+        )  # one that goes on from an earlier start has none to choose
         _wrap_machine()
         return inner(*arguments)
 
@@ -65,9 +67,9 @@ def _wrap_machine() -> None:
     from corral.boot.kernel import Kernel
     from corral.core.shell import Shell
 
-    _after(Kernel, "load", "kernel and initramfs loaded", before="kernel opened")
-    _after(Shell, "connected", "memory given to KVM", before="devices and vCPUs")
-    _after(machine.Machine, "start", "first instruction")
+    _end_stage_with(Kernel, "load", "kernel and initramfs loaded", before="kernel opened")
+    _end_stage_with(Shell, "connected", "memory given to KVM", before="devices and vCPUs")
+    _end_stage_with(machine.Machine, "start", "first instruction")
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ from corral.cli.options import Command, Option, boot_words, parse, seconds
 from corral.errors import ConfigError, HostError
 from corral.jail import confine
 from corral.observe.periodic import Periodic
-from corral.observe.tally import Row, Tally, table
+from corral.observe.tally import Tally, TallyRow, table
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class _Watch:
     def __init__(self, machine: Machine, interval: float | None, files: dict[str, TextIO]) -> None:
         self._machine, self._tally = machine, Tally(machine)
         self._interval, self._files = interval, files
-        self._before: list[Row] = []
+        self._before: list[TallyRow] = []
         self._last = time.monotonic()
         self._periodic = Periodic(_STEP, self._step)
 
@@ -98,7 +98,7 @@ def _open(path: str) -> TextIO:
         raise ConfigError(f"cannot write {path!r}: {error.strerror}; name another file") from None
 
 
-def _write(rows: list[Row], seconds: float, form: str, file: TextIO) -> None:
+def _write(rows: list[TallyRow], seconds: float, form: str, file: TextIO) -> None:
     try:
         with file:
             if form == "json":

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
 
-    from corral.running.place import Guest
+    from corral.running.place import RunningGuest
 else:
     import _signal as signal  # see cli/terminal.py
 
@@ -42,7 +42,7 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def stop(guest: Guest, grace: float) -> None:
+def stop(guest: RunningGuest, grace: float) -> None:
     """Returns when it has ended."""
     from corral.agent.connection import POWER_OFF, Connection
 

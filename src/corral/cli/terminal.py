@@ -7,7 +7,6 @@ import sys
 import time
 
 from corral import voice
-from corral.launch import events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,19 +143,3 @@ class Progress:
             voice.control("\r\x1b[K")
             sys.stderr.flush()
         self._last = ""
-
-
-class Told:
-    """Shows progress at once, and keeps notices until the guest starts. `quiet`: nothing is said of what is as it
-    should be."""
-
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-        self.quiet = False
-        self.progress = Progress()
-
-    def __call__(self, event: events.Notice | events.Progress) -> None:
-        if not isinstance(event, events.Notice):
-            self.progress(event.text)
-        elif not (event.routine and self.quiet):
-            self.notices.append(event.text)

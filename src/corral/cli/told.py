@@ -7,7 +7,7 @@ from corral.launch.events import Notice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.launch.events import Progress
+    from corral.launch.events import ProgressEvent
 
 
 class Told:
@@ -19,7 +19,7 @@ class Told:
         self.quiet = False
         self.progress = terminal.Progress()
 
-    def __call__(self, event: Notice | Progress) -> None:
+    def __call__(self, event: Notice | ProgressEvent) -> None:
         if not isinstance(event, Notice):
             self.progress(event.text)
         elif not (event.routine and self.quiet):

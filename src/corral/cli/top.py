@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from corral.running.place import Guest
+    from corral.running.place import RunningGuest
 
 COMMAND = Command(
     name="top",
@@ -70,7 +70,7 @@ def run(words: list[str]) -> int:
         before = now
 
 
-def _looks() -> dict[tuple[str, int], tuple[Guest, Look]]:
+def _looks() -> dict[tuple[str, int], tuple[RunningGuest, Look]]:
     """At all guests that run, by name and process."""
     found = {}
     for guest in place.every():
@@ -79,7 +79,7 @@ def _looks() -> dict[tuple[str, int], tuple[Guest, Look]]:
     return found
 
 
-def _look(guest: Guest) -> Look | None:
+def _look(guest: RunningGuest) -> Look | None:
     """None: it has ended meanwhile."""
     try:
         with open(f"/proc/{guest.pid}/stat", "rb") as stat, open(f"/proc/{guest.pid}/statm", "rb") as statm:
@@ -96,7 +96,7 @@ def _look(guest: Guest) -> Look | None:
     return Look(time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), memory, counted)
 
 
-def _facts(guest: Guest, before: tuple[Guest, Look] | None, now: Look) -> dict[str, Any]:
+def _facts(guest: RunningGuest, before: tuple[RunningGuest, Look] | None, now: Look) -> dict[str, Any]:
     """Of a second; None where that is not known: of a guest that was not there, or does not answer."""
     earlier = before[1] if before else None
     seconds = now.moment - earlier.moment if earlier else 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.cli.options import Command, Option, parse
 from corral.numa import cpu_list
 from corral.numa.as_json import to_json
-from corral.numa.host import Cpu, Host, read
+from corral.numa.host import Cpu, HostTopology, read
 from corral.observe import live
 
 COMMAND = Command(
@@ -29,7 +29,7 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def text(host: Host, running: list[live.Running]) -> str:
+def text(host: HostTopology, running: list[live.Running]) -> str:
     allowed = cpu_list.text(host.allowed_cpus)
     lines = [f"NUMA nodes: {len(host.nodes)}; CPUs: {len(host.cpus)}, of which this process may use {allowed}"]
     for node in host.nodes:
@@ -49,7 +49,7 @@ def text(host: Host, running: list[live.Running]) -> str:
     return "\n".join(lines)
 
 
-def _node(host: Host, cpus: list[Cpu], running: list[live.Running]) -> list[str]:
+def _node(host: HostTopology, cpus: list[Cpu], running: list[live.Running]) -> list[str]:
     """Package by package, a last cache a line, then its cores."""
     lines, last = [], (-1, -1)
     for cpu in sorted(cpus, key=lambda cpu: (cpu.package, cpu.llc, cpu.core, cpu.id)):

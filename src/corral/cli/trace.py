@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corral.machine import Machine
-    from corral.observe.exit_trace import Exit
+    from corral.observe.exit_trace import TracedExit
     from corral.observe.trace_files import Writer
-    from corral.observe.trace_summary import Summary
+    from corral.observe.trace_summary import TraceSummary
     from corral.symbols.table import Symbols
 
 COMMAND = Command(
@@ -95,10 +95,10 @@ def _summarize(operands: list[str]) -> int:
     return 0
 
 
-def _summary() -> Summary:
-    from corral.observe.trace_summary import Summary
+def _summary() -> TraceSummary:
+    from corral.observe.trace_summary import TraceSummary
 
-    return Summary()
+    return TraceSummary()
 
 
 def _symbols(path: str | None) -> Symbols | None:
@@ -119,7 +119,7 @@ def _writing(step: Callable[..., object], *arguments: object) -> None:
 class _Report:
     """Where exits go: a file, a summary, or standard error. Symbols are those given, or the kernel's."""
 
-    def __init__(self, writer: Writer | None, summary: Summary | None, symbols: Symbols | None) -> None:
+    def __init__(self, writer: Writer | None, summary: TraceSummary | None, symbols: Symbols | None) -> None:
         self._symbols = symbols
         self._writer, self._summary = writer, summary
         self._start: int | None = None
@@ -131,7 +131,7 @@ class _Report:
 
             self._symbols = of_guest(kernel)
 
-    def tell(self, exit: Exit) -> None:
+    def tell(self, exit: TracedExit) -> None:
         symbol = self._symbols.text(exit.rip) if self._symbols else ""
         if self._writer:
             _writing(self._writer.write, exit, symbol)
@@ -146,7 +146,7 @@ class _Report:
         elif lost:
             print(f"corral: {lost} exits found the ring full and were lost; see --ring", file=sys.stderr)
 
-    def _line(self, exit: Exit, symbol: str) -> str:
+    def _line(self, exit: TracedExit, symbol: str) -> str:
         if self._start is None:
             self._start = exit.time
         cpl = "" if exit.cpl is None else f" cpl {exit.cpl}"

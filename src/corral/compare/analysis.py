@@ -11,12 +11,12 @@ from corral.compare.samples import Results, Sample
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """`ratio` is to the table's reference; None for that itself, and where a ratio makes no sense."""
 
     contender: str
     values: tuple[float, ...]
-    summary: statistics.Summary
+    summary: statistics.SampleSummary
     ratio: statistics.Ratio | None
 
     @property
@@ -25,14 +25,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """All of one metric. `reference` is the contender that ratios are to: the first that has samples."""
 
     measure: str
     metric: str
     unit: str
     reference: str
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
     pairs: dict[tuple[str, str], statistics.Ratio]
     """Of any two that have one: how many times as much the first has."""
 
@@ -50,7 +50,7 @@ def verdict(ratio: statistics.Ratio | None) -> str:
     return f"{number(ratio.ratio)} x" if ratio.differs else "no difference"
 
 
-def tables(results: Results) -> list[Table]:
+def tables(results: Results) -> list[ResultTable]:
     """One for each metric, in the order in which they came."""
     groups: dict[tuple[str, str, str], dict[str, list[Sample]]] = {}
     for sample in results.samples:
@@ -61,7 +61,7 @@ def tables(results: Results) -> list[Table]:
         names = [name for name in results.contenders if name in by_contender]
         reference = by_contender[names[0]]
         rows = tuple(
-            Row(
+            ResultRow(
                 name,
                 tuple(sample.value for sample in by_contender[name]),
                 statistics.summarize([sample.value for sample in by_contender[name]]),
@@ -75,7 +75,7 @@ def tables(results: Results) -> list[Table]:
             for other in names
             if one != other and (ratio := pairwise(by_contender[one], by_contender[other]))
         }
-        found.append(Table(measure, metric, unit, names[0], rows, ratios))
+        found.append(ResultTable(measure, metric, unit, names[0], rows, ratios))
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from corral.compare import ledger, manifest, patience, programs, schedule
 from corral.compare.contenders import Contender, Job, Kit, Unsuitable
 from corral.compare.contenders.base import Failed, is_hello
-from corral.compare.measures.base import Measure, Place
+from corral.compare.measures.base import Cpus, Measure
 from corral.compare.processes import Household
 from corral.compare.samples import Absence, Results
 from corral.kvm.system import Kind, host_kind
@@ -23,7 +23,7 @@ END = 30.0  # seconds
 
 
 @dataclass(frozen=True)
-class Request:
+class ExperimentRequest:
     """`rounds` that count, after `warm_up` ones. `pinned`: the CPUs that one contender alone has; `memory`: bytes of a
     guest's; `ledger`: whether the stages of a start are looked at."""
 
@@ -36,7 +36,7 @@ class Request:
     ledger: bool = True
 
 
-def run(request: Request, results: Results, progress: Callable[[float, str], None]) -> None:
+def run(request: ExperimentRequest, results: Results, progress: Callable[[float, str], None]) -> None:
     """Fills `results`; an exception that comes from outside, such as Ctrl-C, leaves in it what has been measured.
 
     Nothing runs any more afterwards, and nothing is left on disk but the caches.
@@ -59,7 +59,7 @@ def run(request: Request, results: Results, progress: Callable[[float, str], Non
 
 
 def _measure(
-    request: Request,
+    request: ExperimentRequest,
     everybody: Sequence[Contender],
     folder: Path,
     results: Results,
@@ -73,7 +73,7 @@ def _measure(
             results.absences.append(Absence(contender.name, "", reason))
         else:
             present.append(contender)
-    place = Place(request.pinned, tuple(sorted(os.sched_getaffinity(0))), folder)
+    place = Cpus(request.pinned, tuple(sorted(os.sched_getaffinity(0))), folder)
     schedule.run(present, request.measures, request.rounds, request.warm_up, place, results, progress)
 
 

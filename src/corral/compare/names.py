@@ -42,17 +42,17 @@ _SHARES = {"p50": "median", "p99": "99 in 100"}
 
 def of_measure(name: str, titles: dict[str, str]) -> str:
     """A heading; `titles` are those of the measures that this Corral has."""
-    return _begun(titles.get(name, name.replace("-", " ")))
+    return _capitalized(titles.get(name, name.replace("-", " ")))
 
 
 def of_metric(name: str) -> str:
     if name in METRICS:
-        return _begun(METRICS[name])
+        return _capitalized(METRICS[name])
     *words, last = name.split("-")
     share = _SHARES.get(last)
-    return _begun(f"{' '.join(words)}, {share}" if share and words else name.replace("-", " "))
+    return _capitalized(f"{' '.join(words)}, {share}" if share and words else name.replace("-", " "))
 
 
-def _begun(text: str) -> str:
+def _capitalized(text: str) -> str:
     """As a sentence begins; a name like fio stays as it is."""
     return text if text.startswith(("fio", "sysbench", "stress-ng", "getppid")) else text[:1].upper() + text[1:]

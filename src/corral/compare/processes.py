@@ -35,7 +35,7 @@ def plain(status: int, lines: Sequence[bytes]) -> int:
     return status
 
 
-class Process:
+class Measured:
     """A context manager: runs from making to leaving, in a session of its own, pinned to `cpus` from its first step.
 
     Its standard input is open and silent. `fatal`: words on its standard error with which it is given up, although it
@@ -83,7 +83,7 @@ class Process:
         self._output: int | None = self._process.stdout.fileno()
         os.set_blocking(self._output, False)
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Measured:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -187,7 +187,7 @@ class Process:
         return bool(select.select([self._output], [], [], 0)[0])
 
 
-def serve(processes: Sequence[Process], timeout: float) -> None:
+def serve(processes: Sequence[Measured], timeout: float) -> None:
     """Takes what has come from any of them, or waits for it, at most `timeout` seconds. Raises Failed: see `fatal`."""
     poll = select.poll()
     handlers: dict[int, Callable[[], None]] = {}

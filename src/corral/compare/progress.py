@@ -13,7 +13,7 @@ EVERY = 30.0  # seconds between two lines where there is no terminal
 BAR = 24
 
 
-class Bar:
+class ProgressBar:
     """Call it with a share from 0 to 1 and what is going on."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Bar:
             self._last = passed
             print(f"corral: {share:.0%}, {text}", file=sys.stderr, flush=True)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *exception: object) -> None:

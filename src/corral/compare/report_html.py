@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from corral.compare import names, suite
-from corral.compare.analysis import Row, Table, verdict
+from corral.compare.analysis import ResultRow, ResultTable, verdict
 from corral.compare.numbers import number
 from corral.compare.plots import Line, Stage, dots, stages
 from corral.compare.samples import Results, more_is_better
@@ -50,7 +50,7 @@ svg .median { stroke: var(--ink); stroke-width: 2; } svg .stage { fill: var(--do
 """
 
 
-def render(results: Results, found: Sequence[Table]) -> str:
+def render(results: Results, found: Sequence[ResultTable]) -> str:
     """The whole page. What guests and other programs said is escaped."""
     measures = {table.measure: names.of_measure(table.measure, suite.titles()) for table in found}
     body = ["<h1>What virtualization costs on this machine</h1>", _summary(results)]
@@ -98,7 +98,7 @@ def _plot(draw: Callable[[bool], str]) -> str:
     return f'<div class="wide">{draw(False)}</div><div class="narrow">{draw(True)}</div>'
 
 
-def _section(table: Table, results: Results) -> str:
+def _section(table: ResultTable, results: Results) -> str:
     better = "more" if more_is_better(table.unit) else "less"
     lines = [
         Line(results.contenders[row.contender], row.values, row.summary.median, row.summary.low, row.summary.high)
@@ -114,7 +114,7 @@ def _section(table: Table, results: Results) -> str:
     )
 
 
-def _pairs(table: Table, results: Results) -> str:
+def _pairs(table: ResultTable, results: Results) -> str:
     """Everybody against everybody, folded away; "" where the table has it already."""
     everybody = [row.contender for row in table.rows]
     if len(everybody) < 3:
@@ -141,7 +141,7 @@ def _labelled(texts: Sequence[str], head: Sequence[str]) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _row(row: Row, title: str, head: Sequence[str]) -> str:
+def _row(row: ResultRow, title: str, head: Sequence[str]) -> str:
     summary, ratio = row.summary, row.ratio
     span = f"{number(ratio.low)} to {number(ratio.high)}" if ratio and ratio.differs else ""
     cells = [
@@ -164,14 +164,14 @@ def _ledger(title: str, rows: Sequence[dict[str, Any]]) -> str:
 
 def _absences(results: Results) -> str:
     rows = [
-        f"<tr>{_texts([results.contenders.get(contender, contender), _what(measure), reason])}</tr>"
+        f"<tr>{_texts([results.contenders.get(contender, contender), _measure_title(measure), reason])}</tr>"
         for contender, measure, reason in summed(results)
     ]
     content = f"<table>{''.join(rows)}</table>" if rows else "<p>Nothing: everybody did everything.</p>"
     return f'<h2 id="not-measured">Not measured</h2>{content}'
 
 
-def _what(measure: str) -> str:
+def _measure_title(measure: str) -> str:
     return names.of_measure(measure, suite.titles()) if measure else "everything"
 
 
@@ -181,11 +181,11 @@ def _manifest(manifest: dict[str, Any]) -> str:
         if isinstance(value, dict):
             rows += [f"<tr>{_texts([f'{key}: {name}', str(one)])}</tr>" for name, one in value.items()]
         else:
-            rows.append(f"<tr>{_texts([key, _shown(key, value)])}</tr>")
+            rows.append(f"<tr>{_texts([key, _fact_text(key, value)])}</tr>")
     return f'<h2 id="machine">The machine</h2><table>{"".join(rows)}</table>'
 
 
-def _shown(key: str, value: object) -> str:
+def _fact_text(key: str, value: object) -> str:
     """A fact of the manifest, in the form in which people say it."""
     if key in ("memory", "guest memory") and isinstance(value, int):
         return f"{value / (1 << 20):,.0f} MiB"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from corral.compare.contenders.base import Contender, Failed, Unsuitable
-from corral.compare.measures.base import Measure, Metrics, Place
+from corral.compare.measures.base import Cpus, Measure, Metrics
 from corral.compare.samples import Absence, Results, Sample
 
 PATIENCE = 2  # failures in a row, after which a contender is not asked for the same measure again
@@ -18,7 +18,7 @@ def run(
     measures: Sequence[Measure],
     rounds: int,
     warm_up: int,
-    place: Place,
+    place: Cpus,
     results: Results,
     progress: Callable[[float, str], None],
 ) -> None:
@@ -63,7 +63,7 @@ class _Pair:
         self.out = False
         self._failures = 0
 
-    def take(self, place: Place) -> Metrics:
+    def take(self, place: Cpus) -> Metrics:
         begun = time.monotonic()
         try:
             metrics = self.measure.take(self.contender, place)

@@ -17,7 +17,7 @@ FEWEST = 6  # pairs: of fewer no arrangement of signs is rarer than 1 in 32, so 
 
 
 @dataclass(frozen=True)
-class Summary:
+class SampleSummary:
     """Of one contender's samples of one metric. `mad` is the median distance from the median, `low` and `high` the ends
     of the confidence interval of the median."""
 
@@ -63,10 +63,10 @@ def median(values: Sequence[float]) -> float:
     return quantile(values, 0.5)
 
 
-def summarize(values: Sequence[float]) -> Summary:
+def summarize(values: Sequence[float]) -> SampleSummary:
     middle = median(values)
     low, high = interval(values)
-    return Summary(
+    return SampleSummary(
         count=len(values),
         median=middle,
         mad=median([abs(value - middle) for value in values]),

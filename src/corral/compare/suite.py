@@ -7,8 +7,8 @@ import os
 from corral.compare import programs, tools
 from corral.compare.contenders.base import PLACEMENTS
 from corral.compare.measures.base import Measure
-from corral.compare.measures.held import Disk, Memory
-from corral.compare.measures.placed import Placed, nodes
+from corral.compare.measures.held import DiskHeld, Memory
+from corral.compare.measures.placed import PlacedMeasure, nodes
 from corral.compare.measures.rate import Rate
 from corral.compare.measures.start import Start
 from corral.compare.measures.tool import ToolMeasure
@@ -29,10 +29,10 @@ def everything() -> list[Measure]:
     measures: list[Measure] = [Start(cold=False), Start(cold=True)]
     measures += [Rate(2, fewest=2), *(Rate(count) for count in (1, 10, 50, 100))]
     measures += [Memory(count) for count in (1, 3, 10)]
-    measures += [Disk(count) for count in (2, 10)]
+    measures += [DiskHeld(count) for count in (2, 10)]
     measures += [_workload(name) for name in programs.names() if name not in OTHERS_HAVE]
     measures += [ToolMeasure(tool) for tool in tools.ALL]
-    return measures + [Placed(name) for name in PLACEMENTS]
+    return measures + [PlacedMeasure(name) for name in PLACEMENTS]
 
 
 def _workload(name: str) -> Workload:

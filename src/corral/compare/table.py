@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from corral.compare.analysis import Table
+from corral.compare.analysis import ResultTable
 from corral.compare.numbers import number
 from corral.compare.samples import Results
 from corral.compare.statistics import Ratio
 
 
-def text(results: Results, tables: Sequence[Table]) -> str:
+def text(results: Results, tables: Sequence[ResultTable]) -> str:
     """Who is missing altogether, all tables, then what else is missing, then the warnings."""
     lines = [f"note: {sentence}" for sentence in missing(results)]
     for table in tables:
@@ -39,7 +39,7 @@ def summed(results: Results) -> list[tuple[str, str, str]]:
     return list(dict.fromkeys((a.contender, a.measure, a.reason) for a in results.absences))
 
 
-def _lines(table: Table, results: Results) -> list[str]:
+def _lines(table: ResultTable, results: Results) -> list[str]:
     rounds = max(row.summary.count for row in table.rows)
     head = f"{table.name} ({table.unit}; {rounds} round{'s' * (rounds > 1)}; x is to {table.reference})"
     lines = [head, f"  {'':26}{'median':>12}{'95 % of it':>24}{'MAD':>10}  ratio"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 DEBUG_REGISTERS = 4
 
 
-class Kind(Enum):
+class PointKind(Enum):
     SOFTWARE = "software breakpoint"  # an instruction of ours in the guest's memory; any number of them
     HARDWARE = "hardware breakpoint"  # a debug register; the memory need not be there yet
     WRITE = "write watchpoint"
@@ -21,7 +21,7 @@ class Kind(Enum):
 
     @property
     def executes(self) -> bool:
-        return self in (Kind.SOFTWARE, Kind.HARDWARE)
+        return self in (PointKind.SOFTWARE, PointKind.HARDWARE)
 
 
 class Point:
@@ -30,7 +30,7 @@ class Point:
     `callback` is called with the Stop, all vCPUs being paused; the guest stays stopped when it returns True.
     """
 
-    def __init__(self, kind: Kind, address: int, size: int, callback: Callable[[Stop], object] | None) -> None:
+    def __init__(self, kind: PointKind, address: int, size: int, callback: Callable[[Stop], object] | None) -> None:
         if kind.executes:
             size = 1
         elif size not in (1, 2, 4, 8) or address % size:
@@ -71,7 +71,7 @@ def debug_registers(points: Sequence[Point]) -> tuple[int, ...]:
     registers = [0] * 8
     for slot, point in enumerate(points):
         registers[slot] = point.address
-        condition = {Kind.HARDWARE: 0, Kind.WRITE: 1, Kind.ACCESS: 3}[point.kind]
+        condition = {PointKind.HARDWARE: 0, PointKind.WRITE: 1, PointKind.ACCESS: 3}[point.kind]
         length = {1: 0, 2: 1, 4: 3, 8: 2}[point.size]
         registers[7] |= 2 << 2 * slot | (condition | length << 2) << 16 + 4 * slot
     registers[7] |= 1 << 10 | 1 << 9 if points else 0  # a bit that is always set, and GE as all do

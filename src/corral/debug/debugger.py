@@ -18,7 +18,7 @@ from corral.arch.x86_64.page_walk import translate
 from corral.backends.console import Console
 from corral.core.waiting import wait
 from corral.debug import trap_step
-from corral.debug.breakpoints import DEBUG_REGISTERS, Kind, Point, Stop, Why, debug_registers
+from corral.debug.breakpoints import DEBUG_REGISTERS, Point, PointKind, Stop, Why, debug_registers
 from corral.debug.debugged_vcpu import ENABLE, TRAPS, DebuggedVcpu, DebuggerHook
 from corral.debug.host_debugging import delivers_points
 from corral.debug.program_code import is_programs
@@ -105,17 +105,19 @@ class Debugger:
 
     # Points. The guest is stopped.
 
-    def add(self, kind: Kind, address: int, size: int = 1, callback: Callable[[Stop], object] | None = None) -> Point:
+    def add(
+        self, kind: PointKind, address: int, size: int = 1, callback: Callable[[Stop], object] | None = None
+    ) -> Point:
         """Raises ConfigError for what cannot be: a fifth debug register, memory that is not there."""
         point = Point(kind, address, size, callback)
         if kind.executes and not self._delivered and self._is_programs(address):
             raise ConfigError(f"{address:#x} is in a program; with this host's KVM a guest stops in its kernel alone")
-        if kind is Kind.SOFTWARE:
+        if kind is PointKind.SOFTWARE:
             point.gpa = self.locate(address)
         elif kind.executes or self._delivered:
             if not self.registers_left:
                 raise ConfigError("all four debug registers are in use; remove a point, or take a software breakpoint")
-        elif kind is Kind.ACCESS:
+        elif kind is PointKind.ACCESS:
             raise ConfigError("this host's KVM does not tell of loads; watch for writes")
         else:
             self.pages.require(address, len(self._watched()))
@@ -150,12 +152,12 @@ class Debugger:
     def ready(self) -> bool:
         """Puts the points in, for a caller that lets the machine run itself and calls finish(). False: there is a stop
         to be told of first."""
-        if self._untold or any(thread.end for thread in self.machine.threads):
+        if self._has_unreported_stop or any(thread.end for thread in self.machine.threads):
             return False
         for side in self._sides:
             if side.stopped_at is not None and side.stopped_at == side.rip():
                 self._step_over(side)  # over the breakpoint that it is at
-                if self._untold:
+                if self._has_unreported_stop:
                     return False
         self._arm()
         self.has_run = True
@@ -300,7 +302,7 @@ class Debugger:
         return DEBUG_REGISTERS - len(self._in_registers())
 
     def _in_registers(self) -> list[Point]:
-        return [p for p in self.points if p.kind is not Kind.SOFTWARE and p.gpa is None]
+        return [p for p in self.points if p.kind is not PointKind.SOFTWARE and p.gpa is None]
 
     def _watched(self) -> list[tuple[int, Point]]:
         return [(p.gpa, p) for p in self.points if p.gpa is not None and not p.kind.executes]
@@ -326,7 +328,7 @@ class Debugger:
     def _arm(self) -> None:
         for point in self.points:
             gpa = point.gpa
-            if point.kind is Kind.HARDWARE and not self._delivered:  # a register stops interpreted code alone
+            if point.kind is PointKind.HARDWARE and not self._delivered:  # a register stops interpreted code alone
                 gpa = None if self._is_programs(point.address) else self.find(point.address, self.machine.vcpus[0])
             if point.kind.executes and gpa is not None:
                 self.traps.put(gpa, point)
@@ -351,10 +353,10 @@ class Debugger:
             self._clear_event()
 
     def _clear_event(self) -> None:
-        if not self._untold:
+        if not self._has_unreported_stop:
             self.event.clear()
 
     @property
-    def _untold(self) -> bool:
+    def _has_unreported_stop(self) -> bool:
         """Whether there is a stop, or a hook that failed, that no caller was told of yet."""
         return bool(self._stops or self.hook.hooks.failures)

@@ -34,7 +34,7 @@ _DIRECT = 12
 
 
 @record(frozen=True)
-class Node:
+class Ext4Node:
     """An inode: its mode with the file's type, its size in bytes, and where its blocks are, undecoded."""
 
     number: int
@@ -59,7 +59,7 @@ class Allowance:
         self.left = MOST_OF_FOLDERS
 
 
-class Files:
+class Ext4Files:
     """Paths are looked up as if the file system were the root, links included. Raises Flaw for what is damaged, and for
     features that change where things are and are not known here."""
 
@@ -71,7 +71,7 @@ class Files:
         self._names: dict[int, list[str]] = {}
         self._allowance = allowance or Allowance()
 
-    def find(self, path: str) -> Node | None:
+    def find(self, path: str) -> Ext4Node | None:
         """The file at `path`; None where there is none, or where a link leads out of this file system."""
         return self._walk(path, follow=True)
 
@@ -93,7 +93,7 @@ class Files:
             self._names[node.number] = sorted(set(self._entries(node)) - {".", ".."})
         return self._names[node.number]
 
-    def pieces(self, node: Node) -> Iterator[bytes]:
+    def pieces(self, node: Ext4Node) -> Iterator[bytes]:
         """The content, in order, in pieces of at most 1 MiB."""
         if node.flags & _ENCRYPTED:
             raise Flaw("has an encrypted file where a plain one is needed")
@@ -125,7 +125,7 @@ class Files:
             return None
         return b"".join(self.pieces(node))
 
-    def _walk(self, path: str, follow: bool) -> Node | None:
+    def _walk(self, path: str, follow: bool) -> Ext4Node | None:
         way = [self._node(ROOT_INODE)]
         words = path.split("/")[::-1]
         links = 0
@@ -152,14 +152,14 @@ class Files:
             way.append(node)
         return way[-1]
 
-    def _target(self, node: Node) -> str:
+    def _target(self, node: Ext4Node) -> str:
         if node.size > _LONGEST_LINK:
             raise Flaw("has a link that is too long")
         short = node.size < len(node.blocks) and not node.flags & _EXTENTS
         data = node.blocks[: node.size] if short else b"".join(self.pieces(node))
         return data.decode(errors="surrogateescape")
 
-    def _entries(self, folder: Node) -> dict[str, int]:
+    def _entries(self, folder: Ext4Node) -> dict[str, int]:
         """Inodes by name. A folder's index looks like blocks without entries to who reads it from end to end."""
         if folder.number not in self._folders:
             if folder.size > self._allowance.left:
@@ -173,7 +173,7 @@ class Files:
             self._folders[folder.number] = dict(entry for block in blocks for entry in _dirents(block))
         return self._folders[folder.number]
 
-    def _node(self, number: int) -> Node:
+    def _node(self, number: int) -> Ext4Node:
         system = self._system
         if not 1 <= number <= system.inodes:
             raise Flaw("has a name for an inode that it does not have")
@@ -189,7 +189,7 @@ class Files:
             raise Flaw("is cut off: its inodes are behind its end")
         mode, low, flags, high = *struct.unpack_from("<H2xI", data), *struct.unpack_from("<I72xI", data, 0x20)[:2]
         size = low | high << 32 if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else low
-        return Node(number, mode, size, flags, data[0x28:0x64])
+        return Ext4Node(number, mode, size, flags, data[0x28:0x64])
 
     def _descriptor(self, group: int) -> int:
         """Where in the file system the descriptor of a group is."""
@@ -208,7 +208,7 @@ class Files:
             return True
         return any(base**power == group for base in (3, 5, 7) for power in range(1, 23))
 
-    def _runs(self, node: Node) -> Iterator[tuple[int, int, int]]:
+    def _runs(self, node: Ext4Node) -> Iterator[tuple[int, int, int]]:
         """(first block of the file, block of the disk or 0 for zeros, how many), ascending. Raises Flaw."""
         budget = [MOST_MAP_BLOCKS]
         runs = self._extents(node.blocks, None, budget) if node.flags & _EXTENTS else self._mapped(node, budget)
@@ -240,7 +240,7 @@ class Files:
             else:
                 yield first, low | high << 32, count
 
-    def _mapped(self, node: Node, budget: list[int]) -> Iterator[tuple[int, int, int]]:
+    def _mapped(self, node: Ext4Node, budget: list[int]) -> Iterator[tuple[int, int, int]]:
         """ext2's and ext3's way: twelve numbers of blocks, then blocks of numbers, one to three deep."""
         numbers = struct.unpack("<15I", node.blocks)
         step = self._system.block_size // 4

@@ -19,7 +19,7 @@ _MOST_FILES, _LONGEST_NAME = 8, 64  # whose records fit into the root folder's o
 def image(label: str, files: dict[str, bytes]) -> bytes:
     """An image with the volume label `label`, at most 32 capitals and digits, and `files` by name: at most 8, whose
     names have at most 64 letters, digits and hyphens and differ in their first eight. Raises ValueError."""
-    names = {_short(name): name for name in files}
+    names = {_short_name(name): name for name in files}
     if len(names) < len(files) or len(files) > _MOST_FILES or any(len(name) > _LONGEST_NAME for name in files):
         raise ValueError(f"an image cannot have these files: {', '.join(files)}")
     at, places = _FIRST_FILE, {}
@@ -46,20 +46,20 @@ def image(label: str, files: dict[str, bytes]) -> bytes:
     return b"".join(sector + bytes(-len(sector) % SECTOR) for sector in sectors)
 
 
-def _short(name: str) -> bytes:
+def _short_name(name: str) -> bytes:
     """What the name is to a reader without Rock Ridge."""
     letters = "".join(c if c.isalnum() else "_" for c in name.upper())
     return f"{letters[:8]}.;1".encode("ascii")
 
 
-def _both(value: int, size: int) -> bytes:
+def _both_endian(value: int, size: int) -> bytes:
     return value.to_bytes(size, "little") + value.to_bytes(size, "big")
 
 
 def _record(name: bytes, sector: int, size: int, flags: int, extra: bytes = b"") -> bytes:
     """A directory record (ECMA-119, 9.1)."""
     padding = bytes(1 - len(name) % 2)
-    body = _both(sector, 4) + _both(size, 4) + _DATE + bytes((flags, 0, 0)) + _both(1, 2)
+    body = _both_endian(sector, 4) + _both_endian(size, 4) + _DATE + bytes((flags, 0, 0)) + _both_endian(1, 2)
     body += bytes((len(name),)) + name + padding + extra
     body += bytes(len(body) % 2)
     return bytes((2 + len(body), 0)) + body
@@ -72,7 +72,7 @@ def _entry(kind: bytes, body: bytes) -> bytes:
 
 def _attributes(mode: int) -> bytes:
     links = 2 if mode == _FOLDER_MODE else 1
-    return _entry(b"PX", b"".join(_both(number, 4) for number in (mode, links, 0, 0)))
+    return _entry(b"PX", b"".join(_both_endian(number, 4) for number in (mode, links, 0, 0)))
 
 
 _ROCK_RIDGE = _entry(b"ER", bytes((10, 0, 0, 1)) + b"RRIP_1991A")
@@ -86,12 +86,12 @@ def _descriptor(label: str, sectors: int) -> bytes:
             b" " * 32,
             label.encode("ascii").ljust(32),
             bytes(8),
-            _both(sectors, 4),
+            _both_endian(sectors, 4),
             bytes(32),
-            _both(1, 2),
-            _both(1, 2),
-            _both(SECTOR, 2),
-            _both(10, 4),  # of the path table
+            _both_endian(1, 2),
+            _both_endian(1, 2),
+            _both_endian(SECTOR, 2),
+            _both_endian(10, 4),  # of the path table
             struct.pack("<II", _PATHS_LITTLE, 0),
             struct.pack(">II", _PATHS_BIG, 0),
             _record(b"\0", _ROOT, SECTOR, _FOLDER),

@@ -66,7 +66,7 @@ class Partition:
 
 
 @record(frozen=True)
-class Table:
+class PartitionTable:
     """`kind` is MBR or GPT; `flaw` says what is wrong with it."""
 
     kind: str
@@ -80,7 +80,7 @@ def sector_size(read: Read) -> int:
     return _LARGE_SECTOR if at_4096 and not at_512 else SECTOR
 
 
-def table(read: Read, sector: int = 0) -> Table | None:
+def table(read: Read, sector: int = 0) -> PartitionTable | None:
     """None where there is no partition table. `sector` is the disk's, in bytes; 0: as the table has it."""
     first = read(0, SECTOR)
     if len(first) < SECTOR or first[510:] != b"\x55\xaa":
@@ -98,7 +98,7 @@ def table(read: Read, sector: int = 0) -> Table | None:
             logical, whole = _logical(read, start, unit)
             found += logical
             flaw = flaw if whole else f"its extended partition goes on after {_MOST} tables, which were not looked at"
-    return Table("MBR", tuple(found), flaw) if found else None
+    return PartitionTable("MBR", tuple(found), flaw) if found else None
 
 
 def _mbr_type(kind: int) -> str:
@@ -137,19 +137,19 @@ def _logical(read: Read, base: int, unit: int) -> tuple[list[Partition], bool]:
     return found[:_MOST], False
 
 
-def _gpt(read: Read, unit: int) -> Table:
+def _gpt(read: Read, unit: int) -> PartitionTable:
     import zlib
     from uuid import UUID
 
     header = read(unit, SECTOR)
     if len(header) < SECTOR or not header.startswith(magic.GPT):
-        return Table("GPT", (), "its header is missing")
+        return PartitionTable("GPT", (), "its header is missing")
     header_size, checksum = struct.unpack_from("<II", header, 12)
     at, count, size, entries_checksum = struct.unpack_from("<QIII", header, 72)
     if not 92 <= header_size <= SECTOR or zlib.crc32(header[:16] + bytes(4) + header[20:header_size]) != checksum:
-        return Table("GPT", (), "its header is damaged")
+        return PartitionTable("GPT", (), "its header is damaged")
     if not 128 <= size <= 4096 or size % 8 or count > 1024:
-        return Table("GPT", (), "its header has numbers that cannot be")
+        return PartitionTable("GPT", (), "its header has numbers that cannot be")
     entries = read(at * unit, count * size)
     flaw = "" if zlib.crc32(entries) == entries_checksum else "its entries are damaged"
     found: list[Partition] = []
@@ -160,4 +160,4 @@ def _gpt(read: Read, unit: int) -> Table:
             text = name.decode("utf-16-le", "replace").partition("\0")[0]
             type = _GPT_TYPES.get(guid, f"type {guid}")
             found.append(Partition(number + 1, start * unit, (last - start + 1) * unit, type, text))
-    return Table("GPT", tuple(found), flaw)
+    return PartitionTable("GPT", tuple(found), flaw)

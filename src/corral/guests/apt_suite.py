@@ -35,7 +35,7 @@ def find(family: str, suite: str) -> Suite:
     if suite in own:
         return Suite(tuple(f"deb {uri} {codename} main" for codename, uri in own.items()))
     archive = next(uri for uri, codename in ours if "-" not in codename)
-    return _elsewhere(family, suite, f"deb {archive} {suite} main")
+    return _foreign_suite(family, suite, f"deb {archive} {suite} main")
 
 
 def of_kernel(release: str) -> tuple[str, ...]:
@@ -44,7 +44,7 @@ def of_kernel(release: str) -> tuple[str, ...]:
     return () if suite in (None, releases.of_host("debian")) else find("debian", suite).options
 
 
-def _elsewhere(family: str, suite: str, line: str) -> Suite:
+def _foreign_suite(family: str, suite: str, line: str) -> Suite:
     """A release that the host does not use, from the archive that it does: apt gets a state of its own in the cache."""
     home = cache.folder("apt", f"{family}-{suite}")
     for part in ("lists/partial", "archives/partial"):

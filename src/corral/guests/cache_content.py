@@ -40,7 +40,7 @@ _REMOVED = ".unfinished-removed"  # what cache.making() sweeps up if this proces
 
 
 @record(frozen=True)
-class Entry:
+class CacheEntry:
     """`size` is what it takes of the host's disk, in bytes."""
 
     kind: str
@@ -50,12 +50,12 @@ class Entry:
     in_use: bool
 
 
-def entries(kind: str) -> list[Entry]:
+def entries(kind: str) -> list[CacheEntry]:
     """By name; what was left by makers that were killed is among them."""
     parent = _folder(kind)
     names = sorted(os.listdir(parent)) if os.path.isdir(parent) else []
     paths = [(name, os.path.join(parent, name)) for name in names if name not in _INSIDE]
-    return [Entry(kind, name, path, size(path), in_use(path)) for name, path in paths if os.path.isdir(path)]
+    return [CacheEntry(kind, name, path, size(path), in_use(path)) for name, path in paths if os.path.isdir(path)]
 
 
 def of_work() -> int:

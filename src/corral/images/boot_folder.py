@@ -14,9 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corral.files.ext4_files import Files
+    from corral.files.ext4_files import Ext4Files
     from corral.images.root import Root
-    from corral.images.volumes import Disk
+    from corral.images.volumes import DiskVolumes
 
 LARGEST_KERNEL, LARGEST_INITRAMFS = 256 << 20, 512 << 20  # bytes
 LARGEST_CONFIGURATION, LARGEST_SYMBOLS = 4 << 20, 32 << 20
@@ -35,7 +35,7 @@ class BootFiles:
     """Paths in `files`, "" for what is not there. `words` are kernel parameters that the boot loader of the disk gives:
     what is the root and what starts there. They come from the image, printable and without blanks."""
 
-    files: Files
+    files: Ext4Files
     kernel: str
     initramfs: str
     config: str
@@ -43,7 +43,7 @@ class BootFiles:
     words: tuple[str, ...]
 
 
-def find(disk: Disk, root: Root) -> BootFiles | None:
+def find(disk: DiskVolumes, root: Root) -> BootFiles | None:
     """None where there is none in a file system that can be read here."""
     for files, folder in _folders(disk, root):
         try:
@@ -54,7 +54,7 @@ def find(disk: Disk, root: Root) -> BootFiles | None:
     return None
 
 
-def configuration(disk: Disk, root: Root, release: str) -> tuple[str, str] | None:
+def configuration(disk: DiskVolumes, root: Root, release: str) -> tuple[str, str] | None:
     """The text of the configuration that the disk has for a kernel of this release, and its path; None where there is
     none. `release` is the kernel's word, hostile."""
     if not release or "/" in release:
@@ -70,7 +70,7 @@ def configuration(disk: Disk, root: Root, release: str) -> tuple[str, str] | Non
     return None
 
 
-def _folders(disk: Disk, root: Root) -> Iterator[tuple[Files, str]]:
+def _folders(disk: DiskVolumes, root: Root) -> Iterator[tuple[Ext4Files, str]]:
     """Where /boot may be, likeliest first: a partition of its own is mounted over the root's."""
     partitions = [volume for volume in disk.volumes if volume.system in EXT and volume.number != root.partition]
     apart = sorted(partitions, key=lambda volume: volume.type != "Linux boot" and "boot" not in volume.label.lower())
@@ -85,14 +85,14 @@ def _folders(disk: Disk, root: Root) -> Iterator[tuple[Files, str]]:
                     yield files, f"{modules}/{release}"
 
 
-def _names(files: Files, folder: str) -> list[str]:
+def _names(files: Ext4Files, folder: str) -> list[str]:
     try:
         return files.names(folder)
     except Flaw:
         return []
 
 
-def _kernel(files: Files, folder: str, most: int) -> str:
+def _kernel(files: Ext4Files, folder: str, most: int) -> str:
     """The one that the system calls `vmlinuz`, else the newest. What says to have more bytes than `most`, those of the
     disk, is none. Raises Flaw."""
     names = [name for name in files.names(folder) if name.startswith(_PREFIXES)]
@@ -106,7 +106,7 @@ def _kernel(files: Files, folder: str, most: int) -> str:
     return max(usable, key=_version, default="")
 
 
-def _with_companions(files: Files, folder: str, kernel: str, whole: int) -> BootFiles:
+def _with_companions(files: Ext4Files, folder: str, kernel: str, whole: int) -> BootFiles:
     """Raises Flaw."""
     release = folder.rpartition("/")[2] if "/modules/" in folder else None
     places = [folder, "/boot"] if release else [folder]
@@ -140,7 +140,7 @@ def _version(name: str) -> list[tuple[int, int, str]]:
     return [(1, int(part[:18]), "") if part.isdigit() else (0, 0, part) for part in re.split(r"(\d+)", name)]
 
 
-def _words(files: Files, folder: str, kernel: str) -> tuple[str, ...]:
+def _words(files: Ext4Files, folder: str, kernel: str) -> tuple[str, ...]:
     """Raises Flaw."""
     lines = [*_entries(files, folder), *_grub(files, folder)]
     options = next((rest for path, rest in lines if path.rpartition("/")[2] == kernel), "")
@@ -153,7 +153,7 @@ def _words(files: Files, folder: str, kernel: str) -> tuple[str, ...]:
     return tuple(found) if sum(map(len, found)) <= _MOST_WORDS else ()
 
 
-def _entries(files: Files, folder: str) -> Iterator[tuple[str, str]]:
+def _entries(files: Ext4Files, folder: str) -> Iterator[tuple[str, str]]:
     """(kernel, its parameters) of each entry of the Boot Loader Specification."""
     place = f"{folder}/loader/entries"
     for name in files.names(place)[:64]:
@@ -163,7 +163,7 @@ def _entries(files: Files, folder: str) -> Iterator[tuple[str, str]]:
             yield keys["linux"].strip(), keys.get("options", "")
 
 
-def _grub(files: Files, folder: str) -> Iterator[tuple[str, str]]:
+def _grub(files: Ext4Files, folder: str) -> Iterator[tuple[str, str]]:
     for name in ("grub", "grub2"):
         for line in _text(files, f"{folder}/{name}/grub.cfg").splitlines():
             words = line.split(None, 2)
@@ -171,5 +171,5 @@ def _grub(files: Files, folder: str) -> Iterator[tuple[str, str]]:
                 yield words[1], words[2]
 
 
-def _text(files: Files, path: str) -> str:
+def _text(files: Ext4Files, path: str) -> str:
     return (files.content(path, _MOST_OF_LOADER) or b"").decode(errors="replace")

@@ -29,7 +29,7 @@ def create(path: str, size: int, empty: bool) -> None:
     if not empty:
         _check_size(size)
         e2fsprogs.require()
-    with _making(path) as folder:
+    with _new_image(path) as folder:
         _sparse(folder, size)
         if not empty:
             e2fsprogs.make_file_system(folder, _IMAGE)
@@ -43,7 +43,7 @@ def from_folder(source: str, path: str, size: int | None, progress: Callable[[st
     source = _real_folder(source)
     if os.path.commonpath([source, os.path.realpath(os.path.dirname(path) or ".")]) == source:
         raise ConfigError(f"{printable(path)} lies in {printable(source)}: it would hold itself; name another place")
-    with _making(path) as folder:
+    with _new_image(path) as folder:
         progress("looking through the folder")
         blocks, inodes = _survey(source)
         _fill(folder, source, size, blocks, inodes, progress)
@@ -69,7 +69,7 @@ def from_tar(source: str, path: str, size: int | None, progress: Callable[[str],
 
     _check_size(size)
     e2fsprogs.require()
-    with ImageFile(source, "archive") as file, _making(path) as folder:
+    with ImageFile(source, "archive") as file, _new_image(path) as folder:
         progress("unpacking the archive")
         try:
             if size is None:
@@ -137,7 +137,7 @@ def _sparse(folder: str, size: int) -> None:
 
 
 @contextmanager
-def _making(path: str) -> Iterator[str]:
+def _new_image(path: str) -> Iterator[str]:
     """A new folder beside `path`, where `image` is to be made, which becomes `path` at the end. Whatever happens, the
     folder goes; what was at `path` stays."""
     import shutil

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from corral.files.file import Flaw
-from corral.images.volumes import MOUNTABLE, Disk
+from corral.images.volumes import MOUNTABLE, DiskVolumes
 from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.files.ext4_files import Files
+    from corral.files.ext4_files import Ext4Files
     from corral.images.volumes import Volume
 
 INITS = ("/sbin/init", "/etc/init", "/bin/init", "/bin/sh")  # what Linux tries, in its order
@@ -53,13 +53,13 @@ class Root:
 def find(path: str) -> Root | None:
     """None when it cannot be read; opening the disk tells why."""
     try:
-        with Disk(path) as disk:
+        with DiskVolumes(path) as disk:
             return of(disk)
     except (OSError, ValueError):
         return None
 
 
-def of(disk: Disk) -> Root:
+def of(disk: DiskVolumes) -> Root:
     """Raises OSError."""
     kind, flaw = (disk.table.kind, disk.table.flaw) if disk.table else ("", "")
     inits = {volume.number: init(volume) for volume in disk.volumes}
@@ -84,7 +84,7 @@ def init(volume: Volume) -> str | None:
         return None
 
 
-def _target(files: Files, path: str) -> str:
+def _target(files: Ext4Files, path: str) -> str:
     """One link is enough to see systemd behind /sbin/init."""
     return files.link(path) or path
 

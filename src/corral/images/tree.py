@@ -41,7 +41,7 @@ _TYPES = {
 }
 
 
-class Node:
+class TreeNode:
     """A file of any kind. `data` is the path of the file that is it, or has its bytes; `names` counts where it is."""
 
     __slots__ = ("children", "data", "member", "names", "number", "tag")
@@ -52,7 +52,7 @@ class Node:
         self.data = data
         self.names = 0
         self.tag = 0
-        self.children: dict[bytes, Node] | None = {} if member.kind == "folder" else None
+        self.children: dict[bytes, TreeNode] | None = {} if member.kind == "folder" else None
 
     @property
     def is_device(self) -> bool:
@@ -77,7 +77,7 @@ class Tree:
         self._left_out, self._example = 0, ""
         self.nodes = 0
         self.blocks = 0  # that the files fill
-        self._tags: dict[int, Node] = {}
+        self._tags: dict[int, TreeNode] = {}
         self.root = self._new(_folder(b"/"))
 
     def take(self, archive: Archive) -> None:
@@ -93,7 +93,7 @@ class Tree:
 
     def _note(self, member: Member) -> None:
         if member.left_out and not self._left_out:
-            self._example = f"{_shown(member.left_out[0])} of {_shown(member.name)}"
+            self._example = f"{_printable_name(member.left_out[0])} of {_printable_name(member.name)}"
         self._left_out += len(member.left_out)
 
     @property
@@ -104,7 +104,7 @@ class Tree:
         what = "extended attributes that Linux has no place for were left out"
         return [f"{what}: {self._left_out}, like {self._example}"]
 
-    def _folder_of(self, parts: list[bytes], member: Member) -> Node:
+    def _folder_of(self, parts: list[bytes], member: Member) -> TreeNode:
         node = self.root
         for part in parts:
             assert node.children is not None
@@ -114,11 +114,13 @@ class Tree:
                 below.names = 1
             if below.children is None:
                 what = "a symbolic link" if below.member.kind == "symlink" else "not a folder"
-                raise member.flaw(f"is to lie under {_shown(below.member.name)}, which is {what}; make it again")
+                raise member.flaw(
+                    f"is to lie under {_printable_name(below.member.name)}, which is {what}; make it again"
+                )
             node = below
         return node
 
-    def _put(self, parent: Node, name: bytes, member: Member, archive: Archive) -> None:
+    def _put(self, parent: TreeNode, name: bytes, member: Member, archive: Archive) -> None:
         assert parent.children is not None
         old = parent.children.get(name)
         if old is not None and old.children is not None:
@@ -142,16 +144,16 @@ class Tree:
         if old is not None:
             self._drop(old)
 
-    def _linked(self, member: Member) -> Node:
-        node: Node | None = self.root
+    def _linked(self, member: Member) -> TreeNode:
+        node: TreeNode | None = self.root
         for part in _parts(member, member.target):
             node = node.children.get(part) if node is not None and node.children is not None else None
         if node is None or node.children is not None:
             what = "is not in the archive before it" if node is None else "is a folder"
-            raise member.flaw(f"is a hard link to {_shown(member.target)}, which {what}; make it again")
+            raise member.flaw(f"is a hard link to {_printable_name(member.target)}, which {what}; make it again")
         return node
 
-    def _new(self, member: Member) -> Node:
+    def _new(self, member: Member) -> TreeNode:
         """A node, if there is room for it."""
         xattrs = sum(len(key) + len(value) + 20 for key, value in member.xattrs)
         if xattrs > _XATTR_ROOM:
@@ -169,7 +171,7 @@ class Tree:
             raise member.flaw(f"comes after {self.nodes} others, more than Corral takes; make it with fewer")
         blocks = (member.kind == "folder" or len(member.target) >= _SHORT_LINK) + bool(xattrs)
         self._fill(blocks + sum(-(-length // BLOCK) for _, length in member.segments))
-        return Node(member, self.nodes)
+        return TreeNode(member, self.nodes)
 
     def _fill(self, blocks: int) -> None:
         self.blocks += blocks
@@ -177,13 +179,13 @@ class Tree:
         if self._left < 0:
             raise Flaw(self._too_large)
 
-    def _replace_metadata(self, node: Node, member: Member) -> None:
+    def _replace_metadata(self, node: TreeNode, member: Member) -> None:
         if member.kind != "folder":
             raise member.flaw("is to replace a folder; make it again")
         fresh = self._new(member)
         node.member = fresh.member
 
-    def _save(self, node: Node, archive: Archive) -> None:
+    def _save(self, node: TreeNode, archive: Archive) -> None:
         node.data = os.path.join(self._data, str(node.number))
         with open(node.data, "xb", buffering=0) as file:
             for offset, piece in archive.data(node.member):
@@ -193,7 +195,7 @@ class Tree:
                     offset, view = offset + done, view[done:]
             file.truncate(node.member.size)
 
-    def _drop(self, node: Node) -> None:
+    def _drop(self, node: TreeNode) -> None:
         node.names -= 1
         if node.names == 0 and node.data:
             os.unlink(node.data)
@@ -206,7 +208,7 @@ class Tree:
         self._stage_folder(os.fsencode(top), self.root)
         return top
 
-    def _stage_folder(self, path: bytes, node: Node) -> None:
+    def _stage_folder(self, path: bytes, node: TreeNode) -> None:
         for name, child in (node.children or {}).items():
             here = path + b"/" + name
             if child.is_device:
@@ -225,7 +227,7 @@ class Tree:
                 os.rename(child.data, here)
             self._tag(here, child)
 
-    def _tag(self, path: bytes, node: Node) -> None:
+    def _tag(self, path: bytes, node: TreeNode) -> None:
         member = node.member
         if member.kind in ("file", "folder", "fifo"):
             # Nothing that would have a meaning here; most are already as they shall be then.
@@ -265,7 +267,7 @@ class Tree:
                 file.write(value)
             yield f"ea_set -f xattrs/{stem}-{count} {target} {quoted(key)}"
 
-    def _devices(self, folder: Node, numbers: dict[int, int]) -> Iterator[str]:
+    def _devices(self, folder: TreeNode, numbers: dict[int, int]) -> Iterator[str]:
         entered = False
         for name, node in (folder.children or {}).items():
             if node.children is not None:
@@ -307,5 +309,5 @@ def _folder(name: bytes) -> Member:
     return Member(name=name, kind="folder", mode=0o755, uid=0, gid=0, mtime=0)
 
 
-def _shown(name: bytes) -> str:
+def _printable_name(name: bytes) -> str:
     return printable(os.fsdecode(name[:200]))

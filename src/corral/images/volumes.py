@@ -8,7 +8,7 @@ import stat
 import struct
 
 from corral.files import ext4, partitions
-from corral.files.ext4_files import Allowance, Files
+from corral.files.ext4_files import Allowance, Ext4Files
 from corral.files.file import Flaw
 from corral.images import content
 from corral.startup.record import record
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from corral.files.ext4 import Read
-    from corral.files.partitions import Table
+    from corral.files.partitions import PartitionTable
 
 EXT = ("ext2", "ext3", "ext4")
 # What Linux mounts by itself.
@@ -39,23 +39,23 @@ class Volume:
     name: str
     read: Read
     allowance: Allowance
-    opened: list[Files | None]
+    opened: list[Ext4Files | None]
 
-    def files(self) -> Files | None:
+    def files(self) -> Ext4Files | None:
         """None where it is none of ext2, ext3 and ext4, or damaged."""
         if not self.opened:
             self.opened.append(self._open())
         return self.opened[0]
 
-    def _open(self) -> Files | None:
+    def _open(self) -> Ext4Files | None:
         system = ext4.superblock(self.read) if self.system in EXT else None
         try:
-            return Files(self.read, system, self.allowance) if system else None
+            return Ext4Files(self.read, system, self.allowance) if system else None
         except Flaw:
             return None
 
 
-class Disk:
+class DiskVolumes:
     """An open disk: a context manager. Raises OSError; what is damaged is as if it were not there.
 
     `table` is None for a disk without partitions, or with a file system of its own beside them, as an ISO image has.
@@ -71,7 +71,7 @@ class Disk:
             os.close(self._fd)
             raise
 
-    def _look(self) -> tuple[Table | None, tuple[Volume, ...]]:
+    def _look(self) -> tuple[PartitionTable | None, tuple[Volume, ...]]:
         sector = 0
         if stat.S_ISBLK(os.fstat(self._fd).st_mode):
             sector = struct.unpack("i", fcntl.ioctl(self._fd, _BLKSSZGET, bytes(4)))[0]

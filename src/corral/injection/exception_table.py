@@ -35,7 +35,7 @@ def rows(address: int, table: bytes) -> list[Row]:
 
 def room(kernel: LinkedKernel) -> list[Row]:
     """The entries of its table that can go. Raises UnfitError where they are too few."""
-    own = _own(kernel)
+    own = _kernel_rows(kernel)
     if own != sorted(own, key=lambda row: row[0]):
         raise UnfitError(Check.EXCEPTIONS, "its table of exceptions is not sorted")
     unused = [row for row in own if kernel.name(row[0]).startswith(_UNUSED)]
@@ -46,7 +46,7 @@ def room(kernel: LinkedKernel) -> list[Row]:
 
 def merged(kernel: LinkedKernel, added: list[Row]) -> Piece:
     """The kernel's table with `added` in it, MOST rows at most. Raises UnfitError where there is no room for them."""
-    start, own = kernel.address("__start___ex_table"), _own(kernel)
+    start, own = kernel.address("__start___ex_table"), _kernel_rows(kernel)
     assert len(added) <= MOST
     gone = set(room(kernel)[: len(added)])
     new = sorted([row for row in own if row not in gone] + added, key=lambda row: row[0])
@@ -57,7 +57,7 @@ def merged(kernel: LinkedKernel, added: list[Row]) -> Piece:
     return kernel.replaced(start, b"".join(table))
 
 
-def _own(kernel: LinkedKernel) -> list[Row]:
+def _kernel_rows(kernel: LinkedKernel) -> list[Row]:
     start, end = kernel.address("__start___ex_table"), kernel.address("__stop___ex_table")
     if (end - start) % _ENTRY.size or end < start:
         raise UnfitError(Check.EXCEPTIONS, "its table of exceptions is of a kind that is not known")

@@ -40,14 +40,14 @@ class Headers:
 def get(release: str, into: str, options: Options = ()) -> Headers:
     """Those of the kernel `release`: the installed ones, or unpacked below the folder `into`; `options` are apt's, for
     sources that are not the host's. Raises HostError."""
-    found = _below(INSTALLED, release)
+    found = _headers_below(INSTALLED, release)
     if found is None:
         package = PREFIX + release
         debian.unpack(package, into, options)
         for other in debian.dependencies(package, options):
             if other.startswith(PREFIX):
                 debian.unpack(other, into, options)
-        found = _below(os.path.join(into, "usr", "src"), release)
+        found = _headers_below(os.path.join(into, "usr", "src"), release)
     if found is None:
         raise HostError(f"the packages of {PREFIX}{release} have their files where no known release has them")
     return found
@@ -56,11 +56,11 @@ def get(release: str, into: str, options: Options = ()) -> Headers:
 def require(release: str) -> None:
     """Raises HostError where get() would find neither installed ones nor a package. Those of another release of Debian
     are believed to be there: to look takes a fetch of its lists."""
-    if _below(INSTALLED, release) is None and releases.of_kernel(release) in (None, releases.of_host("debian")):
+    if _headers_below(INSTALLED, release) is None and releases.of_kernel(release) in (None, releases.of_host("debian")):
         debian.candidate(PREFIX + release)
 
 
-def _below(parent: str, release: str) -> Headers | None:
+def _headers_below(parent: str, release: str) -> Headers | None:
     """None where they are not whole."""
     build = os.path.join(parent, PREFIX + release)
     if not os.path.isfile(os.path.join(build, "include", "generated", "autoconf.h")):

@@ -41,13 +41,13 @@ def require_untouched(kernel: LinkedKernel, pieces: list[Piece]) -> None:
     text = kernel.address("_text")
     shift = text - kernel.physical(text)
     ranges = [(piece.address + shift, piece.address + shift + len(piece.new)) for piece in pieces]
-    for start, end in _places(kernel):
+    for start, end in _patched_ranges(kernel):
         for low, high in ranges:
             if start < high and low < end:
                 raise UnfitError(Check.REWRITTEN, f"it rewrites its code at {start:#x} itself")
 
 
-def _places(kernel: LinkedKernel) -> Iterator[Range]:
+def _patched_ranges(kernel: LinkedKernel) -> Iterator[Range]:
     yield from _alternatives(kernel)
     for first, last, size in _RELATIVE:
         for at, table in kernel.between(first, last):

@@ -47,7 +47,7 @@ class Limits:
         return {name.partition(".")[0] for name, _ in self.settings()}
 
 
-class Group:
+class ControlGroup:
     """A group that has this process in it, limited; the threads and processes that it starts too. leave() undoes it.
     Raises Unlimited."""
 
@@ -57,7 +57,7 @@ class Group:
         for place in dict.fromkeys((os.path.dirname(self._before), self._before)):
             if self._make(place, limits):
                 return
-        raise Unlimited(_why(self._before, limits.controllers))
+        raise Unlimited(_reason(self._before, limits.controllers))
 
     def _make(self, place: str, limits: Limits) -> bool:
         """Whether it could be made there; else all is as it was."""
@@ -116,7 +116,7 @@ def _own_folder(mounts: str, own: str) -> str:
     raise Unlimited("this host has no control groups of version 2 mounted")
 
 
-def _why(folder: str, wanted: set[str]) -> str:
+def _reason(folder: str, wanted: set[str]) -> str:
     lacks = wanted - set(_read(os.path.join(folder, "cgroup.controllers")).split())
     if lacks:
         return f"the control group {folder!r} has no controller {', '.join(sorted(lacks))}"

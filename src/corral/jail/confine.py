@@ -40,12 +40,16 @@ def _is_open(fd: int) -> bool:
 
 
 def leave_namespaces() -> list[str]:
-    """The host's, for this thread and those that it will start; that of the network comes by enter(), for all threads
-    (corral_jail_prepare). Returns what this host's jail lacks, in words."""
+    """The host's, for this thread and those that it will start; that of the network comes by enter(), for all threads.
+    Returns what this host's jail lacks, in words."""
     lacks: list[str] = []
-    lib.corral_jail_prepare(ffi.NULL, ffi.NULL, 0)  # where the clerk has not begun it
     _step(lib.corral_jail_unshare(), "namespaces of its own", lacks)
     return lacks
+
+
+def prepare_network() -> None:
+    """Begins to make a network namespace for enter(), if neither the clerk nor this has begun to."""
+    lib.corral_jail_prepare(ffi.NULL, ffi.NULL, 0)
 
 
 def limit_files(longest: int) -> None:
@@ -57,15 +61,16 @@ def enter(
     inherited: tuple[int, ...] = (),
     kind: int = lib.CORRAL_JAIL_MAIN,
     paths: Sequence[tuple[int, bool]] = (),
-    own: bool = False,
+    own: int | None = None,
 ) -> list[str]:
     """Everything that comes after the machine is built. `inherited` are descriptors to close. `kind` is that of all
-    threads there are, and of those that this one starts; each adds its own, this one with `own`. `paths` may be opened
+    threads there are, and of those that this one starts; each adds its own, this one `own`. `paths` may be opened
     still: descriptors, and whether what is there may be changed. Returns what this host's jail lacks, in words. Raises
     HostError where it has no seccomp."""
     lacks: list[str] = []
     for fd in inherited:
         os.close(fd)
+    prepare_network()
     prepared = ffi.new("struct corral_jail_prepared *")
     lib.corral_jail_await(prepared)
     landlock = ffi.new("int *")
@@ -76,8 +81,8 @@ def enter(
     _step(prepared.network, "a network of its own", lacks)
     _step(landlock[0], "Landlock", None if paths else lacks)
     _step(lib.corral_jail_filter(kind, True), "seccomp filters")
-    if own:
-        _step(lib.corral_jail_filter(lib.CORRAL_JAIL_MAIN, False), "seccomp filters")
+    if own is not None:
+        _step(lib.corral_jail_filter(own, False), "seccomp filters")
     return lacks
 
 

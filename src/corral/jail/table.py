@@ -13,7 +13,7 @@ from typing import NamedTuple
 SELF = "CORRAL_JAIL_SELF"  # as a value: the number of the process itself
 
 
-class Check(NamedTuple):
+class Argument(NamedTuple):
     """An argument whose low 32 bits, masked, are one of `values`."""
 
     argument: int
@@ -21,17 +21,19 @@ class Check(NamedTuple):
     mask: str = ""  # "": all 32
 
 
-class Rule(NamedTuple):
+class Call(NamedTuple):
+    """A system call that a kind of thread may make."""
+
     call: str
     why: str
-    check: Check | None = None
+    check: Argument | None = None
 
 
-def _ioctl(*requests: str) -> Check:
-    return Check(1, requests)
+def _ioctl(*requests: str) -> Argument:
+    return Argument(1, requests)
 
 
-_NOT_EXECUTABLE = Check(2, ("0",), "PROT_EXEC")
+_NOT_EXECUTABLE = Argument(2, ("0",), "PROT_EXEC")
 
 # Reading and changing what a vCPU is, from its own thread or while it is stopped.
 _REGISTERS = (
@@ -69,70 +71,70 @@ _DEVICES = (
 )  # a PIT is made at its first touch
 
 _MEMORY = (
-    Rule("mmap", "memory of Python and of the C library, never executable", _NOT_EXECUTABLE),
-    Rule("munmap", "gives memory back"),
-    Rule("mprotect", "memory that was kept in reserve, never executable", _NOT_EXECUTABLE),
-    Rule("futex", "locks, Python's own among them"),
+    Call("mmap", "memory of Python and of the C library, never executable", _NOT_EXECUTABLE),
+    Call("munmap", "gives memory back"),
+    Call("mprotect", "memory that was kept in reserve, never executable", _NOT_EXECUTABLE),
+    Call("futex", "locks, Python's own among them"),
 )
 _ENDS = (
-    Rule("restart_syscall", "the kernel goes on with a wait that it interrupted: SIGCONT, another thread's signal"),
-    Rule("exit", "a thread ends"),
-    Rule("rt_sigreturn", "a signal handler ends"),
-    Rule("exit_group", "the refused call's line was written, and the process ends"),
+    Call("restart_syscall", "the kernel goes on with a wait that it interrupted: SIGCONT, another thread's signal"),
+    Call("exit", "a thread ends"),
+    Call("rt_sigreturn", "a signal handler ends"),
+    Call("exit_group", "the refused call's line was written, and the process ends"),
 )
 
 VCPU = (
-    Rule("ioctl", "runs the vCPU; its registers; interrupts", _ioctl("KVM_RUN", *_DEVICES, *_REGISTERS, "TCSETS2")),
-    Rule("gettid", "who runs the vCPU, for those that kick it"),
+    Call("ioctl", "runs the vCPU; its registers; interrupts", _ioctl("KVM_RUN", *_DEVICES, *_REGISTERS, "TCSETS2")),
+    Call("gettid", "who runs the vCPU, for those that kick it"),
     *_MEMORY,
-    Rule("write", "wakes another thread; what the guest says on its console"),
-    Rule("read", "empties an event"),
-    Rule("tgkill", "kicks another vCPU's thread of this process", Check(0, (SELF,))),
-    Rule("preadv2", "puts a program into memory that a BIOS hands over to"),
+    Call("write", "wakes another thread; what the guest says on its console"),
+    Call("read", "empties an event"),
+    Call("tgkill", "kicks another vCPU's thread of this process", Argument(0, (SELF,))),
+    Call("preadv2", "puts a program into memory that a BIOS hands over to"),
     *_ENDS,
 )
 
 _WORKER = (
-    Rule("ppoll", "waits for the guest and for the host"),
-    Rule("read", "empties an event"),
-    Rule("write", "raises an interrupt; wakes another thread"),
-    Rule("mmap", "memory of the C library, never executable", _NOT_EXECUTABLE),
-    Rule("mprotect", "the same", _NOT_EXECUTABLE),
-    Rule("munmap", "gives it back"),
-    Rule("futex", "locks"),
-    Rule("ioctl", "the terminal is put right before a refused call ends the process", _ioctl("TCSETS2")),
-    Rule("exit", "the thread ends"),
-    Rule("exit_group", "the refused call's line was written, and the process ends"),
+    Call("ppoll", "waits for the guest and for the host"),
+    Call("read", "empties an event"),
+    Call("write", "raises an interrupt; wakes another thread"),
+    Call("mmap", "memory of the C library, never executable", _NOT_EXECUTABLE),
+    Call("mprotect", "the same", _NOT_EXECUTABLE),
+    Call("munmap", "gives it back"),
+    Call("futex", "locks"),
+    Call("ioctl", "the terminal is put right before a refused call ends the process", _ioctl("TCSETS2")),
+    Call("exit", "the thread ends"),
+    Call("exit_group", "the refused call's line was written, and the process ends"),
 )
 DISK = (
-    Rule("io_uring_enter", "the ring, which takes the operations below and no others"),
-    Rule("preadv2", "the image"),
-    Rule("pwritev2", "the image"),
-    Rule("fdatasync", "a flush"),
-    Rule("fallocate", "a discard"),
-    Rule("lseek", "where the image ends"),
+    Call("io_uring_enter", "the ring, which takes the operations below and no others"),
+    Call("preadv2", "the image"),
+    Call("pwritev2", "the image"),
+    Call("fdatasync", "a flush"),
+    Call("fallocate", "a discard"),
+    Call("lseek", "where the image ends"),
     *_WORKER,
 )
 STREAM = (
-    Rule("preadv2", "into the guest's memory, from a pipe"),
-    Rule("pwritev2", "from the guest's memory, to a pipe"),
-    Rule("recvmsg", "into the guest's memory, from a socket"),
-    Rule("sendmsg", "from the guest's memory, to a socket"),
-    Rule("getrandom", "the guest's random bytes"),
-    Rule("madvise", "memory that the guest has freed", Check(2, ("MADV_DONTNEED",))),
-    Rule("ioctl", "a tap is told what its guest knows; the terminal", _ioctl("TUNSETOFFLOAD", "TCSETS2")),
+    Call("preadv2", "into the guest's memory, from a pipe"),
+    Call("pwritev2", "from the guest's memory, to a pipe"),
+    Call("recvmsg", "into the guest's memory, from a socket"),
+    Call("sendmsg", "from the guest's memory, to a socket"),
+    Call("getrandom", "the guest's random bytes"),
+    Call("madvise", "memory that the guest has freed", Argument(2, ("MADV_DONTNEED",))),
+    Call("ioctl", "a tap is told what its guest knows; the terminal", _ioctl("TUNSETOFFLOAD", "TCSETS2")),
     *(rule for rule in _WORKER if rule.call != "ioctl"),
 )
 SOCKET = (
-    Rule("recvmsg", "into the guest's memory, from a socket; a socket, from the connector"),
-    Rule("sendmsg", "from the guest's memory, to a socket"),
-    Rule("recvfrom", "which port of the guest a program of the host wants"),
-    Rule("sendto", "the answer to that; a question to the connector"),
-    Rule("accept4", "a program of the host that connects to the guest"),
-    Rule("shutdown", "the guest sends a program of the host no more"),
-    Rule("close", "a connection ends"),
-    Rule("epoll_ctl", "a connection is watched"),
-    Rule("epoll_wait", "what has come from which"),
+    Call("recvmsg", "into the guest's memory, from a socket; a socket, from the connector"),
+    Call("sendmsg", "from the guest's memory, to a socket"),
+    Call("recvfrom", "which port of the guest a program of the host wants"),
+    Call("sendto", "the answer to that; a question to the connector"),
+    Call("accept4", "a program of the host that connects to the guest"),
+    Call("shutdown", "the guest sends a program of the host no more"),
+    Call("close", "a connection ends"),
+    Call("epoll_ctl", "a connection is watched"),
+    Call("epoll_wait", "what has come from which"),
     *_WORKER,
 )
 
@@ -140,35 +142,39 @@ SOCKET = (
 # the C library falls back to clone.
 _THREAD = "CLONE_VM|CLONE_FS|CLONE_FILES|CLONE_SIGHAND|CLONE_THREAD|CLONE_SYSVSEM|CLONE_SETTLS|CLONE_PARENT_SETTID"
 _STARTS = (
-    Rule(
-        "clone", "starts the vCPUs' threads: a thread, never a process", Check(0, (f"{_THREAD}|CLONE_CHILD_CLEARTID",))
+    Call(
+        "clone",
+        "starts the vCPUs' threads: a thread, never a process",
+        Argument(0, (f"{_THREAD}|CLONE_CHILD_CLEARTID",)),
     ),
-    Rule("rseq", "the C library does, as a thread begins"),
-    Rule("prctl", "its name", Check(0, ("PR_SET_NAME",))),
-    Rule("seccomp", "a thread adds its own filter, which takes away more", Check(1, ("0",))),
-    Rule("sched_setaffinity", "a thread's CPUs"),
+    Call("rseq", "the C library does, as a thread begins"),
+    Call("prctl", "its name", Argument(0, ("PR_SET_NAME",))),
+    Call("seccomp", "a thread adds its own filter, which takes away more", Argument(1, ("0",))),
+    Call("sched_setaffinity", "a thread's CPUs"),
 )
 _MAIN_ONLY = (
-    Rule("poll", "waits for the guest, the terminal and the end"),
-    Rule("brk", "memory of the C library"),
-    Rule("rt_sigprocmask", "the C library does, as a thread begins"),
-    Rule("close", "descriptors of what ends"),
-    Rule("wait4", "the server of a shared folder, or what started passt, has ended"),
-    Rule("flock", "an image is given free", Check(1, ("LOCK_UN",))),
-    Rule("fstat", "what a descriptor is"),
-    Rule("newfstatat", "the same, of an older C library", Check(3, ("AT_EMPTY_PATH",), "AT_EMPTY_PATH")),
-    Rule(
-        "fcntl", "looks at a descriptor, and makes it wait or not", Check(1, ("F_GETFL", "F_SETFL", "F_DUPFD_CLOEXEC"))
+    Call("poll", "waits for the guest, the terminal and the end"),
+    Call("brk", "memory of the C library"),
+    Call("rt_sigprocmask", "the C library does, as a thread begins"),
+    Call("close", "descriptors of what ends"),
+    Call("wait4", "the server of a shared folder, or what started passt, has ended"),
+    Call("flock", "an image is given free", Argument(1, ("LOCK_UN",))),
+    Call("fstat", "what a descriptor is"),
+    Call("newfstatat", "the same, of an older C library", Argument(3, ("AT_EMPTY_PATH",), "AT_EMPTY_PATH")),
+    Call(
+        "fcntl",
+        "looks at a descriptor, and makes it wait or not",
+        Argument(1, ("F_GETFL", "F_SETFL", "F_DUPFD_CLOEXEC")),
     ),
-    Rule("rt_sigaction", "signal handlers are put back"),
-    Rule("setitimer", "the end of the time that a guest has to shut down"),
+    Call("rt_sigaction", "signal handlers are put back"),
+    Call("setitimer", "the end of the time that a guest has to shut down"),
 )
 _TERMINAL = ("TCGETS", "TCSETS", "TCSETSW", "TCSETSF", "TIOCGWINSZ", "FIONREAD")
 
 
-def _joined(*kinds: tuple[Rule, ...]) -> tuple[Rule, ...]:
+def _joined(*kinds: tuple[Call, ...]) -> tuple[Call, ...]:
     """Each call once; requests of all."""
-    rules: dict[str, Rule] = {}
+    rules: dict[str, Call] = {}
     for rule in (rule for kind in kinds for rule in kind):
         known = rules.get(rule.call)
         if known is None:
@@ -179,18 +185,18 @@ def _joined(*kinds: tuple[Rule, ...]) -> tuple[Rule, ...]:
     return tuple(rules.values())
 
 
-MAIN = _joined(VCPU, DISK, STREAM, (Rule("ioctl", "the terminal", _ioctl(*_TERMINAL)),), _STARTS, _MAIN_ONLY)
+MAIN = _joined(VCPU, DISK, STREAM, (Call("ioctl", "the terminal", _ioctl(*_TERMINAL)),), _STARTS, _MAIN_ONLY)
 
-# The thread that serves gdb: it drives the vCPUs while they are stopped, and talks to whom it has accepted. All threads
-# have this where there is gdb or a vsock, which needs some of the same; the main thread has its own besides.
+# The thread that serves gdb: it drives the vCPUs while they are stopped, and talks to the gdb that it has accepted. All
+# threads have this where there is gdb or a vsock, which needs some of the same; the main thread has its own besides.
 DEBUGGER = _joined(
     MAIN,
     SOCKET,
     (
-        Rule("getsockname", "what kind of connection it is"),
-        Rule("getsockopt", "whose gdb it is"),
-        Rule("setsockopt", "without delay", Check(1, ("IPPROTO_TCP",))),
-        Rule("ioctl", "no waiting for gdb; pages that it watches", _ioctl("FIONBIO", *_WATCHED)),
+        Call("getsockname", "what kind of connection it is"),
+        Call("getsockopt", "whose gdb it is"),
+        Call("setsockopt", "without delay", Argument(1, ("IPPROTO_TCP",))),
+        Call("ioctl", "no waiting for gdb; pages that it watches", _ioctl("FIONBIO", *_WATCHED)),
     ),
 )
 
@@ -199,10 +205,10 @@ DEBUGGER = _joined(
 NAMED = _joined(
     DEBUGGER,
     (
-        Rule("pread64", "which pages of the guest's memory were ever touched"),
-        Rule("pwrite64", "a snapshot, into a file that was handed over"),
-        Rule("ftruncate", "how long that is"),
-        Rule("ioctl", "what a snapshot has", _ioctl(*_STATE)),
+        Call("pread64", "which pages of the guest's memory were ever touched"),
+        Call("pwrite64", "a snapshot, into a file that was handed over"),
+        Call("ftruncate", "how long that is"),
+        Call("ioctl", "what a snapshot has", _ioctl(*_STATE)),
     ),
 )
 
@@ -210,71 +216,71 @@ NAMED = _joined(
 SCRIPT = _joined(
     DEBUGGER,
     (
-        Rule("sched_getaffinity", "a thread's CPUs, to put them back"),
-        Rule("clock_nanosleep", "time.sleep()"),
-        Rule("select", "the same, and waiting for descriptors"),
-        Rule("pselect6", "the same"),
-        Rule("pipe2", "words between threads"),
-        Rule("eventfd2", "the same"),
-        Rule("dup", "descriptors of its own"),
-        Rule("pread64", "files that are open"),
-        Rule("pwrite64", "the same"),
-        Rule("ftruncate", "the same"),
-        Rule("fsync", "the same"),
-        Rule("getpid", "who it is"),
-        Rule("getppid", "the same"),
-        Rule("getuid", "the same"),
-        Rule("geteuid", "the same"),
-        Rule("getgid", "the same"),
-        Rule("getegid", "the same"),
-        Rule("uname", "where it is"),
-        Rule("sysinfo", "the same"),
-        Rule("getrusage", "what it has used"),
-        Rule("ioctl", "what Python asks of a file that it has opened; what a snapshot has", _ioctl("FIOCLEX", *_STATE)),
+        Call("sched_getaffinity", "a thread's CPUs, to put them back"),
+        Call("clock_nanosleep", "time.sleep()"),
+        Call("select", "the same, and waiting for descriptors"),
+        Call("pselect6", "the same"),
+        Call("pipe2", "words between threads"),
+        Call("eventfd2", "the same"),
+        Call("dup", "descriptors of its own"),
+        Call("pread64", "files that are open"),
+        Call("pwrite64", "the same"),
+        Call("ftruncate", "the same"),
+        Call("fsync", "the same"),
+        Call("getpid", "who it is"),
+        Call("getppid", "the same"),
+        Call("getuid", "the same"),
+        Call("geteuid", "the same"),
+        Call("getgid", "the same"),
+        Call("getegid", "the same"),
+        Call("uname", "where it is"),
+        Call("sysinfo", "the same"),
+        Call("getrusage", "what it has used"),
+        Call("ioctl", "what Python asks of a file that it has opened; what a snapshot has", _ioctl("FIOCLEX", *_STATE)),
     ),
 )
 # The same where it named files that it will open: Landlock says which.
 _OPENS = ("openat", "stat", "newfstatat", "statx", "lstat", "access", "readlink", "getdents64", "getcwd")
 FILES = (
     *(rule for rule in SCRIPT if rule.call not in _OPENS),
-    *(Rule(call, "finds and opens the files that were named") for call in _OPENS),
-    *(Rule(call, "makes and removes them") for call in ("mkdir", "unlink", "rmdir", "rename")),
-    Rule("mremap", "modules that it loads"),
+    *(Call(call, "finds and opens the files that were named") for call in _OPENS),
+    *(Call(call, "makes and removes them") for call in ("mkdir", "unlink", "rmdir", "rename")),
+    Call("mremap", "modules that it loads"),
 )
 
 # The process that makes reports: it loads Python's modules and capstone when it is asked, so code may be mapped.
 CLERK = (
     *(
-        Rule(call, "finds and reads modules, kernels and symbols; writes a report")
+        Call(call, "finds and reads modules, kernels and symbols; writes a report")
         for call in ("openat", "stat", "newfstatat", "fstat", "statx", "lstat", "access", "readlink", "getdents64")
     ),
     *(
-        Rule(call, "reads and writes what is open")
+        Call(call, "reads and writes what is open")
         for call in ("read", "pread64", "preadv2", "write", "lseek", "close", "fcntl")
     ),
-    *(Rule(call, "memory and modules") for call in ("mmap", "munmap", "mprotect", "mremap", "madvise", "brk", "futex")),
-    Rule("ioctl", "what Python asks of a file; the terminal is put right", _ioctl("TCGETS", "TCSETS2", "FIOCLEX")),
+    *(Call(call, "memory and modules") for call in ("mmap", "munmap", "mprotect", "mremap", "madvise", "brk", "futex")),
+    Call("ioctl", "what Python asks of a file; the terminal is put right", _ioctl("TCGETS", "TCSETS2", "FIOCLEX")),
     *(
-        Rule(call, "modules ask as they are loaded")
+        Call(call, "modules ask as they are loaded")
         for call in ("getcwd", "getpid", "gettid", "getrandom", "uname", "epoll_create1")
     ),
-    *(Rule(call, "signals") for call in ("rt_sigaction", "rt_sigprocmask", "rt_sigreturn")),
-    Rule("exit_group", "it ends"),
+    *(Call(call, "signals") for call in ("rt_sigaction", "rt_sigprocmask", "rt_sigreturn")),
+    Call("exit_group", "it ends"),
 )
 
 # The process that connects a guest's programs to Unix sockets (vsock_connector.c). No filter sees a path: that it
 # goes to no others is its code's doing, which a guest can only tell a number.
 CONNECTOR = (
-    Rule("recvfrom", "a port, from the VMM"),
-    Rule("socket", "one of this host alone", Check(0, ("AF_UNIX",))),
-    Rule("connect", "to the port's socket"),
-    Rule("sendmsg", "the connected socket, to the VMM"),
-    Rule("close", "its own copy"),
-    Rule("unlink", "the socket by which programs reached the guest, at the end"),
-    Rule("write", "the refused call's line"),
-    Rule("ioctl", "the terminal is put right before that", _ioctl("TCSETS2")),
-    Rule("rt_sigreturn", "a signal handler ends"),
-    Rule("exit_group", "it ends"),
+    Call("recvfrom", "a port, from the VMM"),
+    Call("socket", "one of this host alone", Argument(0, ("AF_UNIX",))),
+    Call("connect", "to the port's socket"),
+    Call("sendmsg", "the connected socket, to the VMM"),
+    Call("close", "its own copy"),
+    Call("unlink", "the socket by which programs reached the guest, at the end"),
+    Call("write", "the refused call's line"),
+    Call("ioctl", "the terminal is put right before that", _ioctl("TCSETS2")),
+    Call("rt_sigreturn", "a signal handler ends"),
+    Call("exit_group", "it ends"),
 )
 
 KINDS = {

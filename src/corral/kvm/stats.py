@@ -66,12 +66,12 @@ def parse(read: Callable[[int, int], bytes]) -> list[Statistic]:
             raise ValueError
         size = _DESCRIPTOR.size + name_size
         table = read(descriptors, size * count)
-        return [_one(table[at : at + size], data, read) for at in range(0, size * count, size)]
+        return [_statistic(table[at : at + size], data, read) for at in range(0, size * count, size)]
     except (struct.error, ValueError, IndexError):
         raise HostError("KVM's statistics have a form that Corral does not know; please report it") from None
 
 
-def _one(raw: bytes, data: int, read: Callable[[int, int], bytes]) -> Statistic:
+def _statistic(raw: bytes, data: int, read: Callable[[int, int], bytes]) -> Statistic:
     flags, exponent, size, offset, bucket = _DESCRIPTOR.unpack_from(raw)
     if not 0 < size <= _MOST:
         raise ValueError

@@ -62,10 +62,10 @@ def machine(
         shell.close()
         raise
     if saved:
-        from corral.snapshot.other_devices import Ends
+        from corral.snapshot.other_devices import DeviceEnds
 
         try:
-            config = replace(saved.config(ends=Ends(wanted.request.nets)), command=wanted.request.line)
+            config = replace(saved.config(ends=DeviceEnds(wanted.request.nets)), command=wanted.request.line)
             channel = open_channel(config)
         except BaseException:
             saved.close()

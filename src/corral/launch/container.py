@@ -23,7 +23,7 @@ TAG = "volume"
 
 
 @record(frozen=True)
-class Volume:
+class ContainerVolume:
     """A folder of the host at `path` in the guest, or memory there where `source` is None; `options` are tmpfs's."""
 
     path: str
@@ -43,7 +43,7 @@ class Container:
     user: str = ""
     folder: str = "/"
     hostname: str = "corral"
-    volumes: tuple[Volume, ...] = ()
+    volumes: tuple[ContainerVolume, ...] = ()
     read_only: bool = False
     stop_signal: int = 15
     keep: str = ""

@@ -23,7 +23,7 @@ def choose(draft: Draft, number: int, tell: Tell) -> Chosen:
     HostError."""
     from corral.guests import default, kernel
     from corral.images import boot_folder, root
-    from corral.images.volumes import Disk
+    from corral.images.volumes import DiskVolumes
 
     request, wanted = draft.request, draft.request.variant
     if wanted not in (None, IMAGE, SMALL):
@@ -32,7 +32,7 @@ def choose(draft: Draft, number: int, tell: Tell) -> Chosen:
     choice = default.small(host_kind())
     small = intent(draft, False, number, small=True)
     try:
-        with Disk(path) as disk:
+        with DiskVolumes(path) as disk:
             found = root.of(disk)
             faults = preflight.small_kernel(kernel.configuration(), small, None if small.own_root else found)
             own = None if wanted == SMALL else boot_folder.find(disk, found)
@@ -41,7 +41,7 @@ def choose(draft: Draft, number: int, tell: Tell) -> Chosen:
                     f"disk {path!r}: no kernel in a /boot that Corral can read (on ext2, ext3 or ext4); name a KERNEL"
                 )
             if own and (wanted == IMAGE or _is_better(faults, found)):
-                return _own(own, path, draft, number, tell)
+                return _image_kernel(own, path, draft, number, tell)
     except OSError as error:
         if error.errno in SCARCE:
             raise
@@ -55,7 +55,7 @@ def choose(draft: Draft, number: int, tell: Tell) -> Chosen:
     return Chosen(got.path, False, False, request.initrd or "none", root_words(number, report, small=True))
 
 
-def _is_better(faults: list[preflight.Finding], root: Root) -> bool:
+def _is_better(faults: list[preflight.Obstacle], root: Root) -> bool:
     """Whether the disk's own kernel is to be taken, being there. On a pagetable KVM only if the small one, which starts
     in less time, may not do: systemd loads modules, which are its own kernel's."""
     if host_kind() is Kind.HARDWARE or any(fault.fatal for fault in faults):
@@ -63,7 +63,7 @@ def _is_better(faults: list[preflight.Finding], root: Root) -> bool:
     return root.uses_systemd
 
 
-def _own(own: BootFiles, disk: str, draft: Draft, number: int, tell: Tell) -> Chosen:
+def _image_kernel(own: BootFiles, disk: str, draft: Draft, number: int, tell: Tell) -> Chosen:
     from corral.launch import image_kernel
 
     path = image_kernel.copy(own, disk, steps(tell))

@@ -119,10 +119,10 @@ def draft(request: BootRequest, tell: Tell = ignore) -> Draft:
 def _restored(request: BootRequest, path: str) -> MachineConfig:
     from corral.config import VsockConfig
     from corral.snapshot import resumed
-    from corral.snapshot.other_devices import Ends
+    from corral.snapshot.other_devices import DeviceEnds
 
     vsock = next((one for one in request.others if isinstance(one, VsockConfig)), None)
-    return resumed.config(path, request.overlay, request.line, Ends(request.nets, vsock, request.hostname))
+    return resumed.config(path, request.overlay, request.line, DeviceEnds(request.nets, vsock, request.hostname))
 
 
 def _suits_split_irqchip(request: BootRequest) -> bool:

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Tell = Callable[["Notice | Progress"], None]
+    Tell = Callable[["Notice | ProgressEvent"], None]
 
 
 @record(frozen=True)
@@ -20,16 +20,16 @@ class Notice:
 
 
 @record(frozen=True)
-class Progress:
+class ProgressEvent:
     """How far something has come that takes a while, like a download. It replaces the one before."""
 
     text: str
 
 
-def ignore(event: Notice | Progress) -> None:
+def ignore(event: Notice | ProgressEvent) -> None:
     """For those who have not asked."""
 
 
 def steps(tell: Tell) -> Callable[[str], None]:
     """A function that tells each text as Progress."""
-    return lambda text: tell(Progress(text))
+    return lambda text: tell(ProgressEvent(text))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from corral.launch.natively import Fitness
-    from corral.launch.preflight import Finding
+    from corral.launch.preflight import Obstacle
 
 LINUX = ("bzImage", "vmlinux")
 ACPI = {"auto": None, "on": True, "off": False}
@@ -45,7 +45,7 @@ class KernelCheck:
     acpi: bool = False
     initrd: str | None = None
     root: str | None = None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Obstacle, ...] = ()
 
     @property
     def boots(self) -> bool:

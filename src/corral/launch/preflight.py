@@ -20,7 +20,7 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.boot.initramfs_content import Content
+    from corral.boot.initramfs_content import InitramfsContent
     from corral.boot.kernel import Kernel, KernelFacts
     from corral.images.root import Root
 
@@ -72,7 +72,7 @@ class Intent:
 
 
 @record(frozen=True)
-class Finding:
+class Obstacle:
     """`fatal`: it will not come to a shell, or it will not be seen."""
 
     fatal: bool
@@ -89,7 +89,7 @@ class Report:
     acpi: bool
     initrd: str | None
     root: Root | None
-    findings: tuple[Finding, ...]
+    findings: tuple[Obstacle, ...]
 
     @property
     def partition(self) -> int:
@@ -128,17 +128,17 @@ def look(kernel: Kernel, plan: Intent, way: Way = Way.NONE) -> Report:
     if root is not None:
         findings += _root_found(plan, root, initrd)
     if not fast and not plan.small:
-        findings.append(Finding(False, SLOW))
+        findings.append(Obstacle(False, SLOW))
     return Report(facts, config, acpi, initrd, root, tuple(findings))
 
 
-def small_kernel(config: KernelConfig, plan: Intent, root: Root | None) -> list[Finding]:
+def small_kernel(config: KernelConfig, plan: Intent, root: Root | None) -> list[Obstacle]:
     """What keeps Corral's small kernel, which need not be built yet, from that root and those devices."""
     findings = _drivers(plan, config, False, root, None)
     return findings + (_root_found(plan, root, "none") if root is not None else [])
 
 
-def refuse(findings: list[Finding]) -> None:
+def refuse(findings: list[Obstacle]) -> None:
     """Raises BootError with the first that is fatal."""
     for finding in findings:
         if finding.fatal:
@@ -146,8 +146,8 @@ def refuse(findings: list[Finding]) -> None:
 
 
 def _drivers(
-    plan: Intent, config: KernelConfig, acpi: bool, root: Root | None, content: Content | None
-) -> list[Finding]:
+    plan: Intent, config: KernelConfig, acpi: bool, root: Root | None, content: InitramfsContent | None
+) -> list[Obstacle]:
     findings = _disks(plan, config, acpi, content) if plan.disks else []
     if root is not None:
         findings += _file_system(plan, config, root, content)
@@ -155,7 +155,7 @@ def _drivers(
         cure = (
             "corral boot debian --kernel generic has one" if plan.small else _build("NET_9P_VIRTIO=y and CONFIG_9P_FS")
         )
-        findings.append(Finding(plan.small, f"{_name(plan)} has no driver for shared folders; {cure}"))
+        findings.append(Obstacle(plan.small, f"{_name(plan)} has no driver for shared folders; {cure}"))
     return findings
 
 
@@ -181,12 +181,12 @@ def _root(plan: Intent) -> Root | None:
 def _config_on_disk(plan: Intent, root: Root, release: str) -> KernelConfig | None:
     """A kernel that was copied out of its system has left its configuration there."""
     from corral.images import boot_folder
-    from corral.images.volumes import Disk
+    from corral.images.volumes import DiskVolumes
 
     assert plan.root is not None
     path = plan.disks[plan.root]
     try:
-        with Disk(path) as disk:
+        with DiskVolumes(path) as disk:
             found = boot_folder.configuration(disk, root, release)
     except OSError:  # opening the disk tells why
         return None
@@ -226,7 +226,7 @@ def _initrd_beside(
     return next((beside for beside in found if os.path.isfile(beside)), None)
 
 
-def _content(initrd: str | None) -> Content | None:
+def _content(initrd: str | None) -> InitramfsContent | None:
     if initrd in (None, "none"):
         return None
     try:
@@ -236,75 +236,75 @@ def _content(initrd: str | None) -> Content | None:
         return None
 
 
-def _unpacking(facts: KernelFacts) -> list[Finding]:
+def _unpacking(facts: KernelFacts) -> list[Obstacle]:
     """Loading it would fail, with the same words, but at the end of all else."""
     from importlib.util import find_spec
 
     library = _LIBRARIES.get(facts.compression or "")
     if library is None or any(find_spec(name) for name in library[:-1]):
         return []
-    return [Finding(True, f"this kernel is compressed with {facts.compression}; pip install {library[-1]}")]
+    return [Obstacle(True, f"this kernel is compressed with {facts.compression}; pip install {library[-1]}")]
 
 
-def _console(config: KernelConfig) -> list[Finding]:
+def _console(config: KernelConfig) -> list[Obstacle]:
     if config["SERIAL_8250_CONSOLE"] != "y":
         cure = "build it with CONFIG_SERIAL_8250=y and CONFIG_SERIAL_8250_CONSOLE=y"
-        return [Finding(True, f"this kernel has no console on a serial port, so nothing of it will be seen; {cure}")]
+        return [Obstacle(True, f"this kernel has no console on a serial port, so nothing of it will be seen; {cure}")]
     if config["CMDLINE_OVERRIDE"] == "y":
         cure = "build it without CONFIG_CMDLINE_OVERRIDE"
-        return [Finding(True, f"this kernel takes no parameters but those built in, so not Corral's; {cure}")]
+        return [Obstacle(True, f"this kernel takes no parameters but those built in, so not Corral's; {cure}")]
     return []
 
 
-def _processors(plan: Intent, config: KernelConfig, acpi: bool) -> list[Finding]:
+def _processors(plan: Intent, config: KernelConfig, acpi: bool) -> list[Obstacle]:
     if acpi and config["ACPI"] != "y":
-        return [Finding(False, "this kernel was built without CONFIG_ACPI; leave --acpi on out")]
+        return [Obstacle(False, "this kernel was built without CONFIG_ACPI; leave --acpi on out")]
     if plan.cpus == 1:
         return []
     if config["SMP"] != "y":
-        return [Finding(False, f"this kernel uses one of its {plan.cpus} CPUs; build it with CONFIG_SMP=y")]
+        return [Obstacle(False, f"this kernel uses one of its {plan.cpus} CPUs; build it with CONFIG_SMP=y")]
     most = config["NR_CPUS"]
     if most.isdigit() and int(most) < plan.cpus:
         return [
-            Finding(False, f"this kernel uses {most} of its {plan.cpus} CPUs; build it with a larger CONFIG_NR_CPUS")
+            Obstacle(False, f"this kernel uses {most} of its {plan.cpus} CPUs; build it with a larger CONFIG_NR_CPUS")
         ]
     if not acpi and config["X86_MPPARSE"] != "y":
         cure = "--acpi on" if config["ACPI"] == "y" else "build it with CONFIG_X86_MPPARSE=y or CONFIG_ACPI=y"
-        return [Finding(False, f"this kernel finds one of its {plan.cpus} CPUs, as it reads no MP table; {cure}")]
+        return [Obstacle(False, f"this kernel finds one of its {plan.cpus} CPUs, as it reads no MP table; {cure}")]
     return []
 
 
-def _initrd(config: KernelConfig, initrd: str | None, content: Content | None) -> list[Finding]:
+def _initrd(config: KernelConfig, initrd: str | None, content: InitramfsContent | None) -> list[Obstacle]:
     if initrd == "none":
         return []
     if config["BLK_DEV_INITRD"] != "y":
         cure = "build it with CONFIG_BLK_DEV_INITRD=y, or name a disk and --initrd none"
-        return [Finding(True, f"this kernel takes no initramfs; {cure}")]
+        return [Obstacle(True, f"this kernel takes no initramfs; {cure}")]
     option = f"RD_{_UNPACKERS.get(content.packing, '')}" if content and content.packing else ""
     if content and option and config[option] != "y":
         cure = f"pack it with gzip, or build the kernel with CONFIG_{option}=y"
         return [
-            Finding(True, f"this kernel cannot unpack the initramfs, which is packed with {content.packing}; {cure}")
+            Obstacle(True, f"this kernel cannot unpack the initramfs, which is packed with {content.packing}; {cure}")
         ]
     return []
 
 
-def _disks(plan: Intent, config: KernelConfig, acpi: bool, content: Content | None) -> list[Finding]:
+def _disks(plan: Intent, config: KernelConfig, acpi: bool, content: InitramfsContent | None) -> list[Obstacle]:
     severe = plan.root is not None
     findings = []
     for option, module in (("VIRTIO_MMIO", "virtio_mmio"), ("VIRTIO_BLK", "virtio_blk")):
         findings += _driver(plan, config, (option,), module, content, "find its disks", severe)
     if not acpi and config["VIRTIO_MMIO_CMDLINE_DEVICES"] != "y":
         cure = "--acpi on" if config["ACPI"] == "y" else "build it with CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES=y"
-        findings.append(Finding(severe, f"this kernel takes no word of disks from its command line; {cure}"))
+        findings.append(Obstacle(severe, f"this kernel takes no word of disks from its command line; {cure}"))
     return findings
 
 
-def _file_system(plan: Intent, config: KernelConfig, root: Root, content: Content | None) -> list[Finding]:
+def _file_system(plan: Intent, config: KernelConfig, root: Root, content: InitramfsContent | None) -> list[Obstacle]:
     findings = []
     if root.table and config[_TABLES[root.table]] != "y":
         cure = _build(_TABLES[root.table], plan)
-        findings.append(Finding(True, f"{_name(plan)} reads no {root.table} partition table; {cure}"))
+        findings.append(Obstacle(True, f"{_name(plan)} reads no {root.table} partition table; {cure}"))
     if root.system in _SYSTEMS:
         options, module = _SYSTEMS[root.system]
         findings += _driver(plan, config, options, module, content, f"mount {root.system}", True)
@@ -316,45 +316,45 @@ def _driver(
     config: KernelConfig,
     options: tuple[str, ...],
     module: str,
-    content: Content | None,
+    content: InitramfsContent | None,
     what_for: str,
     fatal: bool,
-) -> list[Finding]:
+) -> list[Obstacle]:
     state = config.any(*options)
     if state == "n":
-        return [Finding(fatal, f"{_name(plan)} cannot {what_for}; {_build(options[0], plan)}")]
+        return [Obstacle(fatal, f"{_name(plan)} cannot {what_for}; {_build(options[0], plan)}")]
     if state == "y" or (content is not None and content.has_module(module)):
         return []
     why = "the initramfs does not have it" if content is not None else "no initramfs is known to have it"
     cure = f"name one that has, with --initrd, or build the kernel with CONFIG_{options[0]}=y"
-    return [Finding(fatal, f"this kernel needs the module {module} to {what_for}, and {why}; {cure}")]
+    return [Obstacle(fatal, f"this kernel needs the module {module} to {what_for}, and {why}; {cure}")]
 
 
-def _root_found(plan: Intent, root: Root, initrd: str | None) -> list[Finding]:
+def _root_found(plan: Intent, root: Root, initrd: str | None) -> list[Obstacle]:
     assert plan.root is not None
     disk = f"disk {printable(plan.disks[plan.root])}"
     place = f"partition {root.partition} of {disk}" if root.partition else disk
     if root.flaw:
         cure = "repair it, like with gdisk" if root.table == "GPT" else "repair it, like with fdisk"
-        return [Finding(True, f"{disk} has a {root.table}, and {root.flaw}; {cure}")]
+        return [Obstacle(True, f"{disk} has a {root.table}, and {root.flaw}; {cure}")]
     if root.mountable:
         return _startable(plan, root, place)
     if root.system in WRAPPED:
         if initrd not in (None, "none"):
             return []
         cure = f"give its system's KERNEL and --initrd, with its root= in --append, {_AS_A_PC}"
-        return [Finding(True, f"{place} holds {root.system}, which Linux does not mount by itself; {cure}")]
+        return [Obstacle(True, f"{place} holds {root.system}, which Linux does not mount by itself; {cure}")]
     what = f"holds {root.system}" if root.system else "holds no file system that is known"
-    return [Finding(True, f"{place} {what}, so there is no root to mount; {_OTHER}")]
+    return [Obstacle(True, f"{place} {what}, so there is no root to mount; {_OTHER}")]
 
 
-def _startable(plan: Intent, root: Root, place: str) -> list[Finding]:
+def _startable(plan: Intent, root: Root, place: str) -> list[Obstacle]:
     if root.init == "" and not plan.own_init:
         inits = ", ".join(INITS)
-        return [Finding(True, f"{place} holds {root.system} and nothing that starts: none of {inits}; {_OTHER}")]
+        return [Obstacle(True, f"{place} holds {root.system} and nothing that starts: none of {inits}; {_OTHER}")]
     if not root.others:
         return []
     others = " and ".join(map(str, root.others))
     letter = chr(ord("a") + (plan.root or 0))
     cure = f"for another: --append root=/dev/vd{letter}{root.others[0]}"
-    return [Finding(False, f"{place} is taken for the root, and {others} might be; {cure}")]
+    return [Obstacle(False, f"{place} is taken for the root, and {others} might be; {cure}")]

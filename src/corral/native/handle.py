@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _GLANCE = 0.0001  # seconds between looks at those who still use what is to be given back
 
 
-def _nothing(value: Any) -> None:
+def _do_nothing(value: Any) -> None:
     """What close() does while it waits unless it is told otherwise, and what is left to give back after it."""
 
 
@@ -52,7 +52,7 @@ class Handle:
         finally:
             self._users.pop()
 
-    def close(self, wake: Callable[[Any], object] = _nothing) -> None:
+    def close(self, wake: Callable[[Any], object] = _do_nothing) -> None:
         """Gives the value back when no call() is at work any more; does nothing the second time. `wake(value)` is
         called meanwhile, for what only then comes to an end. Not from within a call(), so from no signal handler."""
         value, self._value = self._value, None
@@ -61,7 +61,7 @@ class Handle:
         while self._users:
             wake(value)
             sleep(_GLANCE)
-        give_back, self._give_back = self._give_back, _nothing  # perhaps a method of the handle's owner
+        give_back, self._give_back = self._give_back, _do_nothing  # perhaps a method of the handle's owner
         give_back(value)
 
 

@@ -7,19 +7,19 @@ import json
 
 def to_json(value: object) -> str:
     """Records become objects, sets sorted lists, and a key that is a pair "a,b"."""
-    return json.dumps(_plain(value), indent=2)
+    return json.dumps(_jsonable(value), indent=2)
 
 
-def _plain(value: object) -> object:
+def _jsonable(value: object) -> object:
     fields = getattr(type(value), "__match_args__", None)
     if fields:
-        return {name: _plain(getattr(value, name)) for name in fields}
+        return {name: _jsonable(getattr(value, name)) for name in fields}
     if isinstance(value, dict):
-        return {_key(key): _plain(entry) for key, entry in value.items()}
+        return {_key(key): _jsonable(entry) for key, entry in value.items()}
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [_jsonable(entry) for entry in value]
     return value
 
 

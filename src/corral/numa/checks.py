@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from corral.numa.groups import Group
-    from corral.numa.host import Host
+    from corral.numa.host import HostTopology
     from corral.numa.request import Request
 
 
-def request(host: Host, wanted: Request) -> None:
+def request(host: HostTopology, wanted: Request) -> None:
     if wanted.shape is not None and wanted.shape.cpus != wanted.cpus:
         raise ConfigError(f"sockets, cores and threads make {wanted.shape.cpus} CPUs, not {wanted.cpus}")
     cores = wanted.cpus // (wanted.shape.threads if wanted.shape else 1)
@@ -34,7 +34,7 @@ def request(host: Host, wanted: Request) -> None:
         _map(host, wanted)
 
 
-def _cpus(host: Host, cpus: Sequence[int]) -> None:
+def _cpus(host: HostTopology, cpus: Sequence[int]) -> None:
     there = {cpu.id for cpu in host.cpus}
     missing = [cpu for cpu in cpus if cpu not in there]
     if missing:
@@ -49,7 +49,7 @@ def _cpus(host: Host, cpus: Sequence[int]) -> None:
         )
 
 
-def _map(host: Host, request: Request) -> None:
+def _map(host: HostTopology, request: Request) -> None:
     named = [vcpu for node in request.map for vcpu in node.vcpus]
     for vcpu in range(request.cpus):
         if named.count(vcpu) != 1:
@@ -102,7 +102,7 @@ def cores(request: Request, nodes: Sequence[int]) -> None:
             )
 
 
-def pages(host: Host, request: Request, chosen: Sequence[Group]) -> None:
+def pages(host: HostTopology, request: Request, chosen: Sequence[Group]) -> None:
     if request.thp and not host.thp:
         raise HostError(
             "this host gives no transparent huge pages; as root: echo madvise > "

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from corral.numa.host import Host
+    from corral.numa.host import HostTopology
     from corral.numa.plan import Plan
     from corral.numa.request import Request
 
@@ -59,7 +59,7 @@ class Claims:
                 counts[cpu] = level
         return counts
 
-    def place(self, host: Host, request: Request) -> Plan:
+    def place(self, host: HostTopology, request: Request) -> Plan:
         """A plan by what the others have now, and its CPUs claimed. Raises as placement.place()."""
         for _ in range(ATTEMPTS):
             load = self.load(cpu.id for cpu in host.cpus)

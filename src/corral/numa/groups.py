@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from corral.numa.host import Cpu, Host
+    from corral.numa.host import Cpu, HostTopology
     from corral.numa.request import Request
 
 SMALLEST = 4 << 20  # bytes: Linux drops a node with less (arch/x86/include/asm/numa.h: NODE_MIN_SIZE)
@@ -28,7 +28,7 @@ class Group:
     memory: int
 
 
-def groups(host: Host, request: Request, load: Mapping[int, int]) -> list[Group]:
+def groups(host: HostTopology, request: Request, load: Mapping[int, int]) -> list[Group]:
     """The guest's nodes in order. `load`: how many other machines have pinned a vCPU to a CPU."""
     everything = tuple(range(request.cpus))
     if request.map:
@@ -41,17 +41,17 @@ def groups(host: Host, request: Request, load: Mapping[int, int]) -> list[Group]
     if not candidates:
         return [Group(-1, everything, request.memory)]
     chosen = _chosen(host, request, load, candidates)
-    counts = _deal(request, [_capacity(host, request, load, node, None) // chosen.count(node) for node in chosen])
+    counts = _distribute(request, [_capacity(host, request, load, node, None) // chosen.count(node) for node in chosen])
     ends = list(itertools.accumulate(counts))
     ranges = [everything[end - count : end] for count, end in zip(counts, ends, strict=True)]
     return _with_memory(host, request, [(node, part) for node, part in zip(chosen, ranges, strict=True) if part])
 
 
-def usable(host: Host, request: Request) -> list[Cpu]:
+def usable(host: HostTopology, request: Request) -> list[Cpu]:
     return [cpu for cpu in host.usable() if not request.pin_cpus or cpu.id in request.pin_cpus]
 
 
-def free_memory(host: Host, request: Request, node: int) -> int:
+def free_memory(host: HostTopology, request: Request, node: int) -> int:
     """Bytes that a guest could have of a node now; of huge pages, when it is to have such."""
     for found in host.nodes:
         if found.id == node and node in host.allowed_nodes:
@@ -67,7 +67,7 @@ def _mapped(request: Request) -> list[Group]:
     return [Group(node.host, node.vcpus, next(shares) if node.memory is None else node.memory) for node in request.map]
 
 
-def _by_pins(host: Host, request: Request) -> list[Group]:
+def _by_pins(host: HostTopology, request: Request) -> list[Group]:
     """By the nodes of the CPUs that vCPUs are pinned to; one flat node when a vCPU is to roam."""
     node_of = {cpu.id: cpu.node for cpu in host.cpus}
     pins = dict(request.pin_map)
@@ -80,7 +80,7 @@ def _by_pins(host: Host, request: Request) -> list[Group]:
     return _with_memory(host, request, [(node, tuple(by_node[node])) for node in sorted(by_node)])
 
 
-def _chosen(host: Host, request: Request, load: Mapping[int, int], candidates: Sequence[int]) -> list[int]:
+def _chosen(host: HostTopology, request: Request, load: Mapping[int, int], candidates: Sequence[int]) -> list[int]:
     """Nodes of the host, as many as the guest shall have nodes with vCPUs."""
     if request.nodes > len(candidates):  # a guest with more nodes than there are: in turns
         return sorted(itertools.islice(itertools.cycle(candidates), request.nodes))
@@ -104,12 +104,12 @@ def _chosen(host: Host, request: Request, load: Mapping[int, int], candidates: S
     return list(candidates)[: max(sizes)]  # more vCPUs than CPUs
 
 
-def _capacity(host: Host, request: Request, load: Mapping[int, int], node: int, level: int | None) -> int:
+def _capacity(host: HostTopology, request: Request, load: Mapping[int, int], node: int, level: int | None) -> int:
     """How many CPUs of a node are pinned to by at most `level` other machines; None: whatever it is."""
     return sum(cpu.node == node and (level is None or load.get(cpu.id, 0) <= level) for cpu in usable(host, request))
 
 
-def _subsets(host: Host, nodes: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
+def _subsets(host: HostTopology, nodes: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
     if math.comb(len(nodes), size) <= MOST_SUBSETS:
         yield from itertools.combinations(nodes, size)
         return
@@ -118,19 +118,19 @@ def _subsets(host: Host, nodes: Sequence[int], size: int) -> Iterator[tuple[int,
         yield tuple(sorted(nearest[:size]))
 
 
-def _cost(host: Host, load: Mapping[int, int], nodes: Sequence[int]) -> tuple[int, int]:
+def _cost(host: HostTopology, load: Mapping[int, int], nodes: Sequence[int]) -> tuple[int, int]:
     apart = sum(host.distance(a, b) for a, b in itertools.permutations(nodes, 2))
     apart += sum(host.distance(node, nearest_memory(host, node)) for node in nodes)
     return apart, sum(load.get(cpu.id, 0) for cpu in host.cpus if cpu.node in nodes)
 
 
-def nearest_memory(host: Host, node: int) -> int:
+def nearest_memory(host: HostTopology, node: int) -> int:
     """The node itself, where it has memory that this process may use."""
     having = [other.id for other in host.nodes if other.memory and other.id in host.allowed_nodes] or [node]
     return min(having, key=lambda other: (other != node, host.distance(node, other), other))
 
 
-def _memory_of(host: Host, request: Request, nodes: Sequence[int]) -> int:
+def _memory_of(host: HostTopology, request: Request, nodes: Sequence[int]) -> int:
     return sum(free_memory(host, request, node) for node in {nearest_memory(host, node) for node in nodes})
 
 
@@ -142,7 +142,7 @@ def _unit(request: Request, nodes: int) -> int:
     return shape.cores * shape.threads if shape.sockets % nodes == 0 else shape.threads
 
 
-def _deal(request: Request, capacities: Sequence[int]) -> list[int]:
+def _distribute(request: Request, capacities: Sequence[int]) -> list[int]:
     """vCPUs a node: evenly, as far as there is room; evenly again when there is none."""
     unit = _unit(request, len(capacities))
     counts = [0] * len(capacities)
@@ -152,7 +152,7 @@ def _deal(request: Request, capacities: Sequence[int]) -> list[int]:
     return counts
 
 
-def _with_memory(host: Host, request: Request, nodes: list[tuple[int, tuple[int, ...]]]) -> list[Group]:
+def _with_memory(host: HostTopology, request: Request, nodes: list[tuple[int, tuple[int, ...]]]) -> list[Group]:
     """Memory to each node by its vCPUs, from the nearest node that has any; what is too much goes where there is
     room. Nodes that give memory only come last."""
     shares = _split(request.memory, [len(vcpus) for _, vcpus in nodes], request.page)
@@ -172,7 +172,7 @@ def _with_memory(host: Host, request: Request, nodes: list[tuple[int, tuple[int,
     return [Group(node, vcpus, amount) for (node, vcpus), amount in zip(whole, amounts, strict=True)]
 
 
-def _level(host: Host, request: Request, nodes: list[int], amounts: list[int]) -> None:
+def _level(host: HostTopology, request: Request, nodes: list[int], amounts: list[int]) -> None:
     """Moves what a node has not got to those with room, nearest first."""
     granule = request.page or GRANULE
     room = [free_memory(host, request, node) // nodes.count(node) // granule * granule for node in nodes]

@@ -79,7 +79,7 @@ class Node:
 
 
 @record(frozen=True)
-class Host:
+class HostTopology:
     """`cpus` are the online ones, in order, as are `nodes`; `distances[a, b]` is from node a's CPUs to b's memory.
 
     `allowed_cpus` and `allowed_nodes` are what this process may run on and take memory from.
@@ -101,7 +101,7 @@ class Host:
         return [cpu for cpu in self.cpus if cpu.id in self.allowed_cpus and node in (None, cpu.node)]
 
 
-def read(sys: str = "/sys", proc: str = "/proc") -> Host:
+def read(sys: str = "/sys", proc: str = "/proc") -> HostTopology:
     """Raises HostError when there is no sysfs that tells of CPUs."""
     nodes = _list(f"{sys}/devices/system/node/online") or (0,)
     node_of = {cpu: node for node in nodes for cpu in _list(f"{sys}/devices/system/node/node{node}/cpulist")}
@@ -111,7 +111,7 @@ def read(sys: str = "/sys", proc: str = "/proc") -> Host:
     if not online:
         raise HostError(f"{sys} tells of no CPUs; mount sysfs there")
     cpus = tuple(_cpu(f"{sys}/devices/system/cpu/cpu{cpu}", cpu, node_of.get(cpu, -1)) for cpu in online)
-    return Host(
+    return HostTopology(
         cpus=cpus,
         nodes=tuple(_node(sys, proc, node, alone=len(nodes) == 1) for node in nodes),
         distances=_distances(sys, nodes),
@@ -190,15 +190,15 @@ def _size(text: str) -> int:
 
 
 def _list(path: str) -> tuple[int, ...]:
-    return _as(cpu_list.parse, path, ())
+    return _parsed(cpu_list.parse, path, ())
 
 
 def _number(path: str) -> int:
     """-1 where there is none."""
-    return _as(int, path, -1)
+    return _parsed(int, path, -1)
 
 
-def _as(parse: Callable[[str], T], path: str, missing: T) -> T:
+def _parsed(parse: Callable[[str], T], path: str, missing: T) -> T:
     text = host_files.text(path)
     try:
         return parse(text) if text else missing

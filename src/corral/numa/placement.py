@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from corral.numa.groups import Group
-    from corral.numa.host import Host
+    from corral.numa.host import HostTopology
     from corral.numa.request import Request
 
 
-def place(host: Host, request: Request, load: Mapping[int, int] | None = None) -> Plan:
+def place(host: HostTopology, request: Request, load: Mapping[int, int] | None = None) -> Plan:
     """`load`: on how many other machines' behalf each CPU has a vCPU pinned to it.
 
     Raises ConfigError for what contradicts itself or this host, HostError for pages that are not there.
@@ -44,7 +44,9 @@ def place(host: Host, request: Request, load: Mapping[int, int] | None = None) -
     )
 
 
-def _cpus(host: Host, request: Request, chosen: Sequence[Group], load: Mapping[int, int]) -> list[tuple[int, ...]]:
+def _cpus(
+    host: HostTopology, request: Request, chosen: Sequence[Group], load: Mapping[int, int]
+) -> list[tuple[int, ...]]:
     """Of each vCPU those of the host's CPUs that it may run on: one, or where that does not come out for all, those of
     its node, among which the host's scheduler shares them out."""
     where = dict(request.pin_map)
@@ -59,7 +61,7 @@ def _cpus(host: Host, request: Request, chosen: Sequence[Group], load: Mapping[i
 
 
 def _pinned(
-    host: Host, request: Request, chosen: Sequence[Group], load: Mapping[int, int]
+    host: HostTopology, request: Request, chosen: Sequence[Group], load: Mapping[int, int]
 ) -> dict[int, tuple[int, ...]] | None:
     """A CPU of its own for each vCPU that is not on the request's map; None when there are too few."""
     pins = dict(request.pin_map)
@@ -78,7 +80,7 @@ def _pinned(
 
 
 def _workers(
-    host: Host,
+    host: HostTopology,
     request: Request,
     chosen: Sequence[Group],
     where: Sequence[tuple[int, ...]],
@@ -98,7 +100,7 @@ def _workers(
     return tuple(cpu.id for cpu in left)
 
 
-def _distances(host: Host, chosen: Sequence[Group]) -> tuple[tuple[int, ...], ...]:
+def _distances(host: HostTopology, chosen: Sequence[Group]) -> tuple[tuple[int, ...], ...]:
     def between(a: int, b: int) -> int:
         if a == b:
             return 10

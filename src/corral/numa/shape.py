@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from corral.numa.host import Host
+    from corral.numa.host import HostTopology
     from corral.numa.request import Shape
 
 
@@ -24,7 +24,7 @@ class _Numbers:
 
 
 def shaped(
-    host: Host, nodes: Sequence[int], where: Sequence[tuple[int, ...]], shape: Shape | None
+    host: HostTopology, nodes: Sequence[int], where: Sequence[tuple[int, ...]], shape: Shape | None
 ) -> tuple[PlannedCpu, ...]:
     """`nodes` and `where` have each vCPU's node and its CPUs of the host."""
     pinned = [cpus[0] for cpus in where if len(cpus) == 1]
@@ -39,7 +39,7 @@ def shaped(
     )
 
 
-def _as_the_host(host: Host, nodes: Sequence[int], where: Sequence[tuple[int, ...]]) -> tuple[PlannedCpu, ...]:
+def _as_the_host(host: HostTopology, nodes: Sequence[int], where: Sequence[tuple[int, ...]]) -> tuple[PlannedCpu, ...]:
     """Without the holes. Linux wants caches and siblings within one node, so a node's border divides both. That of a
     node that the host has not got divides packages too: Linux takes an old AMD's package for what shares a cache.
     """

@@ -41,7 +41,7 @@ DTYPE = [
 
 
 @record(frozen=True)
-class Exit:
+class TracedExit:
     """One exit. `time` is CLOCK_MONOTONIC in ns when the guest was left, `guest_ns` how long it had run by then,
     `host_ns` how long it stayed out. `reason` is KVM's, without KVM_EXIT_.
 
@@ -142,7 +142,7 @@ class ExitTrace:
         for thread, ring in zip(self._machine.threads, self._rings, strict=False):
             ring.call(_flush, thread.vcpu)
 
-    def __iter__(self) -> Iterator[Exit]:
+    def __iter__(self) -> Iterator[TracedExit]:
         """What is there now, in the order of time, and takes it out."""
         if len(self._rings) == 1:
             return self._exits(0)
@@ -157,12 +157,12 @@ class ExitTrace:
         for ring in self._rings:
             ring.call(lib.corral_exit_ring_select, mask)
 
-    def _exits(self, vcpu: int) -> Iterator[Exit]:
+    def _exits(self, vcpu: int) -> Iterator[TracedExit]:
         left = self._size  # more is what a vCPU adds while this is read: without an end, if it is quicker than Python
         while count := self._rings[vcpu].call(lib.corral_exit_ring_take, self._buffer, min(left, _BATCH)):
             left -= count
             for r in self._buffer[0:count]:
-                yield Exit(
+                yield TracedExit(
                     *(vcpu, r.time, self._names.get(r.reason, str(r.reason)), _BY[r.by], r.rip),
                     *(None if r.cpl == lib.CORRAL_CPL_UNKNOWN else r.cpl, r.guest_ns, r.host_ns),
                     *(r.address, r.value, r.size, r.count, bool(r.write)),

@@ -12,7 +12,7 @@ _HARDWARE, _SOFTWARE = 0, 1  # linux/perf_event.h, perf_type_id
 
 
 @record(frozen=True)
-class Event:
+class PerfEvent:
     """`guest_only`: while the thread is in a guest."""
 
     name: str
@@ -23,16 +23,16 @@ class Event:
 
 
 EVENTS = (
-    Event("time on a CPU", "ns", _SOFTWARE, 1),
-    Event("context switches", "", _SOFTWARE, 3),
-    Event("migrations", "", _SOFTWARE, 4),
-    Event("page faults", "", _SOFTWARE, 2),
-    Event("cycles", "", _HARDWARE, 0),
-    Event("instructions", "", _HARDWARE, 1),
-    Event("cycles in the guest", "", _HARDWARE, 0, guest_only=True),
-    Event("instructions in the guest", "", _HARDWARE, 1, guest_only=True),
-    Event("cache misses", "", _HARDWARE, 3),
-    Event("branch misses", "", _HARDWARE, 5),
+    PerfEvent("time on a CPU", "ns", _SOFTWARE, 1),
+    PerfEvent("context switches", "", _SOFTWARE, 3),
+    PerfEvent("migrations", "", _SOFTWARE, 4),
+    PerfEvent("page faults", "", _SOFTWARE, 2),
+    PerfEvent("cycles", "", _HARDWARE, 0),
+    PerfEvent("instructions", "", _HARDWARE, 1),
+    PerfEvent("cycles in the guest", "", _HARDWARE, 0, guest_only=True),
+    PerfEvent("instructions in the guest", "", _HARDWARE, 1, guest_only=True),
+    PerfEvent("cache misses", "", _HARDWARE, 3),
+    PerfEvent("branch misses", "", _HARDWARE, 5),
 )
 
 _REASONS = {

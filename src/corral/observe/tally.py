@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @record(frozen=True)
-class Row:
+class TallyRow:
     """`per_vcpu` is () for what is counted of the whole machine. `adds`: it only grows, so a rate has a meaning."""
 
     group: str
@@ -64,37 +64,37 @@ class Tally:
                 self._perf[thread.index] = counters = PerfCounters(thread.tid)
                 self.missing |= counters.missing
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TallyRow]:
         """As it is now; what is zero everywhere is left out."""
         rows = [*self._of_corral(), *self._of_perf(), *self._of_kvm()]
         return [row for row in rows if row.total or any(row.per_vcpu)]
 
-    def _of_corral(self) -> list[Row]:
+    def _of_corral(self) -> list[TallyRow]:
         rows = []
         vcpus = [vcpu.native for vcpu in self._machine.vcpus]
         for name, number in sorted(exit_reasons().items(), key=lambda item: item[1]):
             if number < 64:
                 exits = tuple(int(vcpu.exits[number]) for vcpu in vcpus)
-                rows.append(Row("exits", name, "", sum(exits), exits))
+                rows.append(TallyRow("exits", name, "", sum(exits), exits))
                 finished = tuple(int(vcpu.finished[number]) for vcpu in vcpus)
-                rows.append(Row("exits", f"{name}, finished in C", "", sum(finished), finished))
+                rows.append(TallyRow("exits", f"{name}, finished in C", "", sum(finished), finished))
         for transport in self._machine.virtio:
             device = transport.device
             for name, value in device.counters().items():
-                rows.append(Row(device.name, name, "bytes" if "bytes" in name.split() else "", value))
+                rows.append(TallyRow(device.name, name, "bytes" if "bytes" in name.split() else "", value))
         for name, value in self._machine.serial.stats().items():
-            rows.append(Row("console", name, "bytes", int(value)))
+            rows.append(TallyRow("console", name, "bytes", int(value)))
         return rows
 
-    def _of_perf(self) -> list[Row]:
+    def _of_perf(self) -> list[TallyRow]:
         read = {index: counters.read() for index, counters in self._perf.items()}
         rows = []
         for event in EVENTS:
             values = tuple(read.get(index, {}).get(event.name, 0) for index in range(len(self._machine.vcpus)))
-            rows.append(Row("host", event.name, event.unit, sum(values), values))
+            rows.append(TallyRow("host", event.name, event.unit, sum(values), values))
         return rows
 
-    def _of_kvm(self) -> list[Row]:
+    def _of_kvm(self) -> list[TallyRow]:
         if not self._kvm or "KVM" in self.missing:
             return []
         rows = [_row("KVM, VM", [one], ()) for one in self._kvm[0].read()]
@@ -104,15 +104,15 @@ class Tally:
         return rows
 
 
-def _row(group: str, alike: list[Statistic], per_vcpu: tuple[int, ...]) -> Row:
+def _row(group: str, alike: list[Statistic], per_vcpu: tuple[int, ...]) -> TallyRow:
     one = alike[0]
     scale = f"{one.base}^{one.exponent} " if one.exponent else ""
     unit = f"{scale}{one.unit}" if one.unit != "boolean" else ""
     adds = one.kind not in ("instant", "peak")
-    return Row(group, one.name, unit.strip(), sum(each.value for each in alike), per_vcpu, adds)
+    return TallyRow(group, one.name, unit.strip(), sum(each.value for each in alike), per_vcpu, adds)
 
 
-def table(rows: list[Row], before: list[Row], seconds: float) -> str:
+def table(rows: list[TallyRow], before: list[TallyRow], seconds: float) -> str:
     """Totals, the rate since `before`, and of each vCPU."""
     vcpus = max((len(row.per_vcpu) for row in rows), default=0)
     earlier = {(row.group, row.name): row.total for row in before}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.errors import BootError, ConfigError, HostError
-from corral.observe.exit_trace import Exit
+from corral.observe.exit_trace import TracedExit
 from corral.startup.record import record
 from corral.voice import opener
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     class Writer(Protocol):
         """Takes exits as they come. close() completes the file."""
 
-        def write(self, exit: Exit, symbol: str) -> None: ...
+        def write(self, exit: TracedExit, symbol: str) -> None: ...
 
         def close(self) -> None: ...
 
 
-FIELDS = tuple(Exit.__annotations__)
+FIELDS = tuple(TracedExit.__annotations__)
 
 
 def open_writer(path: str) -> Writer:
@@ -53,7 +53,7 @@ class CsvWriter:
         self._file = file
         file.write(",".join((*FIELDS, "symbol")) + "\n")
 
-    def write(self, exit: Exit, symbol: str) -> None:
+    def write(self, exit: TracedExit, symbol: str) -> None:
         cpl = "" if exit.cpl is None else exit.cpl
         values = [cpl if name == "cpl" else getattr(exit, name) for name in FIELDS]
         self._file.write(",".join(map(str, (*values, symbol))) + "\n")
@@ -73,22 +73,28 @@ class JsonWriter:
         self._start: int | None = None
         file.write('{"displayTimeUnit": "ns", "traceEvents": [')
 
-    def write(self, exit: Exit, symbol: str) -> None:
+    def write(self, exit: TracedExit, symbol: str) -> None:
         entered = exit.time - exit.guest_ns
         comma = "" if self._start is None else ","
         self._start = entered if self._start is None else self._start
         arguments = {name: getattr(exit, name) for name in ("by", "size", "count", "cpl")}
         arguments |= {name: f"{getattr(exit, name):#x}" for name in ("rip", "address", "value")} | {"symbol": symbol}
         at = {"ph": "X", "pid": 1, "tid": exit.vcpu}
-        guest = {"name": "guest", "cat": "guest", "ts": self._us(entered), "dur": exit.guest_ns / 1e3, **at}
-        host = {"name": title(exit), "cat": exit.reason, "ts": self._us(exit.time), "dur": exit.host_ns / 1e3, **at}
+        guest = {"name": "guest", "cat": "guest", "ts": self._microseconds(entered), "dur": exit.guest_ns / 1e3, **at}
+        host = {
+            "name": title(exit),
+            "cat": exit.reason,
+            "ts": self._microseconds(exit.time),
+            "dur": exit.host_ns / 1e3,
+            **at,
+        }
         self._file.write(f"{comma}\n{self._dumps(guest)},\n{self._dumps(host | {'args': arguments})}")
 
     def close(self) -> None:
         self._file.write("\n]}\n")
         self._file.close()
 
-    def _us(self, ns: int) -> float:
+    def _microseconds(self, ns: int) -> float:
         return (ns - (self._start or 0)) / 1e3
 
 
@@ -99,7 +105,7 @@ class FlameWriter:
         self._file, self._form = file, form
         self._stacks: dict[tuple[str, ...], int] = {}
 
-    def write(self, exit: Exit, symbol: str) -> None:
+    def write(self, exit: TracedExit, symbol: str) -> None:
         stack = (symbol.partition("+")[0] or f"{exit.rip:#x}", title(exit))
         self._stacks[stack] = self._stacks.get(stack, 0) + 1
 
@@ -135,7 +141,7 @@ class ParquetWriter:
             raise ConfigError(f"cannot write {path!r}: {error}; name another file") from None
         self._rows: list[dict[str, object]] = []
 
-    def write(self, exit: Exit, symbol: str) -> None:
+    def write(self, exit: TracedExit, symbol: str) -> None:
         self._rows.append({name: getattr(exit, name) for name in FIELDS} | {"symbol": symbol})
         if len(self._rows) >= self.ROWS:
             self._flush()
@@ -153,7 +159,7 @@ class ParquetWriter:
 class Row:
     """An exit with the function that it came from, as a file has it."""
 
-    exit: Exit
+    exit: TracedExit
     symbol: str
 
 
@@ -166,7 +172,7 @@ def read_csv(path: str) -> Iterator[Row]:
         with open(path, newline="") as file:
             for row in csv.DictReader(file):
                 values: dict[str, object] = {name: row[name] if name in texts else _value(row[name]) for name in FIELDS}
-                yield Row(Exit(**values), row["symbol"])  # type: ignore[arg-type]
+                yield Row(TracedExit(**values), row["symbol"])  # type: ignore[arg-type]
     except OSError as error:
         raise BootError(f"cannot read {path!r}: {error.strerror}; check the path") from None
     except (KeyError, ValueError, TypeError, csv.Error, UnicodeDecodeError):
@@ -179,7 +185,7 @@ def _value(text: str) -> int | bool | None:
     return int(text) if text else None
 
 
-def title(exit: Exit) -> str:
+def title(exit: TracedExit) -> str:
     """An exit in a few words: `IO out 0x3f8`."""
     if exit.reason not in ("IO", "MMIO"):
         return exit.reason

@@ -8,19 +8,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corral.observe.exit_trace import Exit
+    from corral.observe.exit_trace import TracedExit
 
 ROWS = 12  # of each table
 
 
-class Summary:
+class TraceSummary:
     """Add exits, then take the text."""
 
     def __init__(self) -> None:
         self._tables: dict[str, dict[str, list[int]]] = {}
         self._guest = self._host = self._count = 0
 
-    def add(self, exit: Exit, symbol: str) -> None:
+    def add(self, exit: TracedExit, symbol: str) -> None:
         self._count += 1
         self._guest += exit.guest_ns
         self._host += exit.host_ns
@@ -41,7 +41,7 @@ class Summary:
                 lines.append(f"{'':45}  and {len(table) - ROWS} more")
         return "\n".join(lines)
 
-    def _add(self, table: str, key: str, exit: Exit) -> None:
+    def _add(self, table: str, key: str, exit: TracedExit) -> None:
         row = self._tables.setdefault(table, {}).setdefault(key, [0, 0, 0])
         row[0] += 1
         row[1] += exit.host_ns

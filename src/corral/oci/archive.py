@@ -31,7 +31,7 @@ _MOST_LINKS = 8  # that lead to each other
 _MANIFEST = "manifest.json"
 
 
-class Unpacked:
+class UnpackedArchive:
     """An archive's files, in `folder`, which is private and empty. `limit`: bytes. Raises Flaw, BootError."""
 
     def __init__(self, path: str, folder: str, limit: int, progress: Callable[[str], None]) -> None:
@@ -87,17 +87,17 @@ def identity(path: str) -> str:
 def opened(wanted: Reference, progress: Callable[[str], None]) -> Iterator[Contents]:
     """The image that a reference names. While it is open its files are in a folder of the cache."""
     with store.scratch() as folder:
-        files = Unpacked(wanted.place, folder, build.room(folder), progress)
+        files = UnpackedArchive(wanted.place, folder, build.room(folder), progress)
         yield of_layout(files, wanted.tag) if wanted.transport == "oci-archive" else of_docker(files, wanted.tag)
 
 
-def of_layout(files: Unpacked, tag: str) -> Contents:
+def of_layout(files: UnpackedArchive, tag: str) -> Contents:
     if not files.has(layout.INDEX):
         raise Flaw(f"is no OCI archive: it has no {layout.INDEX}; if `docker save` made it, name it as docker-archive:")
     return layout.contents(tag, files.path)
 
 
-def of_docker(files: Unpacked, tag: str) -> Contents:
+def of_docker(files: UnpackedArchive, tag: str) -> Contents:
     """The image that has the name `tag`, or the only one where that is ""."""
     if not files.has(_MANIFEST):
         raise Flaw(f"is not of `docker save`: it has no {_MANIFEST}; if it is OCI's, name it as oci-archive:")

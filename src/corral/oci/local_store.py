@@ -30,4 +30,4 @@ def opened(wanted: Reference, progress: Callable[[str], None]) -> Iterator[Conte
         skopeo.output(["copy", "--quiet", wanted.name, f"docker-archive:{copy}"])
         files = os.path.join(folder, "files")
         os.mkdir(files)
-        yield archive.of_docker(archive.Unpacked(copy, files, build.room(folder), progress), "")
+        yield archive.of_docker(archive.UnpackedArchive(copy, files, build.room(folder), progress), "")

@@ -38,7 +38,7 @@ _YOUNG = 60  # seconds: what was used since then is not removed to make room
 
 
 @record(frozen=True)
-class Stored:
+class StoredImage:
     """`names` may be empty; `size` is what it takes of the host's disk, in bytes; `used` a time, in seconds."""
 
     names: tuple[str, ...]
@@ -93,7 +93,7 @@ def scratch() -> Iterator[str]:
             os.unlink(lock.name)
 
 
-def listed() -> list[Stored]:
+def listed() -> list[StoredImage]:
     """The images that there are, those used last first."""
     by_digest: dict[str, list[str]] = {}
     for name, about in _names().items():
@@ -109,7 +109,7 @@ def listed() -> list[Stored]:
         except OSError:  # somebody has just removed it
             continue
         names = tuple(sorted(by_digest.get(digest, ())))
-        found.append(Stored(names, digest, entry.size, used, entry.in_use, entry.path))
+        found.append(StoredImage(names, digest, entry.size, used, entry.in_use, entry.path))
     return sorted(found, key=lambda image: image.used, reverse=True)
 
 
@@ -148,7 +148,7 @@ def used(digest: str) -> None:
         pass
 
 
-def find(word: str) -> tuple[Stored, str]:
+def find(word: str) -> tuple[StoredImage, str]:
     """The image that a person means by a name, or by the begin of a digest; and that name, "" for a digest. Raises
     ConfigError for none, or several."""
     from corral.oci import reference
@@ -168,7 +168,7 @@ def find(word: str) -> tuple[Stored, str]:
     raise ConfigError(f"there is no image {word!r}; see corral images list")
 
 
-def remove(image: Stored, name: str = "") -> int:
+def remove(image: StoredImage, name: str = "") -> int:
     """Removes it, or with `name`, where it has others, that name alone. Returns the bytes that were freed. Raises
     ConfigError when a guest uses it."""
     if name and len(image.names) > 1:

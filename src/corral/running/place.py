@@ -63,7 +63,7 @@ def folder(name: str) -> str:
 
 
 @record(frozen=True)
-class Guest:
+class RunningGuest:
     """One that has a name. `runs`: its process is there; else `status` is what that ended with, None: it was killed.
     `about` is what it said of itself when it began."""
 
@@ -117,13 +117,13 @@ class Guest:
             os.close(fd)
 
 
-def every() -> list[Guest]:
+def every() -> list[RunningGuest]:
     """By name."""
     found = [_look(name) for name in sorted(os.listdir(base()))]
     return [guest for guest in found if guest]
 
 
-def find(name: str) -> Guest:
+def find(name: str) -> RunningGuest:
     """Also one that has ended. Raises ConfigError where no guest has the name."""
     guest = _look(check_name(name))
     if guest is None:
@@ -134,7 +134,7 @@ def find(name: str) -> Guest:
     return guest
 
 
-def running(name: str, until: float | None = None) -> Guest:
+def running(name: str, until: float | None = None) -> RunningGuest:
     """One that has not yet begun, since its kernel is still fetched or built, is waited for until time.monotonic() is
     `until`. Raises ConfigError where no guest with the name runs, GuestTimeout."""
     guest = find(name)
@@ -149,7 +149,7 @@ def running(name: str, until: float | None = None) -> Guest:
     return guest
 
 
-def remove(guest: Guest) -> None:
+def remove(guest: RunningGuest) -> None:
     """What is left of one that has ended."""
     for name in os.listdir(guest.folder):
         os.unlink(os.path.join(guest.folder, name))
@@ -163,12 +163,12 @@ def forget(name: str) -> None:
         remove(guest)
 
 
-def _look(name: str) -> Guest | None:
+def _look(name: str) -> RunningGuest | None:
     path = os.path.join(base(), name)
     if not os.path.isdir(path):
         return None
     runs = _is_locked(path)
-    return Guest(name, path, runs, None if runs else _status(path), _about(path))
+    return RunningGuest(name, path, runs, None if runs else _status(path), _about(path))
 
 
 def _is_locked(path: str) -> bool:

@@ -7,18 +7,18 @@ from corral.snapshot.file import Publishing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.running.place import Guest
+    from corral.running.place import RunningGuest
 
 PATIENCE = 120.0  # seconds
 
 
-def save(guest: Guest, path: str, patience: float = PATIENCE) -> int:
+def save(guest: RunningGuest, path: str, patience: float = PATIENCE) -> int:
     """Publishes a snapshot of it at `path`, and it goes on; returns how many bytes of RAM and layers are in it. Raises
     ConfigError for a place where something else is, HostError, GuestTimeout."""
     with Publishing(path) as fd:
         return save_into(guest, fd, patience)
 
 
-def save_into(guest: Guest, fd: int, patience: float = PATIENCE) -> int:
+def save_into(guest: RunningGuest, fd: int, patience: float = PATIENCE) -> int:
     """The same into an empty file."""
     return int(control.ask(guest.path(place.CONTROL), "snapshot", patience, fd))

@@ -6,7 +6,7 @@ import os
 
 from corral.backends.channel import named
 from corral.errors import ConfigError, HostError
-from corral.snapshot.other_devices import Ends
+from corral.snapshot.other_devices import DeviceEnds
 from corral.snapshot.resumed import Resumed, save_into
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ def machine(
 ) -> Made:
     """One that goes on, with the other arguments of corral.restore(); the open snapshot is its own then."""
     try:
-        config = saved.config(overlay, line, Ends(vsock=vsock, hostname=name))
+        config = saved.config(overlay, line, DeviceEnds(vsock=vsock, hostname=name))
         if name is not None and not saved.has_identity:
             raise ConfigError("this guest has no channel and no agent to be told a name by; leave the name out")
         identity = None if name is None else named(name)

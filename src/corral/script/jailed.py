@@ -90,6 +90,7 @@ class ScriptJail:
         try:
             for path, writes in self._paths:
                 opened.append((_open(path), writes))
+            confine.prepare_network()
             confine.leave_namespaces()
             _entered = True
             confine.enter((), kind, opened)

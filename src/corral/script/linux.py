@@ -63,8 +63,8 @@ def linux(
             parameters=append,
             memory=None if memory in (None, "") else parse_size(str(memory)),
             cpus=count,
-            disks=tuple(parse_disk(disk) for disk in _each(disks)),
-            shares=tuple(parse_share(share) for share in _each(shares)),
+            disks=tuple(parse_disk(disk) for disk in _as_sequence(disks)),
+            shares=tuple(parse_share(share) for share in _as_sequence(shares)),
             nets=_cards(nets, publish, allow, deny),
             root=None if root in (None, "") else str(root),
             acpi=parse_acpi(acpi),
@@ -84,9 +84,11 @@ def _cards(
         return ()
     from corral import network
 
-    return network.parse_all(list(_each(nets)), list(_each(publish)), list(_each(allow)), list(_each(deny)))
+    return network.parse_all(
+        list(_as_sequence(nets)), list(_as_sequence(publish)), list(_as_sequence(allow)), list(_as_sequence(deny))
+    )
 
 
-def _each(given: str | Sequence[str]) -> Sequence[str]:
+def _as_sequence(given: str | Sequence[str]) -> Sequence[str]:
     """One is as good as a list of one."""
     return [given] if isinstance(given, str) else given

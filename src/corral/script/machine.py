@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from corral.debug.debugger import Debugger
     from corral.debug.disassembly import Instruction
     from corral.native import CData
-    from corral.observe.tally import Row
+    from corral.observe.tally import TallyRow
     from corral.script.exit_hook import Exit
     from corral.snapshot.resumed import Resumed
     from corral.startup.undo import Undo
@@ -91,7 +91,7 @@ class ScriptedMachine(Machine):
         self.stop()
         self._drain_all()
         self.last_registers = [(get_regs(vcpu, self.memory), get_sregs(vcpu)) for vcpu in self.vcpus]
-        if self._over and self.outcome is None and not any(thread.failure for thread in self.threads):
+        if self._has_ended and self.outcome is None and not any(thread.failure for thread in self.threads):
             self._conclude(Over.ENDED)
 
     def _drain_all(self) -> None:
@@ -145,7 +145,7 @@ class ScriptedMachine(Machine):
     def _while_paused(self, save: Callable[[Callable[[], None] | None], int]) -> int:
         ran = self.running
         self.pause()
-        if not self._begun or self._over:
+        if not self._begun or self._has_ended:
             raise ConfigError("only a guest that has started and has not ended can be saved")
         try:
             return save(self.resume if ran else None)
@@ -193,7 +193,7 @@ class ScriptedMachine(Machine):
                 self.raise_failure()
                 if stop := self._stopped():
                     return Reached(stop=stop)
-                if self._over and not self.console.drain():
+                if self._has_ended and not self.console.drain():
                     end = next((str(thread.end) for thread in self.threads if thread.end), "it was stopped")
                     raise GuestError(f"the guest ended before {goal.text} came: {end}; {self.console.last}")
                 if deadline is not None and time.monotonic() >= deadline:
@@ -233,7 +233,7 @@ class ScriptedMachine(Machine):
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             self.resume()
-            while not self._over:
+            while not self._has_ended:
                 if deadline is not None and time.monotonic() >= deadline:
                     raise GuestTimeout(f"the guest did not end within {timeout:g} s; {self.console.last}")
                 self._serve(deadline, None)
@@ -281,7 +281,7 @@ class ScriptedMachine(Machine):
         return stop
 
     @property
-    def _over(self) -> bool:
+    def _has_ended(self) -> bool:
         return any(thread.end or thread.failure for thread in self.threads)
 
     def _vcpu_ended(self, thread: VcpuThread) -> None:
@@ -309,7 +309,7 @@ class ScriptedMachine(Machine):
         place = regs.rip + (0 if regs.bits == 64 else regs.cs.base) if where is None else self._address(where)
         return Listing(read, regs.bits, self.known_symbols()).instructions(place, None, count)
 
-    def stats(self) -> list[Row]:
+    def stats(self) -> list[TallyRow]:
         """What was counted so far: exits, disks, console, KVM's statistics; the host's performance counters are in a
         `observe.tally.Tally` that is there all the while."""
         from corral.observe.tally import Tally
@@ -362,11 +362,11 @@ class ScriptedMachine(Machine):
     def breakpoint(self, where: str | int, callback: Callable[[Stop], object] | None = None) -> Point:
         """At a linear address, or a symbol of the kernel. `callback` is called with the Stop, all vCPUs being paused;
         the guest goes on unless it returns True. Raises ConfigError."""
-        from corral.debug.breakpoints import Kind
+        from corral.debug.breakpoints import PointKind
 
         self.pause()
         # A debug register does not mind what the guest does to its memory until it comes there.
-        kind = Kind.HARDWARE if self.debugger.registers_left else Kind.SOFTWARE
+        kind = PointKind.HARDWARE if self.debugger.registers_left else PointKind.SOFTWARE
         return self.debugger.add(kind, self._address(where), 1, callback)
 
     def watchpoint(
@@ -374,10 +374,10 @@ class ScriptedMachine(Machine):
     ) -> Point:
         """Stops behind a store to these 1, 2, 4 or 8 bytes, with `loads` behind a load too, as far as the host delivers
         them (docs/research/breakpoints.md). Raises ConfigError."""
-        from corral.debug.breakpoints import Kind
+        from corral.debug.breakpoints import PointKind
 
         self.pause()
-        return self.debugger.add(Kind.ACCESS if loads else Kind.WRITE, self._address(where), size, callback)
+        return self.debugger.add(PointKind.ACCESS if loads else PointKind.WRITE, self._address(where), size, callback)
 
     def remove(self, point: Point) -> None:
         """Takes a breakpoint or watchpoint away."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from corral.arch.x86_64.page_walk import Step
+    from corral.arch.x86_64.page_walk import WalkStep
     from corral.memory import GuestMemory
     from corral.script.register_access import Registers
 
@@ -115,7 +115,7 @@ class Space:
         if isinstance(where, slice):
             start, length = _bounds(where)
             return self.read(start, length)
-        return Place(self, where)
+        return MemoryPlace(self, where)
 
     def __setitem__(self, where: int | slice, data: bytes) -> None:
         """From a slice's start, or an address, on. Raises ConfigError when the lengths differ."""
@@ -153,7 +153,7 @@ class Linear(Space):
         """The guest physical address; None where there is no RAM."""
         return page_walk.translate(self._memory, self._registers.sregs(), address)
 
-    def walk(self, address: int) -> list[Step]:
+    def walk(self, address: int) -> list[WalkStep]:
         """The entries of the page tables, from the top, as far as they lead."""
         return list(page_walk.steps(self._memory, self._registers.sregs(), address))
 
@@ -177,10 +177,10 @@ class _Integer:
     def __init__(self, form: str) -> None:
         self._form = struct.Struct(form)
 
-    def __get__(self, place: Place, owner: object = None) -> int:
+    def __get__(self, place: MemoryPlace, owner: object = None) -> int:
         return int(self._form.unpack(place.bytes(self._form.size))[0])
 
-    def __set__(self, place: Place, value: int) -> None:
+    def __set__(self, place: MemoryPlace, value: int) -> None:
         try:
             data = self._form.pack(value)
         except struct.error:
@@ -188,7 +188,7 @@ class _Integer:
         place.space.write(place.address, data)
 
 
-class Place:
+class MemoryPlace:
     """An address of a space."""
 
     u8, u16, u32, u64 = _Integer("<B"), _Integer("<H"), _Integer("<I"), _Integer("<Q")

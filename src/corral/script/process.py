@@ -57,7 +57,7 @@ class Process:
         self._output = {1: bytearray(), 2: bytearray()}
         self._limit = wanted.timeout
         try:
-            self._command = commands.Command(connection, wanted, self._take)
+            self._command = commands.RunningCommand(connection, wanted, self._take)
         except BaseException:
             connection.close()
             raise

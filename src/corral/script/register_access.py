@@ -93,7 +93,7 @@ class Registers:
         if name in CONTROL:
             return int(getattr(self.sregs(), name))
         if name in SEGMENTS:
-            return Segment(self, name)
+            return SegmentRegister(self, name)
         raise _unknown(name, self)
 
     def __setattr__(self, name: str, value: int) -> None:
@@ -127,7 +127,7 @@ class Registers:
         return " ".join(f"{name}={value:#x}" for name, value in self.values().items())
 
 
-class Segment:
+class SegmentRegister:
     """`base`, `limit`, and except for gdt and idt `selector`, `type`, `present`, `dpl`, `db`, `s`, `l`, `g`, `avl`,
     `unusable`."""
 

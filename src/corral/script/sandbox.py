@@ -10,7 +10,7 @@ from typing import overload
 
 from corral.agent import command as commands
 from corral.agent.connection import AgentError, Connection
-from corral.agent.files import Files
+from corral.agent.files import GuestFiles
 from corral.agent.forward import Forward
 from corral.errors import ClosedError, ConfigError, GuestTimeout
 from corral.running import place, saving
@@ -74,7 +74,7 @@ class Sandbox:
         finally:
             os.close(lifeline)
         self._path = os.path.join(place.folder(self.name), place.VSOCK)
-        self.files = Files(self._connect)
+        self.files = GuestFiles(self._connect)
         try:
             self._await_agent(timeout)
         except BaseException:
@@ -90,13 +90,13 @@ class Sandbox:
             except (AgentError, GuestTimeout) as error:
                 ended = _has_ended(self._process, _ENDS if isinstance(error, AgentError) else 0.0)
                 if ended:
-                    raise AgentError(f"the guest ended before its agent answered; {self._said()}") from None
+                    raise AgentError(f"the guest ended before its agent answered; {self._last_message()}") from None
                 if isinstance(error, AgentError):
                     raise
                 if time.monotonic() >= until:
                     raise GuestTimeout(f"the guest's agent did not answer within {timeout:g} s") from None
 
-    def _said(self) -> str:
+    def _last_message(self) -> str:
         try:
             with open(os.path.join(place.folder(self.name), place.SAID), encoding="utf-8", errors="replace") as file:
                 return (file.read().strip().splitlines() or ["it said nothing"])[-1]
@@ -225,7 +225,7 @@ class Sandbox:
             os.close(fd)
         return made
 
-    def _guest(self) -> place.Guest:
+    def _guest(self) -> place.RunningGuest:
         if self.closed:
             raise ClosedError("this sandbox is closed")
         return place.running(self.name)

@@ -163,7 +163,7 @@ def _begin(
     _write_all(fd, _HEAD.pack(MAGIC, VERSION, len(text), sha256(text)) + text)
     own_at = _aligned(_HEAD.size + len(text))
     at = _ram_at(own_at, memory.size, parent is not None)
-    places, end = _places(at + memory.size, [disk.size for disk in layers])
+    places, end = _layer_offsets(at + memory.size, [disk.size for disk in layers])
     os.ftruncate(fd, end)
     written = sum(disk.save_layer(fd, *place) for disk, place in zip(layers, places, strict=True))
     return ram.Job(fd, at, memory, parent, own_at), written
@@ -179,7 +179,7 @@ class SnapshotFile:
 
     def __init__(self, path: str, fd: int | None = None, lock: bool = True) -> None:
         self.path = path
-        self._fd = self._open(path) if fd is None else _again(fd)
+        self._fd = self._open(path) if fd is None else _duplicate(fd)
         try:
             if lock:
                 fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -205,7 +205,7 @@ class SnapshotFile:
         """The same once more, to be closed by itself."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
-        other._fd = _again(self._fd)
+        other._fd = _duplicate(self._fd)
         return other
 
     def close(self) -> None:
@@ -231,7 +231,7 @@ class SnapshotFile:
         """That it has so much RAM, and layers of disks of these sizes, in bytes. Before layer() and layer_of_ram().
         Raises BootError."""
         self.require_ram(memory, has_parent)
-        self._places, end = _places(self._ram_at + memory, disks)
+        self._layer_offsets, end = _layer_offsets(self._ram_at + memory, disks)
         if self._size != end:
             raise self._too_short(end)
 
@@ -270,7 +270,7 @@ class SnapshotFile:
 
     def layer(self, index: int, size: int) -> Layer:
         """Of a disk of `size` bytes. Raises BootError."""
-        map_at, data_at = self._places[index]
+        map_at, data_at = self._layer_offsets[index]
         length = int(lib.corral_blk_map_size(size))
         bits = os.pread(self._fd, length, map_at)
         if len(bits) < length:
@@ -300,7 +300,7 @@ class SnapshotFile:
         return text
 
 
-def _again(fd: int) -> int:
+def _duplicate(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
@@ -322,7 +322,7 @@ def _aligned(offset: int) -> int:
     return -(-offset // PAGE) * PAGE
 
 
-def _places(at: int, disks: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
+def _layer_offsets(at: int, disks: Sequence[int]) -> tuple[list[tuple[int, int]], int]:
     """Where the map and the data of each layer are, of disks of these sizes, and where the file ends; the first begins
     at `at`."""
     places = []

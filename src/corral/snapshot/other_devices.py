@@ -31,7 +31,7 @@ class Other:
 
 
 @record(frozen=True)
-class Ends:
+class DeviceEnds:
     """What devices of a guest that goes on are connected to: its cards to `nets`, its vsock to `vsock`; nothing without
     them, for that is not for a file to say. `hostname` is what it is called from now on; None: as it was."""
 
@@ -40,7 +40,7 @@ class Ends:
     hostname: str | None = None
 
 
-NOWHERE = Ends()
+NOWHERE = DeviceEnds()
 
 
 def save(device: DeviceConfig) -> Other:
@@ -55,7 +55,7 @@ def save(device: DeviceConfig) -> Other:
     return Other(Card(device.backend, device.mac, device.mtu), None, False)
 
 
-def configs(others: tuple[Other, ...], ends: Ends) -> tuple[DeviceConfig, ...]:
+def configs(others: tuple[Other, ...], ends: DeviceEnds) -> tuple[DeviceConfig, ...]:
     """What a machine that goes on has. Raises BootError, ConfigError."""
     cards = tuple(other.card for other in others if other.card)
     connected = list(_connected(cards, ends.nets)) if cards or ends.nets else []
@@ -75,7 +75,7 @@ def configs(others: tuple[Other, ...], ends: Ends) -> tuple[DeviceConfig, ...]:
     return tuple(found)
 
 
-def _vsock(ends: Ends) -> VsockConfig:
+def _vsock(ends: DeviceEnds) -> VsockConfig:
     if ends.vsock is None:
         return VsockConfig("unconnected", connected=False, goes_on=True, hostname=ends.hostname)
     return replace(ends.vsock, goes_on=True, hostname=ends.hostname)

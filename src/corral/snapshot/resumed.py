@@ -13,7 +13,7 @@ from corral.snapshot import disks, file, machine_state, other_devices, parents, 
 from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
 from corral.snapshot.machine_state import MachineState
-from corral.snapshot.other_devices import NOWHERE, Card, Ends, Other
+from corral.snapshot.other_devices import NOWHERE, Card, DeviceEnds, Other
 from corral.snapshot.parents import Base, Line, Parent
 from corral.snapshot.ram import Chain
 from corral.startup.digest import sha256
@@ -136,7 +136,7 @@ def _description(machine: Parts, state: MachineState, parent: Parent | None = No
     return file.dump(Content(__version__, parent, host_of(machine.system), guest, machine.cpuid, state))
 
 
-def config(path: str, overlay: bool = False, command: str | None = None, ends: Ends = NOWHERE) -> MachineConfig:
+def config(path: str, overlay: bool = False, command: str | None = None, ends: DeviceEnds = NOWHERE) -> MachineConfig:
     """The machine that a snapshot goes on in; `overlay`: what it writes to images is kept beside them, and gone with
     it; `command`: a line for its shell, if it waits for its session. Raises BootError, ConfigError."""
     with Resumed(path) as resumed:
@@ -213,7 +213,7 @@ class Resumed:
         guest = self.content.guest
         return bool(guest.channel) or (any(one.vsock for one in guest.others) and AGENT in guest.cmdline.split())
 
-    def config(self, overlay: bool = False, command: str | None = None, ends: Ends = NOWHERE) -> MachineConfig:
+    def config(self, overlay: bool = False, command: str | None = None, ends: DeviceEnds = NOWHERE) -> MachineConfig:
         """What the machine has to be, as config() has it. Raises BootError, ConfigError."""
         guest = self.content.guest
         if guest.channel:  # it is told by that

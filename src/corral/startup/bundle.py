@@ -32,7 +32,7 @@ class Bundle:
     def __init__(self, path: str) -> None:
         self.path = path
         self._entries: dict[str, Entry] = {}
-        self._served: set[str] = set()
+        self._served = {name for name in sys.modules if name.startswith("corral.")}  # or there before it could serve
         self.held = False
         try:
             with open(path, "rb") as file:

@@ -45,6 +45,9 @@ def record(*, frozen):
         cls.__repr__ = lambda self: f"{cls.__name__}({', '.join(text(self, field) for field in fields)})"
         cls.__match_args__ = fields
         cls.__signature__ = _Signature()
+        cls.__dataclass_fields__ = _DataclassFields()
+        cls.__dataclass_params__ = _DataclassParams
+        cls.__replace__ = replace
         init.__wrapped__ = _Init(cls)
         return cls
 
@@ -66,6 +69,27 @@ def _complaint(cls, fields, given, named):
     near = get_close_matches(unknown[0], fields, 1)
     meant = f"did you mean {near[0]}? It" if near else "it"
     return f"{cls.__name__} has no field {unknown[0]!r}; {meant} has {', '.join(fields)}"
+
+
+class _DataclassFields:
+    """What the functions of dataclasses ask a class for; made when they do, so these work on records too."""
+
+    def __get__(self, instance, cls):
+        import dataclasses
+
+        fields = {}
+        for name, annotation in cls.__annotations__.items():
+            field = dataclasses.field(default=getattr(cls, name, dataclasses.MISSING))
+            field.name, field.type, field._field_type = name, annotation, dataclasses._FIELD
+            fields[name] = field
+        return fields
+
+
+class _DataclassParams:
+    """As dataclasses has them of a decorator's arguments."""
+
+    init = repr = eq = frozen = match_args = True
+    order = unsafe_hash = kw_only = slots = weakref_slot = False
 
 
 class _Signature:

@@ -40,7 +40,7 @@ class Search:
     def find(self, image: Image) -> list[Row]:
         """All symbols in the bytes of a kernel, by address; [] when there are none that can be read. Raises Flaw when
         it would take too long, or when there are too many."""
-        self._spend(len(image) // _BYTES_A_STEP)
+        self._count_steps(len(image) // _BYTES_A_STEP)
         at = image.find(_DIGITS)
         while at >= 0:
             if (tokens := self._tokens(image, at)) and (rows := self._rows(image, *tokens)):
@@ -48,7 +48,7 @@ class Search:
             at = image.find(_DIGITS, at + 1)
         return []
 
-    def _spend(self, steps: int) -> None:
+    def _count_steps(self, steps: int) -> None:
         self._left -= steps
         if self._left < 0:
             raise Flaw("has what looks like symbols and is not, too often to look through all of it")
@@ -56,14 +56,14 @@ class Search:
     def _tokens(self, image: Image, digits: int) -> tuple[int, int, list[bytes]] | None:
         """Where the table of tokens begins, where its index ends, and the tokens; `digits`: where "0" is in it."""
         start = digits
-        self._spend(ord("0"))
+        self._count_steps(ord("0"))
         for _ in range(ord("0")):  # back over the tokens before it
             start = image.rfind(b"\0", max(0, start - 64), start - 1) + 1
             if start <= 0:
                 return None
         # The first token has the zero that ends what is before it, or fills up to the table's alignment.
         for first in range(start & ~7, max(0, start - 64), -8):
-            self._spend(2 * _TOKENS)
+            self._count_steps(2 * _TOKENS)
             found = _indexed(image, first)
             if found:
                 return first, *found
@@ -72,7 +72,7 @@ class Search:
     def _rows(self, image: Image, table: int, index_end: int, tokens: list[bytes]) -> list[Row]:
         # Since 6.2, and in some 6.1, three bytes a symbol lie between: their order by name.
         for markers in range(table - 8, max(0, table - 4 * _FARTHEST), -8):
-            self._spend(1)
+            self._count_steps(1)
             if image[markers : markers + 4] != b"\0\0\0\0":
                 continue
             for names, count in self._names_before(image, markers):
@@ -87,7 +87,7 @@ class Search:
         if not _PER_MARKER * 2 <= second <= _PER_MARKER * LONGEST:
             return
         for count_at in range(markers - 16, max(0, markers - 64 * MOST), -8):
-            self._spend(1)
+            self._count_steps(1)
             count = int.from_bytes(image[count_at : count_at + 8], "little")
             # Names take 2 to some 40 bytes each, so the number says about how far the markers are.
             if _PER_MARKER < count <= MOST and 2 * count <= markers - count_at <= 64 * count:
@@ -109,7 +109,7 @@ class Search:
             if length & 0x80:  # since 6.1: two bytes
                 length = length & 0x7F | image[at] << 7
                 at += 1
-            self._spend(4 + length // 8)
+            self._count_steps(4 + length // 8)
             if not length or at + length > markers:
                 return []
             text = names.text(b"".join([tokens[byte] for byte in image[at : at + length]]))
@@ -119,7 +119,7 @@ class Search:
 
     def _addresses(self, image: Image, names: int, index_end: int, count: int) -> list[int]:
         """From offsets to a base; both lie before the number of names, or since 6.4 behind the tokens' index."""
-        self._spend(count)
+        self._count_steps(count)
         size = -(-4 * count // 8) * 8
         before = names - 16 - size
         for offsets, base_at in ((before, before + size), (-(-index_end // 8) * 8, -(-index_end // 8) * 8 + size)):

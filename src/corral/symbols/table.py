@@ -52,7 +52,7 @@ class Symbols:
         return {name: address for address, _, name in reversed(self._rows)}
 
     @cached_property
-    def _all(self) -> list[tuple[int, str]]:
+    def _functions(self) -> list[tuple[int, str]]:
         return [(address, name) for address, _, name in self._rows if name not in _BOUNDARIES]
 
     def address(self, name: str) -> int:
@@ -101,10 +101,10 @@ class Symbols:
 
     def near(self, address: int) -> str | None:
         """`name`, or `name+0x8`, of whatever it is that an address less than 64 KiB behind its beginning is in."""
-        at = bisect(self._all, (address, "\x7f")) - 1
-        if at < 0 or address - self._all[at][0] >= 1 << 16:
+        at = bisect(self._functions, (address, "\x7f")) - 1
+        if at < 0 or address - self._functions[at][0] >= 1 << 16:
             return None
-        start, name = self._all[at]
+        start, name = self._functions[at]
         return f"{name}+{address - start:#x}" if address > start else name
 
     def _linked(self, address: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from corral.files.file import Flaw
 from corral.images import boot_folder, root
-from corral.images.volumes import Disk
+from corral.images.volumes import DiskVolumes
 from tests.fuzz.targets import MemoryFile, one_line
 
 LONGEST = 1 << 16
@@ -24,7 +24,7 @@ _file = MemoryFile()
 
 def one(data: bytes) -> None:
     path = _file.put(data, -(-max(len(data), 1) // 512) * 512)
-    with Disk(path) as disk:
+    with DiskVolumes(path) as disk:
         found = root.of(disk)
         assert found.system.isprintable()
         assert found.flaw.isprintable()

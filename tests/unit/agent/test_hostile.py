@@ -36,7 +36,7 @@ from corral.agent.connection import (
     Refused,
 )
 from corral.agent.connection import END as OVER
-from corral.agent.files import Files
+from corral.agent.files import GuestFiles
 from corral.errors import ConfigError, CorralError, GuestTimeout
 
 GREETING = b"corral-agent" + struct.pack("<HH", 1, 0)
@@ -138,7 +138,7 @@ def test_a_guest_that_is_not_there(tmp_path: Path) -> None:
 def test_an_agent_that_says_no_has_its_words_made_printable(agent: Agent) -> None:
     agent.says = frame(FAILED, struct.pack("<I", 2) + b"\x1b[2Jopen it")
     with pytest.raises(Refused, match=r"^\\x1b\[2Jopen it: No such file") as refused:
-        Files(agent.connect).read("/x")
+        GuestFiles(agent.connect).read("/x")
     assert refused.value.errno == 2
 
 
@@ -148,7 +148,7 @@ def test_an_agent_that_says_no_has_its_words_made_printable(agent: Agent) -> Non
 def test_more_than_it_may_send(agent: Agent) -> None:
     agent.says = frame(DONE) + frame(DATA, bytes(1000)) * 3
     with pytest.raises(AgentError, match="more than 2500 bytes"):
-        Files(agent.connect).read("/x", most=2500)
+        GuestFiles(agent.connect).read("/x", most=2500)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_name_that_leads_out_of_the_tree(agent: Agent, tmp_path: Path, name: b
     agent.says += frame(ENTRY, entry(b"sub/ln2", stat.S_IFLNK | 0o777, link=os.fsencode(outside)))
     agent.says += frame(ENTRY, entry(name, size=4)) + frame(DATA, b"evil") + frame(OVER)
     with pytest.raises(CorralError):
-        Files(agent.connect).download("/x", target)
+        GuestFiles(agent.connect).download("/x", target)
     assert list(outside.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["agent", "outside", "target"]
 
@@ -175,7 +175,7 @@ def test_a_file_in_the_place_of_a_link_is_made_anew(agent: Agent, tmp_path: Path
     agent.says = frame(DONE) + frame(ENTRY, entry(b"", stat.S_IFDIR | 0o755))
     agent.says += frame(ENTRY, entry(b"f", stat.S_IFLNK | 0o777, link=os.fsencode(victim)))
     agent.says += frame(ENTRY, entry(b"f", size=4)) + frame(DATA, b"evil") + frame(OVER)
-    Files(agent.connect).download("/x", tmp_path / "target")
+    GuestFiles(agent.connect).download("/x", tmp_path / "target")
     assert victim.read_text() == "mine"
     assert (tmp_path / "target" / "f").read_text() == "evil"
 
@@ -186,7 +186,7 @@ def test_set_id_bits_and_devices_stay_away(agent: Agent, tmp_path: Path) -> None
         ENTRY, entry(b"dev", stat.S_IFCHR | 0o666)
     )
     agent.says += frame(ENTRY, entry(b"fifo", stat.S_IFIFO | 0o666)) + frame(OVER)
-    Files(agent.connect).download("/x", tmp_path / "target")
+    GuestFiles(agent.connect).download("/x", tmp_path / "target")
     assert [path.name for path in (tmp_path / "target").iterdir()] == ["suid"]
     assert stat.S_IMODE((tmp_path / "target" / "suid").stat().st_mode) == 0o755
     assert stat.S_IMODE((tmp_path / "target").stat().st_mode) == 0o777
@@ -207,12 +207,12 @@ def test_set_id_bits_and_devices_stay_away(agent: Agent, tmp_path: Path) -> None
 def test_a_tree_that_is_none(agent: Agent, tmp_path: Path, says: bytes) -> None:
     agent.says = frame(DONE) + says
     with pytest.raises(AgentError):
-        Files(agent.connect).download("/x", tmp_path / "target")
+        GuestFiles(agent.connect).download("/x", tmp_path / "target")
 
 
 def test_a_hole_is_no_longer_than_its_file(agent: Agent, tmp_path: Path) -> None:
     agent.says = frame(DONE) + frame(ENTRY, entry(b"", size=3)) + frame(HOLE, b"\xff" * 8) + frame(OVER)
-    assert Files(agent.connect).download("/x", tmp_path / "target") == 3
+    assert GuestFiles(agent.connect).download("/x", tmp_path / "target") == 3
     assert (tmp_path / "target").read_bytes() == bytes(3)
 
 
@@ -223,7 +223,7 @@ def run(agent: Agent, says: bytes) -> tuple[command.End, bytes]:
     agent.says = frame(STARTED, bytes(4)) + says
     output = bytearray()
     with agent.connect() as connection:
-        one = command.Command(connection, command.wanted("x"), lambda stream, data: output.extend(data))
+        one = command.RunningCommand(connection, command.wanted("x"), lambda stream, data: output.extend(data))
         return one.wait(time.monotonic() + 5), bytes(output)
 
 
@@ -248,7 +248,7 @@ def test_words_of_a_command_that_mean_nothing(agent: Agent, says: bytes) -> None
 def test_room_that_is_too_much_sends_no_more_than_there_is(agent: Agent) -> None:
     agent.says = frame(STARTED, bytes(4)) + frame(ROOM, b"\xff" * 4) * 3 + frame(ENDED, bytes(8))
     with agent.connect() as connection:
-        one = command.Command(connection, command.wanted("cat"), lambda stream, data: None)
+        one = command.RunningCommand(connection, command.wanted("cat"), lambda stream, data: None)
         one.give(bytes(1 << 20))
         assert one.wait(time.monotonic() + 5).status == 0
 
@@ -266,7 +266,7 @@ def test_noise_ends_with_an_error_of_ours_or_none(agent: Agent, tmp_path: Path, 
     agent.says = frame(DONE) * noise.randrange(2)
     agent.says += b"".join(frame(noise.choice(kinds), noise.choice(bodies)()) for _ in range(frames))
     agent.says += noise.randbytes(noise.randrange(20))
-    files = Files(agent.connect)
+    files = GuestFiles(agent.connect)
     calls: list[Callable[[], object]] = [
         lambda: files.read("/x"),
         lambda: files.list("/x"),

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.boot import initramfs_content
-from corral.boot.initramfs_content import Content, read
+from corral.boot.initramfs_content import InitramfsContent, read
 from corral.files.file import ImageFile
 from tests.support import kernels
 from tests.support.cost import cost
@@ -23,7 +23,7 @@ FILES = [("init", b"#!"), ("usr/lib/modules/6.1/virtio-mmio.ko.xz", b"x" * 5001)
 EARLY = kernels.cpio([("kernel/x86/microcode/AuthenticAMD.bin", bytes(70_000))])
 
 
-def content(path: Path) -> Content | None:
+def content(path: Path) -> InitramfsContent | None:
     with ImageFile(path, "initrd") as file:
         return read(file)
 

@@ -12,8 +12,8 @@ from corral.compare.contenders import Kit, Unsuitable
 from corral.compare.contenders.base import Failed
 from corral.compare.contenders.native import Native
 from corral.compare.measures import held, start
-from corral.compare.measures.base import Place
-from corral.compare.measures.placed import Placed, one_of_each_core
+from corral.compare.measures.base import Cpus
+from corral.compare.measures.placed import PlacedMeasure, one_of_each_core
 from corral.compare.measures.rate import Rate
 from corral.compare.measures.workload import Workload
 from corral.errors import ConfigError, HostError
@@ -26,9 +26,9 @@ def native(tmp_path: Path) -> Native:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> Cpus:
     cpus = tuple(sorted(os.sched_getaffinity(0)))
-    return Place(cpus[-1:], cpus, tmp_path)
+    return Cpus(cpus[-1:], cpus, tmp_path)
 
 
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -39,13 +39,13 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Non
 
 
 def test_a_workload_tells_its_metrics(
-    native: Native, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    native: Native, place: Cpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, monkeypatch, "echo integer 12.5 Mop/s; echo some words; echo hash 3 ns")
     assert Workload("integer").take(native, place) == {"integer": (12.5, "Mop/s"), "hash": (3.0, "ns")}
 
 
-def test_a_workload_gets_a_disk(native: Native, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workload_gets_a_disk(native: Native, place: Cpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, monkeypatch, 'echo size $(stat -c %s "$1") B')
     assert Workload("disk", ("{scratch}",), 4).take(native, place) == {"size": (4 << 20, "B")}
 
@@ -63,7 +63,7 @@ def test_a_workload_that_does_not_end_well(
     error: type[Exception],
     message: str,
     native: Native,
-    place: Place,
+    place: Cpus,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -73,32 +73,32 @@ def test_a_workload_that_does_not_end_well(
 
 
 @pytest.mark.parametrize("cold", [False, True])
-def test_a_start(cold: bool, native: Native, place: Place) -> None:
+def test_a_start(cold: bool, native: Native, place: Cpus) -> None:
     found = start.Start(cold).take(native, place)
     assert 0 < found["first-line"][0] <= found["whole-life"][0] < 5000
 
 
-def test_a_rate_counts_all_lives(native: Native, place: Place) -> None:
+def test_a_rate_counts_all_lives(native: Native, place: Cpus) -> None:
     found = Rate(3).take(native, place)
     assert found["rate"][0] > 1
     assert 0 < found["life-p50"][0] <= found["life-p99"][0]
 
 
 def test_an_instance_without_its_line_spoils_a_rate(
-    native: Native, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    native: Native, place: Cpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tmp_path, monkeypatch, "exit 0")
     with pytest.raises(Failed, match="without its line"):
         Rate(2).take(native, place)
 
 
-def test_memory_and_disk_of_some(native: Native, place: Place) -> None:
+def test_memory_and_disk_of_some(native: Native, place: Cpus) -> None:
     one = held.Memory(1).take(native, place)
     many = held.Memory(4).take(native, place)
     assert one["each"][0] > 0.05
     assert many["all"][0] > one["each"][0]
     assert many["each"][0] < one["each"][0], "the program's pages are shared"
-    assert held.Disk(2).take(native, place) == {"all": (8.0, "MiB"), "each": (4.0, "MiB")}
+    assert held.DiskHeld(2).take(native, place) == {"all": (8.0, "MiB"), "each": (4.0, "MiB")}
 
 
 def test_an_unnamed_file_counts_as_disk(tmp_path: Path) -> None:
@@ -133,19 +133,19 @@ def test_programs_that_cannot_be_built(tmp_path: Path, monkeypatch: pytest.Monke
         programs.binary("other")
 
 
-def test_all_cores_at_once(native: Native, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_cores_at_once(native: Native, place: Cpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, monkeypatch, "echo stream $(grep -c . /proc/self/status) MB/s; echo linpack $(nproc) GFLOP/s")
-    found = Placed("flat").take(native, place)
+    found = PlacedMeasure("flat").take(native, place)
     assert found["linpack"] == (float(len(one_of_each_core(place.all))), "GFLOP/s")
 
 
 def test_a_thread_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
     cpus = tuple(host.Cpu(number, 0, 0, 0, number % 4) for number in range(8))
-    machine = host.Host(cpus, (), {}, frozenset(range(1, 8)), frozenset({0}))
+    machine = host.HostTopology(cpus, (), {}, frozenset(range(1, 8)), frozenset({0}))
     monkeypatch.setattr(host, "read", lambda: machine)
     assert one_of_each_core(tuple(range(8))) == (1, 2, 3, 4)
     assert one_of_each_core((5, 6, 1)) == (1, 6)
-    many = host.Host(
+    many = host.HostTopology(
         tuple(host.Cpu(number, 0, 0, 0, number) for number in range(130)), (), {}, frozenset(range(130)), frozenset({0})
     )
     monkeypatch.setattr(host, "read", lambda: many)

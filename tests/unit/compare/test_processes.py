@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from corral.compare import processes
-from corral.compare.processes import Failed, Household, Process, descendants, serve
+from corral.compare.processes import Failed, Household, Measured, descendants, serve
 
 SHELL = ["/bin/sh", "-c"]
 
 
 def test_lines_have_the_moment_at_which_they_came() -> None:
-    with Process([*SHELL, "echo one; sleep 0.2; echo two"]) as process:
+    with Measured([*SHELL, "echo one; sleep 0.2; echo two"]) as process:
         first = process.until(lambda line: line == b"one\n", 10)
         second = process.until(lambda line: line == b"two\n", 10)
         assert process.succeed(10) >= second >= first + 0.15
@@ -26,7 +26,7 @@ def test_lines_have_the_moment_at_which_they_came() -> None:
 def test_it_runs_where_it_is_told_and_we_stay_where_we_were() -> None:
     cpu, before = max(os.sched_getaffinity(0)), os.sched_getaffinity(0)
     code = "import os; print(sorted(os.sched_getaffinity(0)))"
-    with Process([sys.executable, "-c", code], [cpu]) as process:
+    with Measured([sys.executable, "-c", code], [cpu]) as process:
         assert process.until(lambda line: True, 10)
         assert process.lines[0][1] == f"[{cpu}]\n".encode()
     assert os.sched_getaffinity(0) == before
@@ -43,19 +43,19 @@ def test_it_runs_where_it_is_told_and_we_stay_where_we_were() -> None:
     ],
 )
 def test_what_goes_wrong_is_one_line(script: str, message: str) -> None:
-    with Process([*SHELL, script], fatal=b"DOOM") as process, pytest.raises(Failed, match=message) as caught:
+    with Measured([*SHELL, script], fatal=b"DOOM") as process, pytest.raises(Failed, match=message) as caught:
         process.succeed(0.5)
     assert "\n" not in str(caught.value)
 
 
 def test_a_program_that_is_not_there() -> None:
     with pytest.raises(Failed, match="cannot run /nowhere: No such file"):
-        Process(["/nowhere"])
+        Measured(["/nowhere"])
 
 
 def test_output_without_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "MOST_OUTPUT", 1 << 17)
-    with Process([*SHELL, "yes"]) as process:
+    with Measured([*SHELL, "yes"]) as process:
         end = time.monotonic() + 0.5
         while time.monotonic() < end:
             serve([process], 0.1)
@@ -63,7 +63,7 @@ def test_output_without_end_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_are_served_at_once() -> None:
-    with Process([*SHELL, "sleep 0.2; echo a"]) as one, Process([*SHELL, "echo b"]) as other:
+    with Measured([*SHELL, "sleep 0.2; echo a"]) as one, Measured([*SHELL, "echo b"]) as other:
         while one.status is None or other.status is None:
             serve([one, other], 1)
         assert [one.lines[0][1], other.lines[0][1]] == [b"a\n", b"b\n"]
@@ -77,7 +77,7 @@ def test_nothing_is_left_however_it_hides() -> None:
     before = set(descendants(os.getpid()))
     hides = "(setsid sh -c 'echo $$; exec sleep 1000' &); sleep 1000"
     with Household():
-        with Process([*SHELL, hides]) as process:
+        with Measured([*SHELL, hides]) as process:
             process.until(lambda line: True, 10)
             pid = int(process.lines[0][1])
         assert Path(f"/proc/{pid}").exists()

@@ -9,7 +9,7 @@ import pytest
 from corral.compare import schedule
 from corral.compare.contenders import Contender, Job, Kit, Launch, Unsuitable
 from corral.compare.contenders.base import Failed
-from corral.compare.measures.base import Measure, Metrics, Place
+from corral.compare.measures.base import Cpus, Measure, Metrics
 from corral.compare.samples import Results
 
 
@@ -29,7 +29,7 @@ class Recorded(Measure):
         self.name = self.title = name
         self._calls, self._interrupted = calls, interrupted
 
-    def take(self, contender: Contender, place: Place) -> Metrics:
+    def take(self, contender: Contender, place: Cpus) -> Metrics:
         self._calls.append(f"{self.name}{contender.name}")
         if len(self._calls) == self._interrupted:
             raise KeyboardInterrupt
@@ -46,7 +46,7 @@ def run(names: str, rounds: int, interrupted: int = -1, warm_up: int = 0) -> tup
     results = Results({name: name for name in names.split()})
     everybody = [Someone(Kit(Path("/nowhere"), 0), name) for name in names.split()]
     measures = [Recorded("1", calls, interrupted), Recorded("2", calls, interrupted)]
-    place = Place((0,), (0,), Path("/nowhere"))
+    place = Cpus((0,), (0,), Path("/nowhere"))
     try:
         schedule.run(everybody, measures, rounds, warm_up, place, results, lambda share, _: shares.append(share))
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from corral.compare.contenders.bubblewrap import Bubblewrap
 from corral.compare.contenders.native import Native
 from corral.compare.contenders.qemu import Q35
 from corral.compare.contenders.runc import Runc
-from corral.compare.measures.base import Place
+from corral.compare.measures.base import Cpus
 from corral.compare.measures.tool import ToolMeasure
 from corral.compare.processes import Failed
 
@@ -63,8 +63,8 @@ def test_any_answer(said: str) -> None:
             tool.read(said)
 
 
-def place(folder: Path) -> Place:
-    return Place((), (), folder)
+def place(folder: Path) -> Cpus:
+    return Cpus((), (), folder)
 
 
 def test_a_tool_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from corral.images import boot_folder, root
-from corral.images.volumes import Disk
+from corral.images.volumes import DiskVolumes
 from tests.support.file_systems import LINUX, LVM, MIB, disk, ext4
 
 SYSTEM = {"sbin/init": b"init"}
@@ -58,7 +58,7 @@ LAYOUTS: dict[str, tuple[Mapping[str, bytes], tuple[str, str, str]]] = {
 
 
 def find(path: str) -> boot_folder.BootFiles | None:
-    with Disk(path) as opened:
+    with DiskVolumes(path) as opened:
         return boot_folder.find(opened, root.of(opened))
 
 

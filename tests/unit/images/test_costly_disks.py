@@ -9,7 +9,7 @@ import pytest
 
 from corral.files import ext4_files
 from corral.images import root
-from corral.images.volumes import Disk
+from corral.images.volumes import DiskVolumes
 from tests.support.cost import CORRAL, cost
 from tests.support.hostile_disks import with_large_folders
 
@@ -42,6 +42,6 @@ def test_file_systems_of_names_alone(tmp_path: Path, size: int | None, prefix: b
 
 def test_a_small_folder_is_read_though_a_large_one_was_refused(tmp_path: Path) -> None:
     disk = with_large_folders(tmp_path / "disk.img", 4, size=MOST + 4096)
-    with Disk(str(disk)) as opened:
+    with DiskVolumes(str(disk)) as opened:
         root.of(opened)
         assert opened.volumes[0].allowance.left == MOST

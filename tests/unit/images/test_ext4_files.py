@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corral.files import ext4
-from corral.files.ext4_files import Files
+from corral.files.ext4_files import Ext4Files
 from corral.files.file import Flaw
 from tests.unit.images.test_ext4 import reader
 
@@ -80,10 +80,10 @@ def make(tool: str, options: tuple[str, ...], folder: Path, path: Path) -> subpr
     return subprocess.run([tool, "-q", "-F", *options, "-d", str(folder), str(path)], capture_output=True, check=False)
 
 
-def opened(data: bytes) -> Files:
+def opened(data: bytes) -> Ext4Files:
     system = ext4.superblock(reader(data))
     assert system is not None
-    return Files(reader(data), system)
+    return Ext4Files(reader(data), system)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -138,7 +138,7 @@ def test_damage_is_a_flaw_or_other_content_and_never_takes_long(layout: str, cha
     if system is None:
         return
     try:
-        files = Files(reader(bytes(data)), system)
+        files = Ext4Files(reader(bytes(data)), system)
         for path in ("/boot/vmlinuz-6", "/boot/sparse", "/absolute", "/long", "/many/a-name-of-some-length-0001"):
             found = files.content(path, 4 << 20)
             assert found is None or len(found) <= 4 << 20
@@ -154,7 +154,7 @@ def test_a_list_of_blocks_that_leads_to_itself_ends() -> None:
     data, _ = image("ext4")
     system = ext4.superblock(reader(data))
     assert system is not None
-    files = Files(reader(data), system)
+    files = Ext4Files(reader(data), system)
     node = files.find("/boot/vmlinuz-6")
     assert node is not None
     for depth in range(1, 6):
@@ -162,8 +162,8 @@ def test_a_list_of_blocks_that_leads_to_itself_ends() -> None:
         entries = b"".join(struct.pack("<IIHH", number, 5, 0, 0) for number in range(340))
         hostile = (header + entries).ljust(4096, b"\0")
         root = struct.pack("<HHHHI", 0xF30A, 4, 4, depth, 0) + struct.pack("<IIHH", 0, 5, 0, 0) * 4
-        looped = Files(lambda offset, length, block=hostile: block[:length], system)  # type: ignore[misc]
-        from corral.files.ext4_files import Node
+        looped = Ext4Files(lambda offset, length, block=hostile: block[:length], system)  # type: ignore[misc]
+        from corral.files.ext4_files import Ext4Node
 
         with pytest.raises(Flaw):
-            list(looped.pieces(Node(12, node.mode, 1 << 40, node.flags, root)))
+            list(looped.pieces(Ext4Node(12, node.mode, 1 << 40, node.flags, root)))

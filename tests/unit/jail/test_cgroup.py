@@ -13,7 +13,7 @@ from corral.cli.boot import COMMAND
 from corral.cli.options import parse
 from corral.errors import ConfigError
 from corral.jail import cgroup
-from corral.jail.cgroup import Group, Limits, Unlimited
+from corral.jail.cgroup import ControlGroup, Limits, Unlimited
 
 ALL = "cpu io memory"
 
@@ -48,8 +48,8 @@ class Kernel:
     def hands_on(self, name: str, controllers: str = ALL) -> None:
         (self.root / "fs" / name / "cgroup.subtree_control").write_text(controllers)
 
-    def group(self, limits: Limits) -> Group:
-        return Group(limits, str(self.mounts), str(self.own))
+    def group(self, limits: Limits) -> ControlGroup:
+        return ControlGroup(limits, str(self.mounts), str(self.own))
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_guest_without_its_limits_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(*arguments: object) -> None:
         raise Unlimited("there is no group")
 
-    monkeypatch.setattr(limits, "Group", refuse)
+    monkeypatch.setattr(limits, "ControlGroup", refuse)
     arguments = parse(COMMAND, ["--limit-cpu", "2"])
     assert arguments
     limited = limits.wanted(arguments)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from corral.jail import table
 from csrc import jail_filters
 
@@ -57,6 +59,51 @@ def test_a_call_is_there_once() -> None:
     for rules in table.KINDS.values():
         calls = [rule.call for rule in rules]
         assert len(calls) == len(set(calls))
+
+
+NUMBERS = jail_filters.numbers_of(["gcc"])
+ALLOW, TRAP, KILL = "SECCOMP_RET_ALLOW", "SECCOMP_RET_TRAP", "SECCOMP_RET_KILL_PROCESS"
+
+
+def _outcome(program: list[jail_filters.Instruction], arch: str, number: int) -> str:
+    """What the program returns; "looks" when it looks at an argument."""
+    at, loaded = 0, ""
+    while True:
+        line = program[at]
+        at += 1
+        if line.code.startswith("BPF_RET"):
+            return line.k
+        if line.code.startswith("BPF_LD"):
+            loaded = line.k.removeprefix("offsetof(struct seccomp_data, ").removesuffix(")")
+            if loaded.startswith("args"):
+                return "looks"
+        elif "BPF_JA" in line.code:
+            at += int(line.k)
+        elif loaded == "arch":
+            at += line.true if line.k == arch else line.false
+        else:
+            border = NUMBERS[line.k.removeprefix("SYS_")]
+            at += line.true if (number >= border if "JGE" in line.code else number == border) else line.false
+
+
+@pytest.mark.parametrize("kind", table.KINDS)
+def test_a_filter_finds_each_call_of_the_table_and_no_other(kind: str) -> None:
+    rules = {NUMBERS[rule.call]: rule for rule in table.KINDS[kind]}
+    failing = dict.fromkeys((NUMBERS[name] for name in table.FAIL), "SECCOMP_RET_ERRNO | EACCES")
+    failing |= dict.fromkeys((NUMBERS[name] for name in table.ABSENT), "SECCOMP_RET_ERRNO | ENOSYS")
+    program = jail_filters.program(table.KINDS[kind], table.FAIL, table.ABSENT, NUMBERS)
+    of_x32 = 0x40000000
+    for number in (*range(max(NUMBERS.values()) + 2), of_x32, of_x32 + NUMBERS["write"]):
+        rule = rules.get(number)
+        wanted = failing.get(number, TRAP) if rule is None else "looks" if rule.check else ALLOW
+        assert _outcome(program, "AUDIT_ARCH_X86_64", number) == wanted, number
+    assert _outcome(program, "AUDIT_ARCH_I386", NUMBERS["write"]) == KILL
+
+
+@pytest.mark.parametrize("kind", table.KINDS)
+def test_no_jump_of_a_filter_is_too_far(kind: str) -> None:
+    program = jail_filters.program(table.KINDS[kind], table.FAIL, table.ABSENT, NUMBERS)
+    assert all(max(line.true, line.false) <= 255 for line in program)
 
 
 def test_the_documentation_has_the_same_table() -> None:

@@ -11,7 +11,7 @@ from corral.cli.options import Arguments, parse
 from corral.cli.run import COMMAND, _words
 from corral.cli.run_words import PlainConfig
 from corral.errors import BootError, ConfigError
-from corral.launch.container import Container, Volume
+from corral.launch.container import Container, ContainerVolume
 
 IMAGE = PlainConfig(entrypoint=("/entry",), cmd=("serve",), env=("A=image", "B=image"), working_dir="/srv", user="web")
 
@@ -96,7 +96,7 @@ def test_what_an_image_says_in_its_own_ways() -> None:
 
 def test_more_volumes_than_a_guest_has() -> None:
     with pytest.raises(ConfigError, match="at most 64"):
-        Container(("x",), volumes=(Volume("/x"),) * 65)
+        Container(("x",), volumes=(ContainerVolume("/x"),) * 65)
 
 
 def test_the_session_is_letters_values_and_zeros() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from corral.numa.host import Cache, Cpu, Host, HugePages, Node
+from corral.numa.host import Cache, Cpu, HostTopology, HugePages, Node
 
 GIB = 1 << 30
 
@@ -25,7 +25,7 @@ def build(
     hugepages_in_use: int = 0,
     free: int | None = None,
     thp: bool = True,
-) -> Host:
+) -> HostTopology:
     """`nodes_each` of a package, `complexes` (which share an L3) of a node, `cores` of a complex, `threads` of a core;
     siblings are numbered apart, as Linux does it. Nodes are 0, `node_step`, ...; `memory_only` more have no CPUs."""
     total_cores = packages * nodes_each * complexes * cores
@@ -67,11 +67,11 @@ def build(
     }
     cpus.sort(key=lambda cpu: cpu.id)
     allowed = frozenset(cpu.id for cpu in cpus) - forbidden
-    return Host(tuple(cpus), tuple(nodes), far, allowed, frozenset(numbers), thp)
+    return HostTopology(tuple(cpus), tuple(nodes), far, allowed, frozenset(numbers), thp)
 
 
 @st.composite
-def hosts(draw: st.DrawFn) -> Host:
+def hosts(draw: st.DrawFn) -> HostTopology:
     packages, nodes_each = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     complexes, cores, threads = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
     count, total = packages * nodes_each, packages * nodes_each * complexes * cores * threads

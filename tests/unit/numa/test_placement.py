@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from corral.arch.x86_64 import apic_ids
 from corral.errors import ConfigError, HostError
 from corral.numa.as_json import to_json
-from corral.numa.host import Host
+from corral.numa.host import HostTopology
 from corral.numa.placement import place
 from corral.numa.plan import Plan, table
 from corral.numa.request import MapNode, Request, Shape
@@ -37,11 +37,11 @@ requests = st.builds(
 loads = st.dictionaries(st.integers(0, 60), st.integers(1, 3), max_size=20)
 
 
-def cpus_of(host: Host, node: int) -> set[int]:
+def cpus_of(host: HostTopology, node: int) -> set[int]:
     return {cpu.id for cpu in host.cpus if cpu.node == node}
 
 
-def planned(host: Host, request: Request, load: dict[int, int] | None = None) -> Plan | None:
+def planned(host: HostTopology, request: Request, load: dict[int, int] | None = None) -> Plan | None:
     """None where that is refused: more nodes than cores."""
     threads = request.shape.threads if request.shape else 1
     if request.nodes <= request.cpus // threads:
@@ -53,7 +53,7 @@ def planned(host: Host, request: Request, load: dict[int, int] | None = None) ->
 
 @settings(max_examples=400, deadline=None)
 @given(hosts(), requests, loads)
-def test_what_holds_for_every_plan(host: Host, request: Request, load: dict[int, int]) -> None:
+def test_what_holds_for_every_plan(host: HostTopology, request: Request, load: dict[int, int]) -> None:
     plan = planned(host, request, load)
     if plan is None:
         return
@@ -95,7 +95,7 @@ def test_what_holds_for_every_plan(host: Host, request: Request, load: dict[int,
 
 @settings(max_examples=300, deadline=None)
 @given(hosts(), requests)
-def test_the_guest_sees_what_it_has(host: Host, request: Request) -> None:
+def test_the_guest_sees_what_it_has(host: HostTopology, request: Request) -> None:
     """Where vCPUs are pinned: the same are siblings, share an L3 and a package, as far as one node goes."""
     plan = planned(host, request)
     if plan is None or request.shape or len(set(plan.pinned)) < request.cpus:
@@ -114,7 +114,7 @@ def test_the_guest_sees_what_it_has(host: Host, request: Request) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(hosts(), requests)
-def test_cores_are_not_shared_without_need(host: Host, request: Request) -> None:
+def test_cores_are_not_shared_without_need(host: HostTopology, request: Request) -> None:
     plan = planned(host, request)
     if plan is None or request.shape or request.policy == "none" or len(set(plan.pinned)) < request.cpus:
         return
@@ -131,7 +131,7 @@ def test_cores_are_not_shared_without_need(host: Host, request: Request) -> None
 
 @settings(max_examples=200, deadline=None)
 @given(hosts(), st.integers(1, 16), st.integers(64, 4096))
-def test_compact_takes_no_more_nodes_than_it_needs(host: Host, cpus: int, memory: int) -> None:
+def test_compact_takes_no_more_nodes_than_it_needs(host: HostTopology, cpus: int, memory: int) -> None:
     plan = place(host, Request(cpus, memory << 20, policy="compact"))
     room = sorted((len(host.usable(node)) for node in {cpu.node for cpu in host.usable()}), reverse=True)
     needed = next((n for n in range(1, len(room) + 1) if sum(room[:n]) >= cpus), None)

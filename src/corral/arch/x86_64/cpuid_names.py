@@ -56,13 +56,13 @@ def difference(wanted: Iterable[Entry], there: Iterable[Entry]) -> str:
     """What a host that is to be like another one has not, or has besides; where no name tells, the leaves."""
     wanted, there = list(wanted), list(there)
     lacks, besides = features(wanted) - features(there), features(there) - features(wanted)
-    parts = [f"{verb} {_some(sorted(names))}" for verb, names in (("lacks", lacks), ("also has", besides)) if names]
+    parts = [f"{verb} {_abridged(sorted(names))}" for verb, names in (("lacks", lacks), ("also has", besides)) if names]
     if not parts:
         leaves = sorted({entry[0] for entry in {*wanted} ^ {*there}})
-        parts = [f"differs in CPUID leaf {_some([f'{leaf:#x}' for leaf in leaves])}"]
+        parts = [f"differs in CPUID leaf {_abridged([f'{leaf:#x}' for leaf in leaves])}"]
     return " and ".join(parts)
 
 
-def _some(words: list[str]) -> str:
+def _abridged(words: list[str]) -> str:
     more = f" and {len(words) - MOST} more" if len(words) > MOST else ""
     return ", ".join(words[:MOST]) + more

@@ -63,7 +63,7 @@ def read(memory: Memory, sregs: CData, linear: int, length: int) -> bytes:
 
 
 @record(frozen=True)
-class Step:
+class WalkStep:
     """An entry of a table: where it is, what it holds. `maps` of the last: the guest physical address,
     if it is present."""
 
@@ -75,7 +75,7 @@ class Step:
     maps: int | None = None
 
 
-def steps(memory: Memory, sregs: CData, linear: int) -> Iterator[Step]:
+def steps(memory: Memory, sregs: CData, linear: int) -> Iterator[WalkStep]:
     """The walk, until an entry that is not present, maps a page, or is not in RAM. Nothing without 4 or 5 levels."""
     if not sregs.cr0 & CR0_PG or not sregs.efer & EFER_LMA:
         return
@@ -88,7 +88,7 @@ def steps(memory: Memory, sregs: CData, linear: int) -> Iterator[Step]:
             return
         leaf = bool(entry & PRESENT) and (shift == 12 or bool(entry & LARGE and shift <= 30))
         offset = (1 << shift) - 1
-        yield Step(_NAMES[shift], gpa, entry, entry & ADDRESS & ~offset | linear & offset if leaf else None)
+        yield WalkStep(_NAMES[shift], gpa, entry, entry & ADDRESS & ~offset | linear & offset if leaf else None)
         if leaf or not entry & PRESENT:
             return
         table = entry & ADDRESS

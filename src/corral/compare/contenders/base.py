@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from corral.compare import patience
-from corral.compare.processes import Decode, Failed, Process, descendants, plain
+from corral.compare.processes import Decode, Failed, Measured, descendants, plain
 
 PLACEMENTS = {
     "flat": "knows no nodes, and its vCPUs run anywhere",
@@ -136,27 +136,27 @@ class Contender(ABC):
         """Takes away what this contender has put elsewhere than into the kit's folder."""
         return
 
-    def processes(self, process: Process) -> list[int]:
+    def processes(self, process: Measured) -> list[int]:
         """All that run on behalf of this instance."""
         return [process.pid, *descendants(process.pid)]
 
     @contextmanager
-    def started(self, job: Job, cpus: Iterable[int] = ()) -> Iterator[Process]:
+    def started(self, job: Job, cpus: Iterable[int] = ()) -> Iterator[Measured]:
         """Runs a job; whatever is left of it has ended afterwards."""
         launch = self.launch(job)
         with self.running(launch, cpus) as process:
             yield process
 
     @contextmanager
-    def running(self, launch: Launch, cpus: Iterable[int] = ()) -> Iterator[Process]:
+    def running(self, launch: Launch, cpus: Iterable[int] = ()) -> Iterator[Measured]:
         self.kit.pending += launch.undo
         try:
-            with Process(launch.argv, cpus, launch.environment, launch.fatal, launch.decode) as process:
+            with Measured(launch.argv, cpus, launch.environment, launch.fatal, launch.decode) as process:
                 yield process
         finally:
             self.kit.tidy_up(launch.undo)
 
-    def said(self, process: Process) -> list[bytes]:
+    def said(self, process: Measured) -> list[bytes]:
         """The lines of the program itself."""
         lines = [line for _, line in process.lines]
         if not self.marker:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from corral.compare.contenders import control_groups
 from corral.compare.contenders.base import Contender, Job, Launch, Unsuitable, first_line
-from corral.compare.processes import Process, descendants
+from corral.compare.processes import Measured, descendants
 
 LIMIT = 1024  # open files, and processes
 LONGEST = 60.0  # seconds that an engine may take to take an image
@@ -112,7 +112,7 @@ class Podman(_Engine):
             listed = set(known.stdout.split())
             control_groups.remove("libpod-*", lambda name: name.rpartition("-")[2] not in listed)
 
-    def processes(self, process: Process) -> list[int]:
+    def processes(self, process: Measured) -> list[int]:
         """conmon detaches itself, and becomes a child of ours."""
         return descendants(os.getpid())
 
@@ -123,5 +123,5 @@ class Docker(_Engine):
     package = "docker.io"
     ask: ClassVar[list[str]] = ["info", "--format", "{{.ServerVersion}}"]
 
-    def processes(self, process: Process) -> list[int]:
+    def processes(self, process: Measured) -> list[int]:
         raise Unsuitable("Docker's containers belong to its daemon, so an instance's processes are not told apart")

@@ -13,7 +13,7 @@ Metrics = dict[str, tuple[float, str]]
 
 
 @dataclass(frozen=True)
-class Place:
+class Cpus:
     """Where contenders run: `pinned` when one is measured alone, `all` when many are at once. Numbers of CPUs."""
 
     pinned: tuple[int, ...]
@@ -28,5 +28,5 @@ class Measure(ABC):
     title: str
 
     @abstractmethod
-    def take(self, contender: Contender, place: Place) -> Metrics:
+    def take(self, contender: Contender, place: Cpus) -> Metrics:
         """One sample. Raises Failed when it could not be taken, Unsuitable when it never can."""

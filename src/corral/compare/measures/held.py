@@ -11,8 +11,8 @@ from pathlib import Path
 
 from corral.compare import patience, programs
 from corral.compare.contenders.base import Contender, Job, Launch, is_hello
-from corral.compare.measures.base import Measure, Metrics, Place
-from corral.compare.processes import Process
+from corral.compare.measures.base import Cpus, Measure, Metrics
+from corral.compare.processes import Measured
 
 SETTLE = 0.2  # seconds; what starting needed for a moment is given back
 IMAGE, WRITTEN = 64, 4  # MiB: of the image that all share, and by each instance
@@ -26,7 +26,7 @@ class Memory(Measure):
         self.title = f"memory of {count} instance{'s' * (count > 1)} at rest"
         self._count = count
 
-    def take(self, contender: Contender, place: Place) -> Metrics:
+    def take(self, contender: Contender, place: Cpus) -> Metrics:
         job = Job(programs.binary("hello"), ("stay",))
         with at_rest(contender, job, self._count, place) as instances:
             together = {pid for process, _ in instances for pid in contender.processes(process)}
@@ -34,7 +34,7 @@ class Memory(Measure):
         return _amounts(total, self._count)
 
 
-class Disk(Measure):
+class DiskHeld(Measure):
     """Each writes 4 MiB to what is its own; the image, which all share, is not counted."""
 
     def __init__(self, count: int) -> None:
@@ -42,7 +42,7 @@ class Disk(Measure):
         self.title = f"disk of {count} from one image, each after writing {WRITTEN} MiB"
         self._count = count
 
-    def take(self, contender: Contender, place: Place) -> Metrics:
+    def take(self, contender: Contender, place: Cpus) -> Metrics:
         base = place.folder / "base"
         if not base.exists():
             base.write_bytes(os.urandom(1 << 20) * IMAGE)
@@ -64,7 +64,7 @@ def _amounts(total: float, count: int) -> Metrics:
 
 
 @contextmanager
-def at_rest(contender: Contender, job: Job, count: int, place: Place) -> Iterator[list[tuple[Process, Launch]]]:
+def at_rest(contender: Contender, job: Job, count: int, place: Cpus) -> Iterator[list[tuple[Measured, Launch]]]:
     """So many instances, each of which has said its line."""
     with ExitStack() as stack:
         instances = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from corral.compare import metric_lines, patience, programs
 from corral.compare.contenders.base import PLACEMENTS, Contender, Failed, Job
-from corral.compare.measures.base import Measure, Metrics, Place
+from corral.compare.measures.base import Cpus, Measure, Metrics
 from corral.config import MOST_CPUS
 from corral.numa import host
 
@@ -17,14 +17,14 @@ LIMIT = 300.0  # seconds
 PER_CPU = 192 << 20  # bytes of a guest's memory: the arrays take half of it
 
 
-class Placed(Measure):
+class PlacedMeasure(Measure):
     """`placement`: of contenders.base.Job."""
 
     def __init__(self, placement: str) -> None:
         self.name, self.title = PREFIX + placement, f"all cores at work; a guest {PLACEMENTS[placement]}"
         self._placement = placement
 
-    def take(self, contender: Contender, place: Place) -> Metrics:
+    def take(self, contender: Contender, place: Cpus) -> Metrics:
         cores = one_of_each_core(place.all)
         job = Job(programs.binary("parallel"), memory=len(cores) * PER_CPU, cpus=len(cores), placement=self._placement)
         # Where a guest's vCPUs run is what is measured.

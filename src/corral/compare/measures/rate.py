@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 from corral.compare import patience, programs
 from corral.compare.contenders.base import Contender, Failed, Job, is_hello
-from corral.compare.measures.base import Measure, Metrics, Place
-from corral.compare.processes import GLANCE, Process, serve
+from corral.compare.measures.base import Cpus, Measure, Metrics
+from corral.compare.processes import GLANCE, Measured, serve
 from corral.compare.statistics import quantile
 
 TURNS = 2  # instances, for each that is at work at once
@@ -24,14 +24,14 @@ class Rate(Measure):
         self.title = f"created and destroyed, {at_once} at once"
         self._at_once, self._count = at_once, max(TURNS * at_once, fewest)
 
-    def take(self, contender: Contender, place: Place) -> Metrics:
+    def take(self, contender: Contender, place: Cpus) -> Metrics:
         job = Job(programs.binary("hello"))
         launches = [contender.launch(job) for _ in range(self._count)]
         lives: list[float] = []
         longest = patience.scaled(LONGEST)
         begun = time.monotonic()
         with ExitStack() as all_of_them:
-            living: dict[Process, ExitStack] = {}
+            living: dict[Measured, ExitStack] = {}
             while launches or living:
                 while launches and len(living) < self._at_once:
                     own = all_of_them.enter_context(ExitStack())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corral.compare import patience, programs
 from corral.compare.contenders.base import Contender, Job, is_hello
-from corral.compare.measures.base import Measure, Metrics, Place
+from corral.compare.measures.base import Cpus, Measure, Metrics
 
 END = 30.0  # seconds
 
@@ -21,7 +21,7 @@ class Start(Measure):
         self.title = "start to first line, " + ("files not in the page cache" if cold else "warm")
         self._cold = cold
 
-    def take(self, contender: Contender, place: Place) -> Metrics:
+    def take(self, contender: Contender, place: Cpus) -> Metrics:
         job = Job(programs.binary("hello"))
         launch = contender.launch(job)
         if self._cold:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from corral.compare import patience, tools
 from corral.compare.contenders.base import Contender, Job, Unsuitable
-from corral.compare.measures.base import Measure, Metrics, Place
+from corral.compare.measures.base import Cpus, Measure, Metrics
 from corral.compare.tools import Tool
 
 LIMIT = 120.0  # seconds
@@ -19,7 +19,7 @@ class ToolMeasure(Measure):
         self.name, self.title = tool.name, f"{tool.package}: {' '.join(tool.arguments[:2])}"
         self._tool = tool
 
-    def take(self, contender: Contender, place: Place) -> Metrics:
+    def take(self, contender: Contender, place: Cpus) -> Metrics:
         program = shutil.which(self._tool.package)
         if program is None:
             raise Unsuitable(f"{self._tool.package} is not installed: apt-get install {self._tool.package}")

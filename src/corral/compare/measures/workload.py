@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.compare import metric_lines, names, patience, programs
 from corral.compare.contenders.base import Contender, Failed, Job, Unsuitable
-from corral.compare.measures.base import Measure, Metrics, Place
+from corral.compare.measures.base import Cpus, Measure, Metrics
 
 NOT_HERE = 77  # a workload's exit status: it cannot be measured where it is, and its last line says why
 LIMIT = 300.0  # seconds
@@ -17,7 +17,7 @@ class Workload(Measure):
         self.name, self.title = name, names.WORKLOADS.get(name, f"the program {name}")
         self._arguments, self._scratch = arguments, scratch
 
-    def take(self, contender: Contender, place: Place) -> Metrics:
+    def take(self, contender: Contender, place: Cpus) -> Metrics:
         disk = place.folder / f"scratch-{self.name}" if self._scratch else None
         if disk:
             with disk.open("wb") as file:

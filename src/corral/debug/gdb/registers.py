@@ -27,7 +27,7 @@ _SSE, _AVX = 1 << 1, 1 << 2
 _GENERAL_TYPES = {"rbp": "data_ptr", "rsp": "data_ptr", "rip": "code_ptr"}
 
 
-class State:
+class GdbState:
     """All of a vCPU that registers are taken from; save() gives changes back. The vCPU is stopped."""
 
     def __init__(self, vcpu: Vcpu, memory: GuestMemory) -> None:
@@ -56,13 +56,13 @@ class Register:
     size: int
     feature: str
     type: str
-    get: Callable[[State], int]
-    put: Callable[[State, int], None] | None = None
+    get: Callable[[GdbState], int]
+    put: Callable[[GdbState, int], None] | None = None
     part: str = ""
 
 
 def _field(
-    name: str, size: int, feature: str, type: str, part: str, of: Callable[[State], CData], field: str
+    name: str, size: int, feature: str, type: str, part: str, of: Callable[[GdbState], CData], field: str
 ) -> Register:
     return Register(
         name, size, feature, type, lambda s: int(getattr(of(s), field)), lambda s, v: setattr(of(s), field, v), part
@@ -70,10 +70,10 @@ def _field(
 
 
 def _bytes(name: str, feature: str, type: str, at: int, size: int, component: int, width: int = 0) -> Register:
-    def get(state: State) -> int:
+    def get(state: GdbState) -> int:
         return int.from_bytes(state.xsave[at : at + size], "little")
 
-    def put(state: State, value: int) -> None:
+    def put(state: GdbState, value: int) -> None:
         state.xsave[at : at + size] = (value & (1 << 8 * size) - 1).to_bytes(size, "little")
         state.use(component)
 
@@ -89,7 +89,7 @@ def _table_base(name: str) -> Register:
     return Register(name, 8, "system", "int64", lambda s: int(getattr(s.sregs, part).base))
 
 
-def _all() -> tuple[Register, ...]:
+def _all_registers() -> tuple[Register, ...]:
     general = [
         _field(name, 8, "core", _GENERAL_TYPES.get(name, "int64"), "regs", lambda s: s.regs, name) for name in _GENERAL
     ]
@@ -110,10 +110,10 @@ def _all() -> tuple[Register, ...]:
     return (*general, flags, *segments, *stack, *x87, *xmm, mxcsr, *ymm, *bases, kernel_gs, *system, *tables)
 
 
-REGISTERS = _all()
+REGISTERS = _all_registers()
 
 
-def read(state: State, number: int) -> str:
+def read(state: GdbState, number: int) -> str:
     """A register's value as gdb has it, little-endian hexadecimal; x's when this KVM does not have it."""
     register = REGISTERS[number]
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.core.waiting import READABLE, wait_for
-from corral.debug.breakpoints import Kind, Point, Stop, Why
+from corral.debug.breakpoints import Point, PointKind, Stop, Why
 from corral.debug.debugger import GuestAddressError
 from corral.debug.gdb import registers
 from corral.debug.gdb.packets import INTERRUPT, LONGEST, Closed, escape
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from corral.debug.gdb.packets import Packets
 
 _FEATURES = f"PacketSize={LONGEST:x};qXfer:features:read+;QStartNoAckMode+;vContSupported+;swbreak+;hwbreak+"
-_KINDS = {"0": Kind.SOFTWARE, "1": Kind.HARDWARE, "2": Kind.WRITE, "4": Kind.ACCESS}
+_KINDS = {"0": PointKind.SOFTWARE, "1": PointKind.HARDWARE, "2": PointKind.WRITE, "4": PointKind.ACCESS}
 _MEMORY_AT_ONCE = LONGEST // 2 - 64  # bytes, as hexadecimal digits
 SIGINT, SIGTRAP, SIGABRT = 2, 5, 6
 
@@ -124,9 +124,9 @@ class GdbStub:
 
     # Registers and memory.
 
-    def _state(self) -> registers.State:
+    def _state(self) -> registers.GdbState:
         machine = self._debugger.machine
-        return registers.State(machine.vcpus[self._general], machine.memory)
+        return registers.GdbState(machine.vcpus[self._general], machine.memory)
 
     def _read_all(self, rest: str) -> str:
         state = self._state()
@@ -265,7 +265,10 @@ class GdbStub:
         signal = SIGINT if stop.why is Why.PAUSE else SIGTRAP
         words = f"T{signal:02x}thread:{stop.vcpu + 1:x};"
         if stop.point:
-            names = {Kind.SOFTWARE: "swbreak:", Kind.HARDWARE: "hwbreak:"}
-            names |= {Kind.WRITE: f"watch:{stop.point.address:x}", Kind.ACCESS: f"awatch:{stop.point.address:x}"}
+            names = {PointKind.SOFTWARE: "swbreak:", PointKind.HARDWARE: "hwbreak:"}
+            names |= {
+                PointKind.WRITE: f"watch:{stop.point.address:x}",
+                PointKind.ACCESS: f"awatch:{stop.point.address:x}",
+            }
             words += names[stop.point.kind] + ";"
         return words.encode()

@@ -8,7 +8,7 @@ from corral.core.exits import Cause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.debug.report.guest import Guest
+    from corral.debug.report.guest import DeadGuest
 
 _PANIC = re.compile(rb"Kernel panic - not syncing: ([^\r\n]*)")
 _LONGEST = 160  # characters of what a guest said
@@ -32,7 +32,7 @@ def panic(console: bytes) -> str | None:
     return "".join(c if c.isprintable() else "." for c in text)[:_LONGEST]
 
 
-def likely(guest: Guest, cause: Cause | None, console: bytes) -> list[str]:
+def likely(guest: DeadGuest, cause: Cause | None, console: bytes) -> list[str]:
     """Sentences, the most general first."""
     said = panic(console)
     if said is not None:
@@ -70,7 +70,7 @@ def _of_panic(said: str) -> list[str]:
     return []
 
 
-def _of_triple_fault(guest: Guest) -> list[str]:
+def _of_triple_fault(guest: DeadGuest) -> list[str]:
     """What of the way to a handler is not there."""
     found = []
     sregs = guest.sregs

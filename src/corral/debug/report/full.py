@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral import voice
 from corral.debug.report import parts, remains
 from corral.debug.report.cause import likely
-from corral.debug.report.guest import Guest
+from corral.debug.report.guest import DeadGuest
 from corral.printable import printable
 
 TYPE_CHECKING = False
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from corral.core.exits import Cause
     from corral.machine import Machine
-    from corral.observe.exit_trace import Exit
+    from corral.observe.exit_trace import TracedExit
 
 EXITS = 128  # that are kept of each vCPU, a power of two; the last 100 are told
 _TOLD = 100
@@ -27,10 +27,10 @@ def text(
     cause: Cause | None = None,
     vcpu: int = 0,
     console: bytes = b"",
-    exits: Iterable[Exit] | None = None,
+    exits: Iterable[TracedExit] | None = None,
 ) -> str:
     """`exits` in the order of time, None where there are none. Whatever is in the text, a terminal only shows it."""
-    guest = Guest(of, vcpu)
+    guest = DeadGuest(of, vcpu)
     version = f"kernel {of.kernel}"
     sections = [
         (headline, [*likely(guest, cause, console), version, f"its command line: {of.cmdline}"]),
@@ -49,7 +49,7 @@ def text(
     ]
     for other in range(len(of.vcpus)):
         if other != vcpu:
-            sections.append((f"vCPU {other}", [*parts.registers(Guest(of, other))]))
+            sections.append((f"vCPU {other}", [*parts.registers(DeadGuest(of, other))]))
     if exits is not None:
         sections.append((f"The last {_TOLD} exits", parts.exits(list(exits)[-_TOLD:], guest)))
     sections.append(("The last it said", parts.console(console, _LINES) or ["nothing"]))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from corral.symbols.table import Symbols
 
 
-class Guest:
+class DeadGuest:
     """Nothing in its memory is believed.
 
     `symbols` is None where there are none; `no_symbols` says why when there are some that cannot be used.

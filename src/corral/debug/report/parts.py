@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from corral.debug.disassembly import Instruction
-    from corral.debug.report.guest import Guest
-    from corral.observe.exit_trace import Exit
+    from corral.debug.report.guest import DeadGuest
+    from corral.observe.exit_trace import TracedExit
 
 _ROWS = (
     ("rip", "rflags", "rsp", "rbp"),
@@ -29,7 +29,7 @@ _MOST_WORDS = 128  # of the stack
 _GATES = {0xE: "interrupt gate", 0xF: "trap gate", 0x5: "task gate"}
 
 
-def registers(guest: Guest) -> list[str]:
+def registers(guest: DeadGuest) -> list[str]:
     regs, sregs = guest.regs, guest.sregs
     lines = ["  ".join(f"{name:>6} {getattr(regs, name):016x}" for name in row) for row in _ROWS]
     lines.append("  ".join(f"{name:>6} {getattr(sregs, name):x}" for name in _CONTROL))
@@ -39,7 +39,7 @@ def registers(guest: Guest) -> list[str]:
     return lines + pgd(guest)
 
 
-def pgd(guest: Guest) -> list[str]:
+def pgd(guest: DeadGuest) -> list[str]:
     """Of a pair, which one CR3 is."""
     other = other_pgd(guest.sregs.cr3, guest.native)
     if other is None:
@@ -48,7 +48,7 @@ def pgd(guest: Guest) -> list[str]:
     return [f"CR3 is {own} PGD of a pair; {others} is at {other & ADDRESS:#x}"]
 
 
-def tables(guest: Guest) -> list[str]:
+def tables(guest: DeadGuest) -> list[str]:
     sregs = guest.sregs
     lines = [
         f"{name} {table.base:#x}, limit {table.limit:#x}" for name, table in (("GDT", sregs.gdt), ("IDT", sregs.idt))
@@ -56,20 +56,20 @@ def tables(guest: Guest) -> list[str]:
     return [*lines, f"task {sregs.tr.selector:#x}:{sregs.tr.base:x}, limit {sregs.tr.limit:#x}"]
 
 
-def code(guest: Guest, after: int, before: int = 0) -> list[str]:
+def code(guest: DeadGuest, after: int, before: int = 0) -> list[str]:
     """So many instructions from RIP on, and `before` it where a way to read them ends at RIP."""
     data = guest.read(guest.rip, after * LONGEST_INSTRUCTION)
     if not data:
         return [f"{guest.rip:#x} is not mapped to guest memory: there are no instructions to show."]
     shown = list(disassemble(data, guest.rip, guest.bits, guest.symbols))[:after]
-    earlier = _before(guest)[-before:] if before else []
+    earlier = _instructions_before(guest)[-before:] if before else []
     text = listing([*earlier, *shown], with_code=True, mark=guest.rip).splitlines()
     if name := guest.name(guest.rip):
         text.insert(0, f"in {name}:")
     return text
 
 
-def _before(guest: Guest) -> list[Instruction]:
+def _instructions_before(guest: DeadGuest) -> list[Instruction]:
     """Instructions have no beginning that shows: the longest run of real ones that ends at RIP is taken."""
     start = max(0, guest.rip - _BEFORE)
     if guest.symbols and (found := guest.symbols.find(guest.rip)):
@@ -84,7 +84,7 @@ def _before(guest: Guest) -> list[Instruction]:
     return []
 
 
-def page_walk(guest: Guest, what: str, address: int) -> list[str]:
+def page_walk(guest: DeadGuest, what: str, address: int) -> list[str]:
     gpa = guest.translate(address)
     where = f"guest physical {gpa:#x}" if gpa is not None else "not mapped to RAM"
     lines = [f"{what} {address:#x}: {where}"]
@@ -101,7 +101,7 @@ def _flags(entry: int) -> str:
     return " ".join(name for bit, name in names if entry >> bit & 1) or "read only"
 
 
-def interrupt_table(guest: Guest) -> list[str]:
+def interrupt_table(guest: DeadGuest) -> list[str]:
     """The entries of the exceptions that guests die of, and of the one that is about to be delivered."""
     events = guest.events
     current = int(events.exception.nr) if events.exception.injected or events.exception.pending else None
@@ -112,7 +112,7 @@ def interrupt_table(guest: Guest) -> list[str]:
     return lines
 
 
-def _gate(guest: Guest, vector: int) -> str:
+def _gate(guest: DeadGuest, vector: int) -> str:
     size = 16 if guest.bits == 64 else 8 if guest.sregs.cr0 & 1 else 4
     if (vector + 1) * size - 1 > guest.sregs.idt.limit:
         return "beyond the limit of the interrupt table"
@@ -133,7 +133,7 @@ def _gate(guest: Guest, vector: int) -> str:
     return f"{kind} to {int.from_bytes(raw[2:4], 'little'):#x}:{offset:#x} {name}{stack}{mapped}".rstrip()
 
 
-def backtrace(guest: Guest) -> list[str]:
+def backtrace(guest: DeadGuest) -> list[str]:
     """Who called, and what on the stack are addresses of code."""
     from corral.observe.unwind import Unwinder
 
@@ -155,7 +155,7 @@ def backtrace(guest: Guest) -> list[str]:
     return lines
 
 
-def exits(last: Iterable[Exit], guest: Guest) -> list[str]:
+def exits(last: Iterable[TracedExit], guest: DeadGuest) -> list[str]:
     from corral.observe.trace_files import title
 
     rows = list(last)

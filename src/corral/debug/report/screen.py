@@ -6,7 +6,7 @@ import textwrap
 
 from corral.debug.report import parts
 from corral.debug.report.cause import likely, panic
-from corral.debug.report.guest import Guest
+from corral.debug.report.guest import DeadGuest
 from corral.printable import printable
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ def headline(outcome: Outcome) -> str:
 
 def text(remains: Remains, outcome: Outcome, console: bytes, shown: bool) -> str:
     """`console` is what it said last; `shown`: that is on the screen."""
-    guest = Guest(remains, outcome.vcpu)
+    guest = DeadGuest(remains, outcome.vcpu)
     why = likely(guest, outcome.cause, console)
     if panic(console) is None:
         lines = [headline(outcome), *_wrapped(why), "", *parts.registers(guest), "", *parts.code(guest, _INSTRUCTIONS)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from corral.arch.x86_64.page_walk import Memory
     from corral.jail.clerk import Clerk
     from corral.native import CData
-    from corral.observe.exit_trace import Exit
+    from corral.observe.exit_trace import TracedExit
 
 _STRUCTURES = ("struct kvm_regs", "struct kvm_sregs", "struct kvm_vcpu_events")
 _NATIVE = Struct("<???Q")  # is there, user, pairs; interrupt_flag + 1, 0 for none
@@ -37,10 +37,10 @@ class Death:
     outcome: Outcome
     console: bytes
     shown: bool
-    exits: list[Exit]
+    exits: list[TracedExit]
 
 
-def packed(remains: Remains, outcome: Outcome, console: bytes, shown: bool, exits: list[Exit]) -> list[bytes]:
+def packed(remains: Remains, outcome: Outcome, console: bytes, shown: bool, exits: list[TracedExit]) -> list[bytes]:
     cause = outcome.cause.value if outcome.cause else ""
     fields = [_HEAD.pack(outcome.vcpu, shown, len(remains.vcpus)), cause.encode(), outcome.detail.encode(), console]
     for vcpu in remains.vcpus:
@@ -56,7 +56,7 @@ def packed(remains: Remains, outcome: Outcome, console: bytes, shown: bool, exit
 
 def unpacked(fields: list[bytes], kernel: str, cmdline: str, memory: Memory) -> Death:
     """Raises BadMessage for what packed() did not make."""
-    from corral.observe.exit_trace import Exit
+    from corral.observe.exit_trace import TracedExit
 
     try:
         vcpu, shown, count = _HEAD.unpack(fields[0])
@@ -71,7 +71,7 @@ def unpacked(fields: list[bytes], kernel: str, cmdline: str, memory: Memory) -> 
         exits = []
         for numbers, reason, by in zip(fields[at::3], fields[at + 1 :: 3], fields[at + 2 :: 3], strict=True):
             index, time, cpl, rip, *others = _EXIT.unpack(numbers)
-            exits.append(Exit(index, time, reason.decode(), by.decode(), rip, None if cpl < 0 else cpl, *others))
+            exits.append(TracedExit(index, time, reason.decode(), by.decode(), rip, None if cpl < 0 else cpl, *others))
     except (ValueError, IndexError, StructError) as error:
         raise BadMessage(str(error)) from None
     return Death(Remains(kernel, cmdline, tuple(vcpus), memory), outcome, fields[3], shown, exits)
@@ -83,7 +83,7 @@ def ask(
     outcome: Outcome,
     console: bytes,
     shown: bool,
-    exits: list[Exit],
+    exits: list[TracedExit],
     headline: str = "",
 ) -> str:
     """The VMM's: the report for the screen; that in full is in its file then. With a `headline` that alone is made.

@@ -131,11 +131,11 @@ class Disk(SavedDevice):
     def _create(self) -> Handle:
         """With io_uring, or with threads where the host has none."""
         try:
-            return self._with(lib.CORRAL_BLK_URING)
+            return self._created_with(lib.CORRAL_BLK_URING)
         except HostError:
-            return self._with(lib.CORRAL_BLK_THREADS)
+            return self._created_with(lib.CORRAL_BLK_THREADS)
 
-    def _with(self, engine: int) -> Handle:
+    def _created_with(self, engine: int) -> Handle:
         self._native_config.engine = engine
         return self._made(self._native_config)
 
