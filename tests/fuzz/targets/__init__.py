@@ -20,11 +20,9 @@ def own_folder() -> str:
     gone go when the next one begins."""
     place = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()
     for name in os.listdir(place):
-        if name.startswith(_OWN) and not os.path.exists(f"/proc/{name.removeprefix(_OWN)}"):
+        if name.startswith(_OWN) and not os.path.exists(f"/proc/{name.removeprefix(_OWN).partition('-')[0]}"):
             shutil.rmtree(os.path.join(place, name), ignore_errors=True)
-    folder = os.path.join(place, f"{_OWN}{os.getpid()}")
-    os.mkdir(folder)
-    return folder
+    return tempfile.mkdtemp(prefix=f"{_OWN}{os.getpid()}-", dir=place)
 
 
 class MemoryFile:
