@@ -29,6 +29,7 @@ COMMANDS = {
     "kernel": "build, find and list the kernels that Corral boots by itself",
     "kill": "end a guest at once",
     "logs": "what a guest has said on its console",
+    "net": "the network cards of a guest: how they are, and where it may connect to from here on",
     "pause": "have a guest's CPUs stand still",
     "port": "a TCP port of this host that leads to one of a guest",
     "profile": "boot a guest and sample where it spends its time; flame graphs",

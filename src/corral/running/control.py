@@ -1,9 +1,9 @@
 """What other commands ask of a guest that has a name: a socket in its folder, which its process serves beside its
 console.
 
-A client says one word and a newline: `pause`, `resume`, `state`, or `attach`. The answer is a line, `ok` and what there
-is to tell, or `error` and why. After `ok` to `attach` what the guest says on its console comes, and what is sent is
-typed there.
+A client says one word and a newline: `pause`, `resume`, `state`, `attach`, or one of `words`, which may have more
+behind a blank. The answer is a line, `ok` and what there is to tell, or `error` and why. After `ok` to `attach` what the
+guest says on its console comes, and what is sent is typed there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST_CLIENTS = 16
 MOST_PENDING = 1 << 18  # bytes of the console that a client may be behind
 MOST_TYPED = 1 << 16  # bytes that wait for a guest that does not listen
-LONGEST = 64  # bytes of a word
+LONGEST = 1 << 17  # bytes of a line
 _CHUNK = 4096
 
 
@@ -57,6 +57,7 @@ class Control:
         self.machine: Machine | None = None
         self.paused = False
         self.tail: Callable[[], bytes] = bytes  # what a client sees first
+        self.words: dict[bytes, Callable[[bytes], str]] = {}  # further ones; they raise CorralError
 
     def close(self) -> None:
         for client in list(self._clients.values()):
@@ -153,6 +154,8 @@ class Control:
                 self.paused = False
             elif word == b"state":
                 said = f"ok {'paused' if self.paused else 'running'}"
+            elif (first := word.partition(b" "))[0] in self.words:
+                said = f"ok {self.words[first[0]](first[2])}"
             else:
                 said = "error there is no such word"
         except CorralError as error:

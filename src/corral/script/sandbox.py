@@ -14,6 +14,8 @@ from corral.agent.forward import Forward
 from corral.errors import ClosedError, CorralError, GuestTimeout
 from corral.running import place
 from corral.running import start as starting
+from corral.script.sandbox_network import Network
+from corral.script.sandbox_network import words as network_words
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -165,7 +167,9 @@ class Sandbox:
 
     `system` is what `corral boot` takes: None for Corral's small Linux, "debian", "ubuntu:noble", a kernel's path.
     `memory` is like "1G" or a number of MiB. `options` are further words of `corral boot`, like ["--disk", "data.img"].
-    `name`: by which `corral exec` and others find it; without one it gets its own. Raises ConfigError, BootError,
+    `name`: by which `corral exec` and others find it; without one it gets its own. `nets`, `publish`, `allow` and
+    `deny` are what follows --net and so on, one each or many; without them it has no network, and with a network and no
+    rule it may connect nowhere until `network` allows it. Raises ConfigError, BootError,
     HostError, GuestError, GuestTimeout.
     """
 
@@ -178,6 +182,10 @@ class Sandbox:
         options: Sequence[str] = (),
         name: str | None = None,
         timeout: float = READY,
+        nets: Words = (),
+        publish: Words = (),
+        allow: Words = (),
+        deny: Words = (),
     ) -> None:
         self.system, self.name = system, place.check_name(name) if name else _new_name()
         self._temporary = name is None
@@ -186,6 +194,7 @@ class Sandbox:
         words += ["--name", self.name]
         words += ["--memory", str(memory)] if memory is not None else []
         words += ["--cpus", str(cpus)] if cpus is not None else []
+        words += network_words(nets, publish, allow, deny, options)
         self.notices: list[str] = []  # what `corral boot` said
         lifeline, self._lifeline = os.pipe()
         self.closed = False
@@ -199,6 +208,7 @@ class Sandbox:
             os.close(lifeline)
         self._path = os.path.join(place.folder(self.name), place.VSOCK)
         self.files = Files(self._connect)
+        self.network = Network(self.name)
         try:
             self._await_agent(timeout)
         except BaseException:
