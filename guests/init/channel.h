@@ -6,6 +6,7 @@
 #pragma once
 
 #include "freestanding.h"
+#include "interface.h"
 
 #include <asm/fcntl.h>
 #include <asm/ioctls.h>
@@ -25,6 +26,8 @@
 #define END_WORD 'E'     /* to the host: the command ended with that status */
 #define ARRIVED_WORD 'A' /* from the host: all that was written before the end is where it goes */
 
+#define TOLD_CARDS 8 /* of which a session's beginning tells */
+
 struct word_of_channel {
     unsigned char kind, status;
     unsigned short rows, columns, bytes;
@@ -38,6 +41,7 @@ struct beginning {
     long long seconds, nanoseconds; /* since 1970 */
     char name[64];                  /* of the host, padded with zeros */
     unsigned char machine[16];      /* for /etc/machine-id */
+    struct card cards[TOLD_CARDS];
 };
 
 /* From one descriptor to another, neither of which blocks. */
@@ -182,6 +186,7 @@ static void begin(const struct word_of_channel *said)
     SYSCALL(clock_settime, CLOCK_REALTIME, &now, 0, 0, 0);
     take_name(begin.name, sizeof begin.name);
     take_machine(begin.machine);
+    take_cards(begin.cards, TOLD_CARDS);
     set_size(said);
 }
 

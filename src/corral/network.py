@@ -237,6 +237,12 @@ def _parse_address(text: str) -> None:
         raise ConfigError(f"--net: ip={printable(text)} is not like 10.0.0.1/24")
 
 
+def address_bytes(text: str) -> tuple[bytes, int]:
+    """Of an address with a prefix that was checked: 4 bytes, and the bits of the prefix."""
+    address, _, prefix = text.partition("/")
+    return bytes(map(int, address.split("."))), int(prefix)
+
+
 def mac_bytes(text: str) -> bytes:
     """Of a card's address that was checked."""
     return bytes(int(part, 16) for part in text.split(":"))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,19 +11,7 @@ import pytest
 import corral
 from corral.errors import ConfigError
 from tests.support.named_guest import Guests, skip_without_kernel
-
-
-class Server(BaseHTTPRequestHandler):
-    """Answers with the path."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(self.path)))
-        self.end_headers()
-        self.wfile.write(self.path.encode())
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+from tests.support.path_server import serving
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,11 +21,8 @@ def small() -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[int]:
-    """The port of one on this host's loopback."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield httpd.server_address[1]
-        httpd.shutdown()
+    with serving() as port:
+        yield port
 
 
 @pytest.fixture

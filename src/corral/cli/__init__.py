@@ -37,6 +37,7 @@ COMMANDS = {
     "resume": "have a guest go on that was paused",
     "rm": "remove what is left of guests that have ended",
     "snapshot": "save a guest to a file, from which others go on in milliseconds",
+    "ssh": "log in to a guest by ssh, without a network there",
     "stat": "boot a guest and count: exits, KVM's statistics, disks, the host's performance counters",
     "stop": "have a guest shut down",
     "topology": "draw this host's NUMA nodes, cores and caches, and which guests run where",

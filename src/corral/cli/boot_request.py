@@ -47,7 +47,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         _require_restorable(arguments)
         command = None if arguments.rest is None else tuple(arguments.rest)
         return BootRequest(
-            snapshot=values["restore"], overlay="overlay" in values, nets=_nets(every), command=command, grace=grace
+            snapshot=values["restore"], overlay="overlay" in values, nets=nets(every), command=command, grace=grace
         )
     if "overlay" in values:
         raise ConfigError("--overlay is about the disks of --restore FILE; with --disk write PATH,snapshot=on")
@@ -67,7 +67,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         memory=memory,
         disks=disks,
         shares=shares,
-        nets=_nets(every),
+        nets=nets(every),
         others=others,
         cloud_init=_cloud_init(values),
         root=values.get("root"),
@@ -88,13 +88,14 @@ def _require_restorable(arguments: Arguments) -> None:
         raise ConfigError(f"--restore goes on with the machine that was saved; leave --{given[0]} out")
 
 
-def _nets(every: dict[str, list[str]]) -> tuple[NetConfig, ...]:
+def nets(every: dict[str, list[str]]) -> tuple[NetConfig, ...]:
+    """Of --net and the options about it. Raises ConfigError."""
     if not {"net", "publish", "allow", "deny", "net-dump"} & every.keys():
         return ()
     from corral import network
 
-    nets, published, allowed, denied = (every.get(name, []) for name in ("net", "publish", "allow", "deny"))
-    return network.parse_all(nets, published, allowed, denied, every.get("net-dump", [""])[-1])
+    cards, published, allowed, denied = (every.get(name, []) for name in ("net", "publish", "allow", "deny"))
+    return network.parse_all(cards, published, allowed, denied, every.get("net-dump", [""])[-1])
 
 
 def _cloud_init(values: dict[str, str]) -> CloudInit | None:

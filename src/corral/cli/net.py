@@ -46,8 +46,8 @@ def run(words: list[str]) -> int:
     path = place.running(arguments.operands[0]).path(place.CONTROL)
     values, every = arguments.values, arguments.every
     if {"allow", "deny", "forget", "anew"} & values.keys():
-        rules = (every.get(name, []) for name in ("allow", "deny", "forget"))
-        seen = cards.change(arguments.operands[0], path, *rules, "anew" in values)
+        allow, deny, forget = (every.get(name, []) for name in ("allow", "deny", "forget"))
+        seen = cards.change(arguments.operands[0], path, allow, deny, forget, "anew" in values)
     else:
         seen = cards.look(path)
     if "json" in values:

@@ -2,8 +2,8 @@
 console.
 
 A client says one word and a newline: `pause`, `resume`, `state`, `attach`, or one of `words`, which may have more
-behind a blank. The answer is a line, `ok` and what there is to tell, or `error` and why. After `ok` to `attach` what the
-guest says on its console comes, and what is sent is typed there.
+behind a blank. The answer is a line, `ok` and what there is to tell, or `error` and why. After `ok` to `attach` what
+the guest says on its console comes, and what is sent is typed there.
 """
 
 from __future__ import annotations

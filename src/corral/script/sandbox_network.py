@@ -76,10 +76,10 @@ class Network:
         """Takes rules back; what is not allowed stays so."""
         return self._change(forget=hosts)
 
-    def _change(self, **rules: Sequence[str]) -> Rules:
+    def _change(self, allow: Sequence[str] = (), deny: Sequence[str] = (), forget: Sequence[str] = ()) -> Rules:
         from corral.running import cards
 
-        return _told(cards.change(self._name, self._path(), **rules))
+        return _told(cards.change(self._name, self._path(), allow, deny, forget))
 
     def _path(self) -> str:
         return place.running(self._name).path(place.CONTROL)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 MAGIC = b"CORRALSN"
-VERSION = 5
+VERSION = 6
 _HEAD = struct.Struct("<8sII32s")
 NAME = "guest"  # of a snapshot that has a folder of its own
 MOST_TEXT = 16 << 20  # bytes of the JSON: 1024 vCPUs fit
