@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.agent.files import Files
 
-KEY, KNOWN, CONFIG, _LOCK = "ssh-key", "ssh-known", "ssh-config", "ssh-lock"  # in the folder
+KEY, KNOWN, _LOCK = "ssh-key", "ssh-known", "ssh-lock"  # in the folder
 SERVER = "/usr/sbin/sshd"
 _THERE = "/run/corral/ssh"  # in the guest; in memory, so that its disk stays as it is
 _OPTIONS = (
@@ -24,15 +24,15 @@ _OPTIONS = (
     f"AuthorizedKeysFile={_THERE}/user_key.pub .ssh/authorized_keys",
     "PermitRootLogin=prohibit-password",
     "PasswordAuthentication=no",
+    "LogLevel=ERROR",
 )
 # sshd for one connection, on its standard input and output.
 SERVE = (SERVER, "-i", "-e", *(word for option in _OPTIONS for word in ("-o", option)))
 
 
-def prepare(name: str, folder: str, files: Files, user: str) -> str:
-    """Makes keys and gives the guest its share of them, once. Returns the path of a configuration for ssh in which the
-    guest `name` is a host, with `user` as whom it is entered. Raises ConfigError for a guest without sshd, HostError for
-    a host without ssh, AgentError, GuestTimeout."""
+def prepare(name: str, folder: str, files: Files) -> None:
+    """Makes keys and gives the guest its share of them, once. Raises ConfigError for a guest without sshd, HostError
+    for a host without ssh, AgentError, GuestTimeout."""
     for program in "ssh", "ssh-keygen":
         if not shutil.which(program):
             raise HostError(f"no {program}, which corral ssh needs; install it: apt-get install openssh-client")
@@ -40,12 +40,6 @@ def prepare(name: str, folder: str, files: Files, user: str) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.path.exists(os.path.join(folder, KNOWN)):
             _give_keys(name, folder, files)
-    path = os.path.join(folder, CONFIG)
-    unfinished = f"{path}.{os.getpid()}"
-    with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(_configuration(name, folder, user))
-    os.replace(unfinished, path)
-    return path
 
 
 def _give_keys(name: str, folder: str, files: Files) -> None:
@@ -53,8 +47,8 @@ def _give_keys(name: str, folder: str, files: Files) -> None:
         files.stat(SERVER)
     except Refused:
         raise ConfigError(
-            f"the guest {name!r} has no sshd; corral exec -it {name} -- sh is a shell there; Corral's debian and ubuntu "
-            "have it, and others have it by their package openssh-server"
+            f"the guest {name!r} has no sshd; corral exec -it {name} -- sh is a shell there; Corral's debian and "
+            "ubuntu have it, and others have it by their package openssh-server"
         ) from None
     host_key, key = os.path.join(folder, "ssh-host-key"), os.path.join(folder, KEY)
     try:
@@ -91,22 +85,22 @@ def _make_key(path: str) -> None:
         raise HostError(f"ssh-keygen makes no key: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")
 
 
-def _configuration(name: str, folder: str, user: str) -> str:
-    """As ssh_config(5) has it."""
+def options(name: str, folder: str, user: str) -> tuple[str, ...]:
+    """For the host `name` as ssh_config(5) has them, after prepare(); `user` is as whom it is entered. Raises
+    ConfigError."""
     proxy = shlex.join([sys.executable, "-P", "-m", "corral", "ssh", "--proxy", name]).replace("%", "%%")
-    lines = {
-        "HostName": name,
-        "HostKeyAlias": name,
-        "User": user,
-        "ProxyCommand": proxy,
-        "IdentityFile": _quoted(os.path.join(folder, KEY)),
-        "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": _quoted(os.path.join(folder, KNOWN)),
-        "GlobalKnownHostsFile": "none",
-        "StrictHostKeyChecking": "yes",
-        "LogLevel": "ERROR",
-    }
-    return f"Host {name}\n" + "".join(f"    {word} {value}\n" for word, value in lines.items())
+    return (
+        f"HostName {name}",
+        f"HostKeyAlias {name}",
+        f"User {user}",
+        f"ProxyCommand {proxy}",
+        f"IdentityFile {_quoted(os.path.join(folder, KEY))}",
+        "IdentitiesOnly yes",
+        f"UserKnownHostsFile {_quoted(os.path.join(folder, KNOWN))}",
+        "GlobalKnownHostsFile none",
+        "StrictHostKeyChecking yes",
+        "LogLevel ERROR",
+    )
 
 
 def _quoted(path: str) -> str:

@@ -53,13 +53,16 @@ def run(words: list[str]) -> int:
     if "proxy" in values:
         return _serve(guest, until)
     files = Files(lambda: Connection(guest.path(place.VSOCK), until))
-    path = ssh.prepare(guest.name, guest.folder, files, _user(values.get("user", "root")))
+    user = _user(values.get("user", "root"))
+    ssh.prepare(guest.name, guest.folder, files)
+    options = ssh.options(guest.name, guest.folder, user)
     if "config" in values:
-        with open(path, encoding="utf-8") as file:
-            print(file.read(), end="")
+        print("\n    ".join((f"Host {guest.name}", *options)))
         return 0
-    command = ["ssh", *(["-t"] if "tty" in values else []), "-F", path, guest.name, *(arguments.rest or [])]
-    os.execvp("ssh", command)
+    own = [word for option in options for word in ("-o", option)]
+    command = ["ssh", "-F", "none", *own, *(["-t"] if "tty" in values else []), guest.name, *(arguments.rest or [])]
+    os.execvp(command[0], command)
+    raise AssertionError("execvp() returns by an error alone")
 
 
 def _serve(guest: Guest, until: float) -> int:

@@ -17,13 +17,13 @@ def check(nets: tuple[NetConfig, ...], number: int, has_channel: bool) -> None:
     for net in nets:
         if net.backend != "user" and NUMBER not in net.target:
             raise ConfigError(
-                f"--net {net.backend}={net.target}: {number} clones cannot share it; {NUMBER} in its name is each one's "
-                f"number, like --net {net.backend}={'tap' if net.backend == 'tap' else '/tmp/wire'}{NUMBER}"
+                f"--net {net.backend}={net.target}: {number} clones cannot share it; {NUMBER} in its name is each "
+                f"one's number, like --net {net.backend}={'tap' if net.backend == 'tap' else '/tmp/wire'}{NUMBER}"
             )
         if net.backend != "user" and not has_channel:
             raise ConfigError(
-                f"--net {net.backend}: these guests have no channel by which they could be told addresses of their own; "
-                "run one, or use --net user"
+                f"--net {net.backend}: these guests have no channel by which they could be told addresses of their "
+                "own; run one, or use --net user"
             )
         if net.backend != "user" and not net.address:
             raise ConfigError(
