@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,7 +65,7 @@ def test_clones_are_connected_each_by_its_own(server: int, tmp_path: Path) -> No
 def test_published_ports_of_clones_count_up(tmp_path: Path) -> None:
     path, first = tmp_path / "net.snapshot", free_ports()
     snapshot(path, "--net")
-    script = "while :; do hostname | nc -l -p 80; done"
+    script = "mkdir /tmp/w && hostname >/tmp/w/index.html && httpd -f -h /tmp/w"
     words = ("clone", str(path), "-n", "2", "--timeout", "60", "--net", "--publish", f"{first}:80", "--", script)
     command = [sys.executable, "-m", "corral", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as clones:
@@ -78,9 +80,9 @@ def asked(port: int) -> str:
     """What a server behind a published port says, once it is there: passt takes connections before."""
     end = time.monotonic() + LONG
     while time.monotonic() < end:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=LONG) as line:
-            if said := line.recv(100):
-                return said.decode()
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as answer:
+                return str(answer.read().decode())
         time.sleep(0.05)
     raise AssertionError(f"nothing at {port}")
 
