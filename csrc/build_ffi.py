@@ -32,6 +32,12 @@ FILE = f"{MODULE}.abi3.so"
 SERVER_SOURCES = CSRC / "p9server"
 PROGRAMS = {"_corral_folder_server": SERVER_SOURCES, "_corral_clerk": CSRC / "clerk"}
 
+COMPLETION = {
+    "bash": "share/bash-completion/completions/corral",
+    "zsh": "share/zsh/site-functions/_corral",
+    "fish": "share/fish/vendor_completions.d/corral.fish",
+}  # where shells look
+
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 # cffi's own code is not ours to polish, but a declaration of another type than the header's shows there. From gcc 14 on
 # that is an error by itself; here it is one with every compiler.
@@ -108,6 +114,8 @@ def compile_shim(into: Path, sanitize: bool = False, uring: bool = True) -> Path
     if libraries is not None:
         flags.append("-DCORRAL_HAVE_URING")
     with tempfile.TemporaryDirectory() as folder:
+        # The same bytes wherever it is built.
+        flags += [f"-ffile-prefix-map={where}=csrc" for where in (CSRC, folder)]
         generated = Path(folder) / f"{MODULE}.c"
         generated.write_text(generated_source())
         (Path(folder) / "jail_filters.inc").write_text(jail_filters.source(compiler))
@@ -157,6 +165,37 @@ def compile_program(name: str, into: Path, sanitize: bool = False) -> Path:
     return into / name
 
 
+def compile_guest_programs(into: Path) -> dict[str, str]:
+    """Compiles what a guest runs of Corral's own, so that a wheel wants no compiler; gives each file its place there.
+
+    Only for a wheel: a checkout compiles what it has at the moment.
+    """
+    sys.path.insert(0, str(CSRC.parent / "src"))
+    from corral.guests import bios, programs
+
+    into.mkdir()
+    for source in programs.names():
+        programs.compile_program(source, str(into / programs.program(source)))
+    bios.assemble(str(into / bios.ROM))
+    return {str(file): f"corral/guests/data/{programs.CARRIED}/{file.name}" for file in sorted(into.iterdir())}
+
+
+def write_shell_files(into: Path, shim: Path) -> dict[str, str]:
+    """Writes manual pages and the completion of shells, from the tables of the commands; gives each file its place
+    below the folder that it is installed into."""
+    sys.path[:0] = [str(CSRC.parent / "src"), str(shim.parent)]
+    from corral.cli import completion, completion_scripts, manual
+
+    into.mkdir()
+    places = {name: f"share/man/man{manual.SECTION}/{name}" for name in manual.pages()}
+    texts = manual.pages()
+    for shell, script in completion_scripts.SCRIPTS.items():
+        texts[shell], places[shell] = script(completion.commands()), COMPLETION[shell]
+    for name, text in texts.items():
+        (into / name).write_text(text)
+    return {str(into / name): place for name, place in places.items()}
+
+
 try:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 except ImportError:  # not a wheel build
@@ -180,6 +219,9 @@ else:
             for file in (shim, *programs):
                 build_data["force_include"][str(file)] = file.name
                 build_data["force_include_editable"][str(file)] = file.name
+            if version != "editable":
+                build_data["force_include"] |= compile_guest_programs(Path(self.folder.name) / "guests")
+                build_data["shared_data"] |= write_shell_files(Path(self.folder.name) / "shells", shim)
 
 
 def main() -> None:

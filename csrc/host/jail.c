@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
+#include <malloc.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -204,9 +205,19 @@ int corral_jail_limit_files(uint64_t bytes)
     return setrlimit(RLIMIT_FSIZE, &most) < 0 ? -errno : 0;
 }
 
+/* With more than eight threads glibc's malloc asks how many CPUs there are, for as many arenas: by
+ * sched_getaffinity, from the thread that needs the next one. Told how many arenas, it does not ask. */
+static void settle_malloc(void)
+{
+#ifdef M_ARENA_MAX
+    mallopt(M_ARENA_MAX, 8);
+#endif
+}
+
 int corral_jail_hide(void)
 {
     const struct rlimit none = {0, 0};
+    settle_malloc();
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
         return -errno;
     return setrlimit(RLIMIT_CORE, &none) < 0 ? -errno : 0;

@@ -65,7 +65,7 @@ int corral_jail_unshare_user(void);
 int corral_jail_limit_files(uint64_t bytes);
 
 /* No privilege can be got from now on, no other process of this user may look into this one, and none of its
- * memory is in a core dump. -errno. */
+ * memory is in a core dump. malloc asks the kernel for nothing but memory. -errno. */
 int corral_jail_hide(void);
 
 /* Refused calls of the filters to come are told of by name, and end the process; with `goes_on` they are told of

@@ -19,6 +19,7 @@ from corral.agent.connection import Refused
 from corral.running import place
 from corral.script.sandbox import CommandFailed, Sandbox
 from tests.support.named_guest import skip_without_kernel
+from tests.support.tiny_guests import tiny_guest
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,7 +133,7 @@ def test_one_that_cannot_start() -> None:
     with pytest.raises(corral.CorralError, match="nosuch"):
         corral.Sandbox("/nosuch")
     with pytest.raises(corral.GuestError, match="ended before its agent answered"):
-        corral.Sandbox(options=["--", "exit 1"])
+        corral.Sandbox(str(tiny_guest("reset")))
     for guest in place.every():
         place.remove(guest)
 

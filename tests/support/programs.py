@@ -22,6 +22,7 @@ NEEDED = {
     "unit/cli": {"mke2fs": "e2fsprogs"},
     "unit/compare": {"ldd": "libc-bin", "mke2fs": "e2fsprogs", "stress-ng": "stress-ng"},
     "unit/guests": {"apt-get": "apt", "cpio": "cpio", "dpkg-deb": "dpkg", "mke2fs": "e2fsprogs"},
+    "unit/oci": {"docker-registry": "docker-registry", "skopeo": "skopeo"},
     "unit/images": {"blkid": "util-linux", "mke2fs": "e2fsprogs"},
     "kvm": {
         "bwrap": "bubblewrap",

@@ -6,13 +6,13 @@ import struct
 import subprocess
 from pathlib import Path
 
-from corral.guests import initramfs
+from corral.guests import initramfs, programs
 
 
 def tree(folder: Path) -> Path:
     for name in ("bin", "dev", "proc", "sys", "tmp", "sbin", "mnt"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "sbin" / "init").write_bytes(initramfs.compiled("init.c", str(folder)))
+    (folder / "sbin" / "init").write_bytes(programs.compiled("init.c", str(folder)))
     (folder / "bin" / "busybox").write_bytes(initramfs.busybox())
     (folder / "bin" / "sh").symlink_to("busybox")
     for program in ("sbin/init", "bin/busybox"):

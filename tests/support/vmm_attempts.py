@@ -1,14 +1,21 @@
-"""What code that has broken into a thread of the VMM might try: system calls, as numbers and words of memory."""
+"""What code that has broken into a thread of the VMM might try: system calls, as numbers and words of memory.
+
+Each attempt is a process. Forked from pytest's, which is large, it would cost five times as much, so a small process
+forks them: `python -m tests.support.vmm_attempts` takes outcome()'s arguments and gives its results, a JSON line each.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from typing import Self
 
 from corral.jail import confine
 from corral.native import lib
@@ -30,7 +37,7 @@ def _at(buffer: ctypes.Array[ctypes.c_char] | ctypes.Array[ctypes.c_char_p]) -> 
 
 ALLOWED = os.path.dirname(os.path.abspath(__file__))  # for a script that named files: none of those below
 AT_FDCWD = -100 & (1 << 64) - 1
-PARENT = os.getppid()
+PARENT = os.getpid()  # of the processes that try
 
 # Name: number and arguments (asm/unistd_64.h).
 CALLS: dict[str, tuple[int, ...]] = {
@@ -173,3 +180,38 @@ def _be(kind: int | None, reports: bool, then: Callable[[], None]) -> None:
     finally:
         sys.stderr.flush()
         os._exit(98)
+
+
+class Attempts:
+    """outcome() in a process of its own. A context manager."""
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", __name__]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.communicate()
+
+    def outcome(self, kind: int | None, name: str, reports: bool = False, user: int = 0) -> tuple[int, str]:
+        """As the function of this name; what it said as text."""
+        requests, answers = self._process.stdin, self._process.stdout
+        assert requests
+        assert answers
+        print(json.dumps([kind, name, reports, user]), file=requests, flush=True)
+        status, said = json.loads(answers.readline())
+        return status, said
+
+
+def _serve() -> None:
+    requests, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    for line in requests:
+        status, said = outcome(*json.loads(line))
+        print(json.dumps([status, said.decode()]), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

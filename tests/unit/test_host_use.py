@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +43,21 @@ def loop(image: Path) -> Iterator[str]:
     run("losetup", "--detach", device)
 
 
+def unmount(device: str) -> None:
+    """Until none has it any more: a process that made a mount namespace meanwhile has the mount there too."""
+    run("umount", device)
+    limit = time.monotonic() + 30
+    while time.monotonic() < limit:
+        try:
+            os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            time.sleep(0.05)
+    pytest.fail(f"{device} is in use 30 s after it was unmounted")
+
+
 def refused(path: object, message: str) -> None:
     with pytest.raises(BootError, match=message + r".*,ro or ,snapshot=on"):
         DiskImage(DiskConfig(str(path)))
@@ -58,7 +75,7 @@ def test_a_device_that_is_mounted_and_the_file_behind_it(image: Path, loop: str,
     hard_link = tmp_path / "another name"
     os.link(image, hard_link)
     refused(hard_link, f"is behind {loop}")
-    run("umount", loop)
+    unmount(loop)
     DiskImage(DiskConfig(loop)).close()
 
 

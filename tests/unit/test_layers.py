@@ -40,6 +40,7 @@ LAYERS = [
     "images",
     "symbols",
     "guests",
+    "oci",
     "injection",
     "snapshot",
     "machine",

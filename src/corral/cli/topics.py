@@ -123,6 +123,7 @@ From inside: the shell's `exit`, or `poweroff` in a distribution, ends the guest
   XDG_CACHE_HOME   kernels and images are in its folder corral (default: ~/.cache); see corral cache
   TMPDIR           where what a guest writes to a snapshot is kept (default: /var/tmp)
   CORRAL_INSTALL   1: as root, install by apt-get what is missing; 0: never; else a person is asked (default)
+  CORRAL_IMAGES_LIMIT  how much container images may take of the disk, like 50G (default: 20G)
   NO_COLOR         set to anything: no colours""",
     ),
 }

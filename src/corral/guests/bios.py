@@ -7,13 +7,14 @@ import os
 from corral.arch.x86_64 import layout
 from corral.config import Firmware
 from corral.errors import HostError
-from corral.guests import cache, sources
+from corral.guests import cache, programs, sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 PACKAGE = "seabios"
+ROM = "rom"
 IMAGE = "bios-microvm.bin"  # the one that finds virtio disks without PCI
 _FLAGS = ["-m32", "-nostdlib", "-static", "-Wl,-Ttext=0,--build-id=none,--oformat=binary"]
 _DEFINES = {
@@ -26,8 +27,7 @@ _BLOCK = 512
 
 def get(progress: Callable[[str], None] = lambda text: None) -> Firmware:
     """The firmware, fetched if the cache lacks it. Raises HostError when it or a compiler can't be had."""
-    source = os.path.join(sources.folder("bios"), "rom.S")
-    with open(source, "rb") as file:
+    with open(_source(), "rb") as file:
         key = sources.digest(file.read(), repr((_FLAGS, _DEFINES)).encode())
     target = cache.folder("bios", key)
     with cache.making(target) as unfinished:
@@ -36,16 +36,23 @@ def get(progress: Callable[[str], None] = lambda text: None) -> Firmware:
 
             progress(f"fetching {PACKAGE}")
             os.link(debian.file(PACKAGE, IMAGE), os.path.join(unfinished, "bios.bin"))
-            _assemble(source, os.path.join(unfinished, "rom"))
-    return Firmware(os.path.join(target, "bios.bin"), os.path.join(target, "rom"))
+            rom = os.path.join(unfinished, ROM)
+            if carried := programs.carries(ROM):
+                import shutil
+
+                shutil.copyfile(carried, rom)
+            else:
+                assemble(rom)
+    return Firmware(os.path.join(target, "bios.bin"), os.path.join(target, ROM))
 
 
-def _assemble(source: str, target: str) -> None:
+def assemble(target: str) -> None:
+    """Writes the option ROM to `target`. Raises HostError without a compiler."""
     import subprocess
 
     defines = [f"-D{name}={value:#x}" for name, value in _DEFINES.items()]
     try:
-        subprocess.run(["gcc", *_FLAGS, *defines, source, "-o", target], check=True, capture_output=True, text=True)
+        subprocess.run(["gcc", *_FLAGS, *defines, _source(), "-o", target], check=True, capture_output=True, text=True)
     except FileNotFoundError as error:
         raise HostError("no gcc to assemble an option ROM; install it: apt-get install gcc") from error
     except subprocess.CalledProcessError as error:
@@ -54,6 +61,10 @@ def _assemble(source: str, target: str) -> None:
         rom = finished(file.read())
         file.seek(0)
         file.write(rom)
+
+
+def _source() -> str:
+    return os.path.join(sources.folder("bios"), "rom.S")
 
 
 def finished(code: bytes) -> bytes:

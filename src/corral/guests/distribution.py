@@ -99,12 +99,12 @@ def ready() -> list[Distribution]:
 
 def _key() -> str:
     """What an image is made from, apart from the distribution itself."""
-    from corral.guests import initramfs
+    from corral.guests import programs
 
     recipe = repr((VARIANT, PACKAGES, HOOKS, POWER, SIZE))
     files = []
     for name in FILES:
         with open(os.path.join(sources.folder("distribution"), name), "rb") as file:
             files.append(file.read())
-    inits = initramfs.key("root.c").encode(), initramfs.key("command.c").encode()
+    inits = programs.key("root.c").encode(), programs.key("command.c").encode()
     return sources.digest(recipe.encode(), *inits, *files)

@@ -47,10 +47,10 @@ def get(network: bool = False, progress: Progress = lambda text: None) -> HostGu
     kernel = find(os.uname().release) or _distributions(progress)
     about = os.stat(kernel.image)
     key = sources.digest(f"{kernel.image} {about.st_size} {about.st_mtime_ns} {kernel.modules}".encode())
-    from corral.guests import initramfs, root_initramfs, unpacked
+    from corral.guests import programs, root_initramfs, unpacked
 
     vmlinux = unpacked.vmlinux(kernel.image, f"host-{kernel.release}_{key}", progress)
-    target = cache.folder("host", f"{kernel.release}{'_net' * network}_{key}_{initramfs.key('host.c')}")
+    target = cache.folder("host", f"{kernel.release}{'_net' * network}_{key}_{programs.key('host.c')}")
     with cache.making(target, progress) as unfinished:
         if unfinished:
             progress("making its initramfs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from corral.guests import cache, debian, kernel_edits, kernel_options, kernel_package, sources, step
+from corral.guests import cache, carried_kernel, debian, kernel_edits, kernel_options, kernel_package, sources, step
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -77,9 +77,11 @@ def configuration() -> KernelConfig:
 
 def small(progress: Progress = lambda text: None) -> KernelFile:
     """The small kernel from the distribution's source of today: a few minutes on two cores, once."""
+    if carried_kernel.folder() and not _carried():
+        progress("the package corral-kernel was made for another version of Corral, and is not used")
     package = debian.dependency("linux-source", "linux-source-")
     version = debian.candidate(package)
-    target = cache.folder("kernels", f"{SMALL}_{version}_{_key(version)}")
+    target = cache.folder("kernels", f"{SMALL}_{version}_{key(version)}")
     with cache.making(target, progress) as unfinished:
         if unfinished:
             _build(package, version, unfinished, progress)
@@ -94,16 +96,27 @@ def stock(name: str = "stock", progress: Progress = lambda text: None) -> Kernel
 
 
 def ready() -> list[KernelFile]:
-    """The kernels in the cache that fit this Corral, of each name the oldest first."""
+    """The kernels in the cache, or carried by a package, that fit this Corral, of each name the oldest first."""
     found = []
     for folder in cache.made("kernels"):
         name, _, rest = os.path.basename(folder).partition("_")
-        version, _, key = rest.rpartition("_")
-        if name == SMALL and kernel_options.is_version(version) and key == _key(version):
+        version, _, built_from = rest.rpartition("_")
+        if name == SMALL and kernel_options.is_version(version) and built_from == key(version):
             found.append(_small_file(version, folder))
+    found = found or _carried()
     for package in kernel_package.ready():
         found.append(_stock_file("stock" if "-cloud-" in package.release else "stock-generic", package))
     return found
+
+
+def _carried() -> list[KernelFile]:
+    """The installed package's, if it was made for this Corral."""
+    folder = carried_kernel.folder()
+    if folder is None:
+        return []
+    version, built_from = carried_kernel.version(folder)
+    fits = kernel_options.is_version(version) and built_from == key(version)
+    return [_small_file(version, folder)] if fits else []
 
 
 def _small_file(version: str, folder: str) -> KernelFile:
@@ -114,7 +127,7 @@ def _stock_file(name: str, package: KernelPackage) -> KernelFile:
     return KernelFile(name, package.release, package.image, package.symbols, package)
 
 
-def _key(version: str) -> str:
+def key(version: str) -> str:
     """What the kernel is built from; comments do not count, nor do the options of other versions."""
     options = kernel_options.values(kernel_options.fragment(version))
     lines = sorted(f"{option}={value}" for option, value in options.items())

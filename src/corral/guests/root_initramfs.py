@@ -6,7 +6,7 @@ import os
 import stat
 
 from corral.files.cpio import entry, trailer
-from corral.guests import cache, initramfs
+from corral.guests import cache, initramfs, programs
 from corral.guests.modules import load_order
 
 TYPE_CHECKING = False
@@ -26,19 +26,19 @@ def build(source: str, modules: list[str], tree: str, path: str, command: str = 
     the kernel's modules. `command` is the source of what a system's service runs. Raises HostError without a compiler.
     """
     folder = os.path.dirname(path)
-    programs = {"init": source, "agent": initramfs.AGENT} | ({"command": command} if command else {})
-    built = {name: initramfs.compiled(program, folder) for name, program in programs.items()}
+    inside = {"init": source, "agent": programs.AGENT} | ({"command": command} if command else {})
+    built = {name: programs.compiled(file, folder) for name, file in inside.items()}
     with open(path, "wb") as file:
         file.write(archive(built, load_order(tree, modules)))
 
 
-def archive(programs: dict[str, bytes], modules: list[tuple[str, bytes]]) -> bytes:
+def archive(inside: dict[str, bytes], modules: list[tuple[str, bytes]]) -> bytes:
     """The cpio archive; `modules`, each its file's name and content, in the order in which they load."""
     return b"".join(
         [
             entry("dev", stat.S_IFDIR | 0o755),
             entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
-            *(entry(name, stat.S_IFREG | 0o755, program) for name, program in programs.items()),
+            *(entry(name, stat.S_IFREG | 0o755, program) for name, program in inside.items()),
             *module_entries(modules),
             trailer(),
         ]
@@ -57,7 +57,7 @@ def with_shell(release: str, tree: str, network: bool, progress: Callable[[str],
     """Corral's initramfs (initramfs.path) with the modules of the channel, of the agent and of a network card, for a
     kernel that has them apart; made when it is not in the cache. Raises HostError."""
     modules = CHANNEL + NETWORK * network
-    target = cache.folder("initramfs", f"{release}{'_net' * network}_{initramfs.key('init.c')}")
+    target = cache.folder("initramfs", f"{release}{'_net' * network}_{programs.key('init.c')}")
     with cache.making(target, progress) as unfinished:
         if unfinished:
             with open(initramfs.path(progress), "rb") as file:

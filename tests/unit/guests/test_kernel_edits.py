@@ -86,7 +86,7 @@ def test_a_file_that_is_not_there_is_named(tree: Path) -> None:
 
 @pytest.mark.parametrize("name", ["edits.toml", "native/own.c"])
 def test_a_kernel_is_made_anew_when_what_it_gets_changes(tree: Path, name: str) -> None:
-    before = kernel._key("6.1.192-3")
+    before = kernel.key("6.1.192-3")
     path = Path(sources.folder("linux")) / name
     path.write_text(path.read_text() + "# more\n")
-    assert kernel._key("6.1.192-3") != before
+    assert kernel.key("6.1.192-3") != before

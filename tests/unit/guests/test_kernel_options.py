@@ -89,7 +89,7 @@ def test_a_kernel_in_the_cache_is_kept_while_its_versions_options_are_the_same(
     kernels = tmp_path / "corral" / "kernels"
 
     def keep(version: str) -> None:
-        (kernels / f"small_{version}_{kernel._key(version)}").mkdir(parents=True)
+        (kernels / f"small_{version}_{kernel.key(version)}").mkdir(parents=True)
 
     file.write_text("CONFIG_TTY=y\nCONFIG_SLAB=y  # before 6.5\n")
     keep("6.1.192-3")

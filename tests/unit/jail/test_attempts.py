@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from corral.native import lib
 from tests.support import vmm_attempts
+from tests.support.vmm_attempts import Attempts
 
 KINDS = {
     "main": lib.CORRAL_JAIL_MAIN,
@@ -26,31 +28,37 @@ KINDS = {
 HAS_LANDLOCK = lib.corral_jail_landlock_abi() > 0
 
 
+@pytest.fixture(scope="module")
+def attempts() -> Iterator[Attempts]:
+    with Attempts() as attempts:
+        yield attempts
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", vmm_attempts.CALLS)
-def test_a_thread_that_is_taken_over_gets_nowhere(kind: str, name: str) -> None:
+def test_a_thread_that_is_taken_over_gets_nowhere(attempts: Attempts, kind: str, name: str) -> None:
     if kind == "files" and not HAS_LANDLOCK:
         pytest.skip("this host has no Landlock, without which nothing can be named")
-    status, said = vmm_attempts.outcome(KINDS[kind], name)
+    status, said = attempts.outcome(KINDS[kind], name)
     if os.waitstatus_to_exitcode(status) != 1:  # it did not just fail
         assert os.waitstatus_to_exitcode(status) == lib.CORRAL_JAIL_STATUS, said
-        assert said.startswith(b"corral: the jail refused ")
-        assert said.count(b"\n") == 1
+        assert said.startswith("corral: the jail refused ")
+        assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", vmm_attempts.CALLS)
-def test_nor_does_one_of_a_user_who_is_not_root(name: str) -> None:
+def test_nor_does_one_of_a_user_who_is_not_root(attempts: Attempts, name: str) -> None:
     """Who has no namespaces. As another user the tests above are that."""
     if os.geteuid() != 0:
         pytest.skip("this user is not root, so the tests above are about that")
-    status, said = vmm_attempts.outcome(KINDS["stream"], name, user=4242)
+    status, said = attempts.outcome(KINDS["stream"], name, user=4242)
     if os.waitstatus_to_exitcode(status) != 1:
         assert os.waitstatus_to_exitcode(status) == lib.CORRAL_JAIL_STATUS, said
-        assert said.startswith(b"corral: the jail refused ")
+        assert said.startswith("corral: the jail refused ")
 
 
 @pytest.mark.parametrize("user", [0, 4242])
-def test_without_a_jail_they_succeed(user: int) -> None:
+def test_without_a_jail_they_succeed(attempts: Attempts, user: int) -> None:
     """Else the tests above would show nothing."""
     if user and os.geteuid() != 0:
         pytest.skip("root alone becomes another user")
@@ -58,15 +66,15 @@ def test_without_a_jail_they_succeed(user: int) -> None:
     everyone |= {"clone of a process", "executable memory", "kill of another process", "pidfd_open", "execve"}
     if user:
         everyone.remove("kill of another process")  # whose user is root
-    assert {name for name in everyone if vmm_attempts.outcome(None, name, user=user)[0] != 0} == set()
+    assert {name for name in everyone if attempts.outcome(None, name, user=user)[0] != 0} == set()
 
 
 @pytest.mark.parametrize("name", ["socketpair", "openat", "fork", "kill of another process"])
-def test_a_jail_that_reports_lets_it_be_done_and_tells(name: str) -> None:
-    status, said = vmm_attempts.outcome(KINDS["stream"], name, reports=True)
+def test_a_jail_that_reports_lets_it_be_done_and_tells(attempts: Attempts, name: str) -> None:
+    status, said = attempts.outcome(KINDS["stream"], name, reports=True)
     assert os.waitstatus_to_exitcode(status) == 0
-    assert b"corral: the jail would " in said
-    assert b" to a device's thread, " in said
+    assert "corral: the jail would " in said
+    assert " to a device's thread, " in said
 
 
 def test_a_jail_that_reports_tells_once_of_each_call_and_kind() -> None:
@@ -87,6 +95,27 @@ def test_a_jail_that_reports_tells_once_of_each_call_and_kind() -> None:
         "corral: the jail would deny newfstatat",
         "corral: the jail would refuse getppid",
     ]
+
+
+def test_many_threads_begin_in_it() -> None:
+    """The C library gives eight an arena of malloc's each, and asks for the host's CPUs before it gives a ninth."""
+    done = in_a_process(
+        """
+        import threading
+        confine.leave_namespaces()
+        confine.enter()
+        go = threading.Event()
+        threads = [threading.Thread(target=go.wait) for _ in range(40)]
+        for thread in threads:
+            thread.start()
+        go.set()
+        for thread in threads:
+            thread.join()
+        print("all", flush=True)
+        os._exit(0)
+        """
+    )
+    assert (done.stdout, done.returncode) == ("all\n", 0), done.stderr
 
 
 def test_no_file_grows_beyond_its_limit(tmp_path: Path) -> None:
