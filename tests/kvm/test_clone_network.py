@@ -80,9 +80,11 @@ def asked(port: int) -> str:
     """What a server behind a published port says, once it is there: passt takes connections before."""
     end = time.monotonic() + LONG
     while time.monotonic() < end:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as answer:
-                return str(answer.read().decode())
+        with (
+            contextlib.suppress(OSError, http.client.HTTPException),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=2) as answer,
+        ):
+            return str(answer.read().decode())
         time.sleep(0.05)
     raise AssertionError(f"nothing at {port}")
 
