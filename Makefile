@@ -20,8 +20,8 @@ COMPARE = $(BIN)/corral compare --contenders native,corral --only start,memory-1
 PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-min=5 \
 	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
-.PHONY: help boot check test test-all lint declarations unit guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize atheris fuzz fuzz-long durability \
-	kvm-long compilers debian13 wheel release install bench baseline venv clean
+.PHONY: help boot check test test-all lint declarations unit unit-1 unit-2 guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize atheris fuzz fuzz-long durability \
+	kvm-long compilers debian13 wheel release install docs bench baseline venv clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -30,11 +30,12 @@ boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which ta
 	@$(BIN)/corral boot $(ARGS)
 
 # Some parts at a time, begun in this order; a table of them comes last. `kvm-1` builds the small kernel beside the others.
-QUICK := kvm-1 kvm-2 lint unit
-LONG := nested-hosts nested-machines debian13 install durability sanitize fuzz kvm-long compilers
+UNIT := unit-1 unit-2
+QUICK := kvm-1 kvm-2 lint $(UNIT)
+LONG := nested-hosts nested-machines debian13 install docs durability sanitize fuzz kvm-long compilers
 
 check: $(VENV)/dev  ## lint and unit: a minute
-	@$(BIN)/python -m tests lint unit
+	@$(BIN)/python -m tests lint $(UNIT)
 
 test: $(VENV)/dev  ## what is quick: lint, unit and kvm
 	@$(BIN)/python -m tests $(QUICK)
@@ -79,6 +80,15 @@ declarations: $(VENV)/dev  ## the types of what the shim offers, made anew from 
 
 unit: $(VENV)/dev  ## tests that need no KVM
 	$(PYTEST) tests/unit
+
+# Halves that take as long as each other.
+FIRST_UNIT := tests/unit/blk tests/unit/boot tests/unit/jail tests/unit/compare
+
+unit-1: $(VENV)/dev
+	$(PYTEST) $(FIRST_UNIT)
+
+unit-2: $(VENV)/dev
+	$(PYTEST) tests/unit $(FIRST_UNIT:%=--ignore=%)
 
 guests: $(VENV)/ready  ## the kernels that tests and benchmarks boot, made or fetched into the cache
 	@for name in small stock stock-generic; do $(BIN)/corral kernel path $$name >/dev/null || exit; done
@@ -163,6 +173,11 @@ release: wheel  ## the wheels and the source of a release, in DIST
 
 install:  ## the wheels in clean chroots that have no compiler
 	@.ci/install
+
+SITE ?= $(CACHE)/site
+docs: $(VENV)/dev  ## the documentation as a site, in SITE; a link that leads nowhere is an error
+	@$(BIN)/pip --quiet --disable-pip-version-check install 'mkdocs-material>=9.5' 'mkdocstrings-python>=1.10'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(SITE)
 
 bench: guests $(VENV)/dev  ## measure; see docs/benchmarks.md. After `make baseline`: against that, too
 	$(BIN)/python -m benchmarks

@@ -19,6 +19,7 @@ NAMES = [
     "boot",
     "native",
     "restore",
+    "run",
     "disk_boot",
     "fio",
     "fio_share",

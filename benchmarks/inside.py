@@ -1,5 +1,5 @@
 """inside: a command in a guest that runs, against the same on the host; a byte echoed over vsock, against one over a
-Unix socket of the host; bytes a second both ways; and the agent's memory."""
+Unix socket of the host; bytes a second both ways; and the agent's memory. inside_peers.py has ssh, scp and runc."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+from benchmarks import inside_peers
 from benchmarks.measure import interleaved, report
 from corral.agent.command import Command, wanted
 from corral.agent.connection import Connection
@@ -97,7 +98,7 @@ def main() -> bool:
         print(f"  to the guest and back {MUCH / 1e6 / (time.perf_counter() - began):.0f} MB/s")
         agent = box.run(AGENT).stdout
         print(f"  the agent: {' '.join(agent.split())}")
-    return True
+    return inside_peers.main()
 
 
 if __name__ == "__main__":

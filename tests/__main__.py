@@ -19,8 +19,9 @@ from tests.fuzz import clang
 from tests.support import programs
 from tests.support.results import Part, table
 
-WITHOUT_GUESTS = {"lint", "unit", "compilers", "fuzz", "debian13"}  # the others build the small kernel first
-WAITING = {"kvm-1", "kvm-2", "lint", "unit"}  # for guests, files and processes, for half of their time
+UNIT = {"unit", "unit-1", "unit-2"}
+WITHOUT_GUESTS = {"lint", *UNIT, "compilers", "fuzz", "debian13", "docs"}  # the others build the small kernel first
+WAITING = {"kvm-1", "kvm-2", "lint", *UNIT}  # for guests, files and processes, for half of their time
 CORES = min(2, len(os.sched_getaffinity(0)))
 
 

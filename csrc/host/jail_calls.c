@@ -47,6 +47,7 @@ static const struct {
     [CORRAL_JAIL_SOCKET] = {socket_filter, COUNT(socket_filter)},
     [CORRAL_JAIL_CONNECTOR] = {connector_filter, COUNT(connector_filter)},
     [CORRAL_JAIL_DEBUGGER] = {debugger_filter, COUNT(debugger_filter)},
+    [CORRAL_JAIL_NAMED] = {named_filter, COUNT(named_filter)},
     [CORRAL_JAIL_SCRIPT] = {script_filter, COUNT(script_filter)},
     [CORRAL_JAIL_FILES] = {files_filter, COUNT(files_filter)},
 };
@@ -57,11 +58,17 @@ static bool has_terminal;
 static int words = 2;              /* standard error, without waiting for its reader where that can be had */
 static enum corral_jail_kind base; /* that all threads have */
 static __thread enum corral_jail_kind own_kind = CORRAL_JAIL_KINDS; /* none besides */
-static const char *const kind_names[] = {"the main thread", "a vCPU's thread",
-                                         "a disk's thread", "a device's thread",
-                                         "the clerk",       "a device's thread with sockets",
-                                         "the connector",   "the debugger's thread",
-                                         "a script",        "a script"};
+static const char *const kind_names[] = {"the main thread",
+                                         "a vCPU's thread",
+                                         "a disk's thread",
+                                         "a device's thread",
+                                         "the clerk",
+                                         "a device's thread with sockets",
+                                         "the connector",
+                                         "the debugger's thread",
+                                         "a named guest's main thread",
+                                         "a script",
+                                         "a script"};
 static bool reports; /* refused calls are told of, and done */
 
 /* A system call that no filter looks at: they know it by the address behind it. */

@@ -47,13 +47,27 @@ static void look_up(int pagemap, const uint8_t *at, unsigned n, uint64_t *entrie
         memset(entries, 0xff, wanted);
 }
 
+static int kept_pagemap = -1; /* written once, before there are threads that save */
+
+static int open_pagemap(void)
+{
+    return open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+}
+
+void corral_ram_prepare_save(void)
+{
+    if (kept_pagemap < 0)
+        kept_pagemap = open_pagemap();
+}
+
 int64_t corral_ram_save(int fd, uint64_t offset, const void *start, uint64_t length, bool all)
 {
     const uint8_t *at = start, *end = at + length, *run = at; /* [run, at): to be written */
     uint64_t entries[PAGES_AT_ONCE];
     int64_t written = 0;
     int result = 0;
-    int pagemap = all ? -1 : open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    const int opened = all || kept_pagemap >= 0 ? -1 : open_pagemap();
+    const int pagemap = opened >= 0 || all ? opened : kept_pagemap;
 
     while (!result && at < end) {
         unsigned n = (uint64_t)(end - at) / PAGE < PAGES_AT_ONCE ? (end - at) / PAGE : PAGES_AT_ONCE;
@@ -70,8 +84,8 @@ int64_t corral_ram_save(int fd, uint64_t offset, const void *start, uint64_t len
         result = write_all(fd, run, at - run, offset + (run - (const uint8_t *)start));
         written += at - run;
     }
-    if (pagemap >= 0)
-        close(pagemap);
+    if (opened >= 0)
+        close(opened);
     return result ? result : written;
 }
 

@@ -12,6 +12,9 @@
  * something: that of a file which is mapped there. Returns how many bytes were written, or -errno. */
 int64_t corral_ram_save(int fd, uint64_t offset, const void *at, uint64_t length, bool all);
 
+/* For a process that can open nothing by then: which pages were touched can be told later too. */
+void corral_ram_prepare_save(void);
+
 /* corral_ram_save in a process of its own, which sees the memory as it is now and outlives this one. When all is
  * on the disk it renames the folder `unfinished`, in which the file of `fd` is, to `folder`; else, as when that is
  * there already, it empties the file, and the folder is left to who finds it unlocked. It has no other descriptor.

@@ -14,13 +14,21 @@
 
 /* --- the thread --- */
 
+/* Whether the guest may not be told of anything: its driver would count it among what is gone. */
+static bool holds(const struct corral_vsock *v)
+{
+    return v->awaits_driver || (v->owes_event && v->events.ready);
+}
+
 /* Tells the guest that its connections are gone (section 5.10.6.7). */
 static void give_event(struct corral_vsock *v)
 {
-    struct corral_chain chain;
+    struct corral_chain chain, other;
+    if (v->awaits_driver && corral_virtq_has_more(&v->events.vq))
+        v->awaits_driver = false;
     if (!v->owes_event || !v->events.ready)
         return;
-    const int got = corral_virtq_pop(&v->events.vq, &chain);
+    int got = corral_virtq_pop(&v->events.vq, &chain);
     if (got < 0)
         corral_worker_break(&v->worker);
     if (got <= 0)
@@ -32,38 +40,62 @@ static void give_event(struct corral_vsock *v)
         memcpy(chain.iov[i].iov_base, (const uint8_t *)&reset + done, part);
         done += part;
     }
+    /* The others are kept, so that the next one that is there tells that the driver has taken this one. */
+    for (unsigned i = 1; i < v->events.vq.size && got > 0; i++)
+        got = corral_virtq_pop(&v->events.vq, &other);
+    if (got < 0)
+        corral_worker_break(&v->worker);
     corral_virtq_push(&v->events.vq, chain.head, done);
     corral_virtq_publish(&v->events.vq);
     corral_worker_tell(&v->worker, &v->events);
     v->owes_event = false;
+    v->awaits_driver = true;
 }
 
 /* Asks for doorbells. True: there is something to do now. */
 static bool listen_to_all(struct corral_vsock *v)
 {
     bool more = corral_virtq_listen(&v->tx.vq) && corral_vsock_can_take(v);
-    if (corral_vsock_has_more(v))
-        more |= v->to_guest_held || corral_virtq_listen(&v->rx.vq);
-    if (v->owes_event && v->events.ready)
+    if (holds(v))
         more |= corral_virtq_listen(&v->events.vq);
+    else if (corral_vsock_has_more(v))
+        more |= v->to_guest_held || corral_virtq_listen(&v->rx.vq);
     return more;
+}
+
+/* Here, since vCPUs' threads, which start a device, may close nothing. */
+static void begin(struct corral_vsock *v)
+{
+    v->to_guest_held = false; /* its queue gives it again */
+    if (!v->is_new)
+        return;
+    v->is_new = false;
+    corral_vsock_clear(v);
+    v->owes_event = v->resumes;
+    if (v->config.first >= 0)
+        corral_vsock_greet(v);
 }
 
 static void serve(void *argument)
 {
     struct corral_vsock *v = argument;
+    begin(v);
     while (!corral_worker_stopping(&v->worker) && !corral_worker_failed(&v->worker)) {
         give_event(v);
         corral_vsock_take(v);
-        corral_vsock_look(v);
-        corral_vsock_give(v);
+        if (!holds(v)) {
+            corral_vsock_look(v);
+            corral_vsock_give(v);
+        }
         if (listen_to_all(v))
             continue;
         /* With too many refusals that the guest does not take, sockets wait too. */
-        struct pollfd sockets = {.fd = v->n_resets < CORRAL_VSOCK_RESETS_HOST ? v->epoll : -1, .events = POLLIN};
+        const bool looks = !holds(v) && v->n_resets < CORRAL_VSOCK_RESETS_HOST;
+        struct pollfd sockets = {.fd = looks ? v->epoll : -1, .events = POLLIN};
         corral_worker_wait(&v->worker, &sockets, 1);
     }
-    corral_vsock_clear(v);
+    if (!__atomic_load_n(&v->keeps, __ATOMIC_SEQ_CST))
+        corral_vsock_clear(v);
 }
 
 /* --- life --- */
@@ -75,10 +107,13 @@ struct corral_vsock *corral_vsock_create(const struct corral_vsock_config *confi
     if (!v) {
         if (config->connector >= 0)
             close(config->connector);
+        if (config->first >= 0)
+            close(config->first);
         return NULL;
     }
     v->config = *config;
-    v->listening = true;
+    v->greets = config->first >= 0;
+    v->listening = !v->greets;
     int error = corral_worker_init(&v->worker, CORRAL_JAIL_SOCKET, &config->worker, ram, irq);
     v->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (!error && v->epoll < 0)
@@ -87,8 +122,8 @@ struct corral_vsock *corral_vsock_create(const struct corral_vsock_config *confi
         error = -EINVAL;
     if (!error && !corral_vsock_table_create(v))
         error = -ENOMEM;
-    if (!error)
-        error = corral_vsock_watch(v, config->listener, CORRAL_VSOCK_LISTENER, EPOLLIN);
+    if (!error && config->listener >= 0)
+        error = corral_vsock_watch(v, config->listener, CORRAL_VSOCK_LISTENER, v->listening ? EPOLLIN : 0);
     if (!error && config->connector >= 0)
         error = corral_vsock_watch(v, config->connector, CORRAL_VSOCK_CONNECTOR, EPOLLIN | EPOLLET);
     if (!error)
@@ -102,7 +137,7 @@ struct corral_vsock *corral_vsock_create(const struct corral_vsock_config *confi
 }
 
 int corral_vsock_start(struct corral_vsock *v, uint64_t features, const struct corral_virtq_setup *queues,
-                       const int *doorbells, bool resumes)
+                       const int *doorbells, const struct corral_vsock_saved *saved)
 {
     struct corral_served_queue *all[CORRAL_VSOCK_QUEUES] = {&v->rx, &v->tx, &v->events};
     int error = corral_worker_begin(&v->worker, features);
@@ -112,9 +147,13 @@ int corral_vsock_start(struct corral_vsock *v, uint64_t features, const struct c
         error = corral_worker_queue(&v->worker, all[i], &queues[i], doorbells[i]);
     if (error)
         return error;
-    if (resumes)
+    if (saved) {
         corral_worker_resume(&v->worker);
-    v->owes_event = resumes;
+        v->next_port = saved->next_port;
+    }
+    v->is_new = !(saved && v->keeps);
+    v->resumes = saved != NULL;
+    v->keeps = false;
     corral_worker_serve(&v->worker);
     return 0;
 }
@@ -127,6 +166,18 @@ void corral_vsock_request_stop(struct corral_vsock *v)
 int corral_vsock_stop(struct corral_vsock *v)
 {
     return corral_worker_stop(&v->worker);
+}
+
+int corral_vsock_pause(struct corral_vsock *v)
+{
+    if (corral_worker_running(&v->worker))
+        __atomic_store_n(&v->keeps, true, __ATOMIC_SEQ_CST);
+    return corral_worker_stop(&v->worker);
+}
+
+void corral_vsock_save(const struct corral_vsock *v, struct corral_vsock_saved *saved)
+{
+    *saved = (struct corral_vsock_saved){.next_port = v->next_port};
 }
 
 /* It has removed the path when it ends, and who takes that next shall find it free. By calls that the main thread
@@ -148,6 +199,8 @@ int corral_vsock_destroy(struct corral_vsock *v)
     if (v && !error) {
         corral_worker_destroy(&v->worker);
         corral_vsock_table_destroy(v);
+        if (v->config.first >= 0)
+            close(v->config.first);
         if (v->config.connector >= 0)
             end_connector(v->config.connector);
         if (v->epoll >= 0)

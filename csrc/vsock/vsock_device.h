@@ -73,6 +73,12 @@ struct corral_vsock {
     bool listening;   /* there is room for another connection */
     bool has_answers; /* of the connector */
     bool owes_event;
+    bool awaits_driver; /* it has not taken the event yet */
+    bool is_new;        /* since the start: connections there were are none of this driver's */
+    bool resumes;
+    bool keeps;     /* atomic: connections stay at the next stop */
+    bool greets;    /* the first connection is not over */
+    uint64_t first; /* its token */
     uint32_t next_port;
     struct corral_vsock_connection *connections; /* config.most */
     uint32_t buckets[CORRAL_VSOCK_BUCKETS];
@@ -174,6 +180,8 @@ void corral_vsock_ask_host(struct corral_vsock *v, struct corral_vsock_connectio
 /* The program of the host has gone. */
 void corral_vsock_hang_up(struct corral_vsock *v, struct corral_vsock_connection *c);
 void corral_vsock_listen(struct corral_vsock *v, bool listening);
+/* The first connection, when there is none yet. */
+void corral_vsock_greet(struct corral_vsock *v);
 
 /* --- vsock_connector.c --- */
 

@@ -25,12 +25,23 @@ void corral_vsock_listen(struct corral_vsock *v, bool listening)
 {
     struct epoll_event event = {.events = listening ? EPOLLIN : 0, .data.u64 = CORRAL_VSOCK_LISTENER};
     v->listening = listening;
+    if (v->config.listener < 0)
+        return;
     epoll_ctl(v->epoll, EPOLL_CTL_MOD, v->config.listener, &event);
 }
 
 static bool watch_connection(struct corral_vsock *v, struct corral_vsock_connection *c)
 {
     return corral_vsock_watch(v, c->fd, corral_vsock_token(v, c), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) == 0;
+}
+
+void corral_vsock_greet(struct corral_vsock *v)
+{
+    struct corral_vsock_connection *c = corral_vsock_add(v, CORRAL_VSOCK_NAMING, v->config.first);
+    v->config.first = -1;
+    v->first = corral_vsock_token(v, c);
+    if (!watch_connection(v, c))
+        corral_vsock_remove(v, c);
 }
 
 /* --- programs of the host that connect --- */

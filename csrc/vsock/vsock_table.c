@@ -31,6 +31,8 @@ bool corral_vsock_table_create(struct corral_vsock *v)
 
 void corral_vsock_table_destroy(struct corral_vsock *v)
 {
+    if (v->connections)
+        corral_vsock_clear(v); /* those of a device that was paused */
     free(v->connections);
     free(v->chunk_next);
     if (v->chunks)
@@ -43,7 +45,7 @@ void corral_vsock_clear(struct corral_vsock *v)
         if (v->connections[i].state != CORRAL_VSOCK_FREE)
             corral_vsock_remove(v, &v->connections[i]);
     v->n_resets = 0;
-    v->to_guest_held = v->owes_event = false;
+    v->to_guest_held = v->owes_event = v->awaits_driver = false;
 }
 
 static uint32_t *bucket(struct corral_vsock *v, uint32_t guest_port, uint32_t host_port)
@@ -127,7 +129,9 @@ void corral_vsock_remove(struct corral_vsock *v, struct corral_vsock_connection 
     c->next = v->free;
     v->free = INDEX(v, c);
     __atomic_fetch_sub(&v->stats.connections, 1, __ATOMIC_RELAXED);
-    if (!v->listening)
+    if (v->greets && corral_vsock_token(v, c) == v->first)
+        v->greets = false;
+    if (!v->listening && !v->greets)
         corral_vsock_listen(v, true);
 }
 

@@ -58,11 +58,20 @@ __attribute__((noreturn)) static void serve(void)
     case UNPACK:
         unpack_tree(request);
         break;
+    case MOUNT:
+        mount_there(request, size);
+        break;
+    case UNMOUNT:
+        unmount_there(request);
+        break;
     case CONNECT:
         connect_to_port(request, size);
         break;
     case TIME:
         set_time(request, size);
+        break;
+    case IDENTITY:
+        become(request, size);
         break;
     case ALIVE:
         tell_alive();

@@ -153,6 +153,28 @@ static void make_folder(char *payload, word size)
     answer(make_folders(payload + 4, number(payload, 4)), "make it");
 }
 
+/* The folder is made when it is not there. */
+static void mount_there(char *payload, word size)
+{
+    char *words[4], *at = payload + 4;
+    for (int i = 0; i < 4; i++) {
+        if (at >= payload + size)
+            fail(-EPROTO, "a request that is cut off");
+        words[i] = at;
+        at += length(at) + 1;
+    }
+    long error = make_folders(words[1], 0755);
+    if (error < 0)
+        fail(error, "make the folder");
+    word flags = number(payload, 4) & 1 ? MS_RDONLY : 0;
+    answer(SYSCALL(mount, words[0], words[1], words[2], flags, words[3]), "mount it");
+}
+
+static void unmount_there(const char *path)
+{
+    answer(SYSCALL(umount2, path, 0, 0, 0, 0), "unmount it");
+}
+
 static void remove_file(const char *path)
 {
     long error = SYSCALL(unlinkat, AT_FDCWD, path, 0, 0, 0);

@@ -2,6 +2,7 @@
  * host does not take holds up its end, a signal or its time. */
 #pragma once
 
+#include "program.h"
 #include "tree.h"
 #include "user.h"
 
@@ -10,7 +11,6 @@
 #include <linux/signalfd.h>
 #include <linux/time.h>
 
-#define WORDS 4096              /* arguments, and as many variables */
 #define INPUT_ROOM (64 * 1024u) /* input that waits for the command */
 #define PIECE (32 * 1024u)      /* of output, in a frame */
 
@@ -27,8 +27,6 @@
 enum how { EXITED, SIGNALLED, OUT_OF_TIME, TOO_MUCH_OUTPUT };
 
 static struct {
-    const char *words[WORDS + 1], *variables[WORDS + 8];
-    int n_words, n_variables;
     const char *line, *folder, *user;
     int has_terminal;
     struct winsize size;
@@ -37,20 +35,6 @@ static struct {
 
 static struct user user;
 static char request[MOST + 1];
-
-static void add_word(const char *text)
-{
-    if (asked.n_words == WORDS)
-        fail(-E2BIG, "too many arguments");
-    asked.words[asked.n_words++] = text;
-}
-
-static void add_variable(const char *text)
-{
-    if (asked.n_variables == WORDS)
-        fail(-E2BIG, "too many variables");
-    asked.variables[asked.n_variables++] = text;
-}
 
 /* The frame's bytes stay where they are. Each text gets its zero in the place of the next tag, which was read. */
 static void read_request(char *at, word size)
@@ -69,13 +53,15 @@ static void read_request(char *at, word size)
         at = value + n;
         switch (tag) {
         case WORD:
-            add_word(value);
+            if (!add_word(value))
+                fail(-E2BIG, "too many arguments");
             break;
         case LINE:
             asked.line = value;
             break;
         case SETS:
-            add_variable(value);
+            if (!add_variable(value))
+                fail(-E2BIG, "too many variables");
             break;
         case FOLDER:
             asked.folder = value;
@@ -98,29 +84,11 @@ static void read_request(char *at, word size)
             fail(-EPROTO, "a request that this agent does not know");
         }
     }
-    if (!asked.n_words && !asked.line)
+    if (!program.n_words && !asked.line)
         fail(-EINVAL, "there is no command");
 }
 
 /* --- the command's side, after fork(2) --- */
-
-static const char *variable(const char *name)
-{
-    for (int i = asked.n_variables - 1; i >= 0; i--)
-        if (begins(asked.variables[i], name) && asked.variables[i][length(name)] == '=')
-            return asked.variables[i] + length(name) + 1;
-    return 0;
-}
-
-static void set_default(char *space, word size, const char *name, const char *value)
-{
-    if (variable(name) || length(name) + length(value) + 2 > size || asked.n_variables >= WORDS + 7)
-        return;
-    char *at = append_text(space, name);
-    *at++ = '=';
-    append_text(at, value);
-    asked.variables[asked.n_variables++] = space;
-}
 
 static void complete_variables(void)
 {
@@ -132,35 +100,6 @@ static void complete_variables(void)
     set_default(shell, sizeof shell, "SHELL", user.shell);
     if (asked.has_terminal)
         set_default(terminal, sizeof terminal, "TERM", "xterm");
-}
-
-/* As execvp(3) does it. Returns -errno. */
-static long execute(void)
-{
-    static char candidate[4096 + 256];
-    const char *name = asked.words[0], *path = variable("PATH");
-    long error = -ENOENT;
-    for (const char *at = name; *at; at++)
-        if (*at == '/')
-            return SYSCALL(execve, name, asked.words, asked.variables, 0, 0);
-    while (path && *path) {
-        const char *end = path;
-        while (*end && *end != ':')
-            end++;
-        word n = end - path;
-        if (n + length(name) + 2 <= sizeof candidate) {
-            memcpy(candidate, path, n);
-            candidate[n] = '/';
-            append_text(candidate + n + 1, name);
-            long result = SYSCALL(execve, candidate, asked.words, asked.variables, 0, 0);
-            error = result == -ENOENT ? error : result;
-        }
-        path = *end ? end + 1 : end;
-    }
-    /* Corral's initramfs has one program, whose names its shell knows. */
-    if (error == -ENOENT)
-        SYSCALL(execve, "/bin/busybox", asked.words, asked.variables, 0, 0);
-    return error;
 }
 
 /* Becomes the command. Where it cannot, the errno and what was tried go to `tell`. */
@@ -193,10 +132,13 @@ __attribute__((noreturn)) static void become_command(const int theirs[3], int te
     if (asked.line) {
         static const char *shell[] = {"/bin/sh", "-c", 0, 0};
         shell[2] = asked.line;
-        memcpy(asked.words, shell, sizeof shell);
+        memcpy(program.words, shell, sizeof shell);
     }
-    if (!error)
+    if (!error) {
         error = execute();
+        if (error == -ENOENT && !is_path(program.words[0])) /* of Corral's initramfs: its one program has many names */
+            error = SYSCALL(execve, "/bin/busybox", program.words, program.variables, 0, 0);
+    }
     put_number(why, (word)-error, 4);
     append_text(why + 4, what);
     SYSCALL(write, tell, why, 4 + length(what), 0, 0);

@@ -12,26 +12,6 @@
 #define DEEPEST 64
 #define ROUNDS 200 /* of a hundredth of a second, for those that start others as fast as they are killed */
 
-static char *append_number(char *to, word value)
-{
-    char digits[24];
-    int n = 0;
-    do
-        digits[n++] = (char)('0' + value % 10);
-    while (value /= 10);
-    while (n)
-        *to++ = digits[--n];
-    *to = 0;
-    return to;
-}
-
-static char *append_text(char *to, const char *text)
-{
-    word n = length(text);
-    memcpy(to, text, n + 1);
-    return to + n;
-}
-
 /* Kills the descendants of a process. */
 static void kill_children_of(long pid, int deep)
 {

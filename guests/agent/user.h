@@ -1,11 +1,14 @@
 /* Who a command runs as, by /etc/passwd and /etc/group. */
 #pragma once
 
-#include "wire.h"
+#include "text.h"
+
+#include <linux/fcntl.h>
 
 #define MOST_GROUPS 256
 
 struct user {
+    int is_listed; /* in /etc/passwd */
     unsigned uid, gid, n_groups, groups[MOST_GROUPS];
     char name[64], home[256], shell[256];
 };
@@ -107,6 +110,7 @@ static int find_user(const char *name, struct user *u)
     int by_number = !*name || parse_number(name, &wanted), found = 0;
     u->uid = u->gid = wanted;
     u->n_groups = 0;
+    u->is_listed = 0;
     copy_text(u->name, *name ? name : "root", sizeof u->name);
     copy_text(u->home, wanted ? "/" : "/root", sizeof u->home);
     copy_text(u->shell, "/bin/sh", sizeof u->shell);
@@ -117,7 +121,7 @@ static int find_user(const char *name, struct user *u)
             continue;
         if (by_number ? uid != wanted : !same(field[0], name))
             continue;
-        found = 1;
+        found = u->is_listed = 1;
         u->uid = uid;
         u->gid = gid;
         copy_text(u->name, field[0], sizeof u->name);

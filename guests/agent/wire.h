@@ -3,7 +3,7 @@
  * A frame is its payload's length (32 bits, little endian), its kind, three bytes of zero, and the payload. */
 #pragma once
 
-#include "../init/freestanding.h"
+#include "text.h"
 
 #include <asm/fcntl.h>
 #include <asm/poll.h>
@@ -33,8 +33,11 @@
 #define REMOVE 'x'  /* a path */
 #define PACK 'A'    /* a path */
 #define UNPACK 'U'  /* a path; then ENTRY, DATA, HOLE and END */
+#define MOUNT 'M'   /* 1 in 32 bits: only to be read; source, target, kind and options, each with a zero behind it */
+#define UNMOUNT 'u' /* a path */
 #define CONNECT 'C' /* a TCP port of the guest in 16 bits; after DONE there are no frames any more */
 #define TIME 'T'    /* seconds and nanoseconds since 1970 in 64 bits each, and random bytes */
+#define IDENTITY 'i' /* struct beginning of init/identity.h */
 #define ALIVE 'H'
 #define POWER_OFF 'F'
 
@@ -64,20 +67,6 @@ struct frame {
     unsigned length;
     unsigned char kind, zero[3];
 };
-
-static int same(const char *one, const char *other)
-{
-    while (*one && *one == *other)
-        one++, other++;
-    return *one == *other;
-}
-
-static int begins(const char *text, const char *with)
-{
-    while (*with && *text == *with)
-        text++, with++;
-    return !*with;
-}
 
 static void put_number(char *to, word value, int bytes)
 {

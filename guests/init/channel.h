@@ -6,42 +6,28 @@
 #pragma once
 
 #include "freestanding.h"
-#include "interface.h"
+#include "identity.h"
 
 #include <asm/fcntl.h>
 #include <asm/ioctls.h>
 #include <asm/poll.h>
 #include <asm/signal.h>
 #include <asm/termios.h>
-#include <linux/random.h>
-#include <linux/time.h>
 #include <linux/time_types.h>
 
 #define EAGAIN 11
 #define LOOKS 500 /* for a port that is not there yet: ten seconds */
 #define ASK_WORD 'R'     /* to the host: the guest is ready for its session, and waits to be told what it is */
-#define BEGIN_WORD 'B'   /* from the host: that; a terminal's size too, and so many bytes follow (struct beginning). Again
+#define BEGIN_WORD 'B'   /* from the host: that; a terminal's size too, and so many bytes follow (identity.h). Again
                             when the guest goes on from a snapshot of its session, without a command */
 #define SIZE_WORD 'S'    /* from the host: the terminal has so many rows and columns, 0 when there is none */
+#define KILL_WORD 'K'    /* from the host: the session's process gets the signal `status` */
 #define END_WORD 'E'     /* to the host: the command ended with that status */
 #define ARRIVED_WORD 'A' /* from the host: all that was written before the end is where it goes */
-
-#define TOLD_CARDS 8 /* of which a session's beginning tells */
 
 struct word_of_channel {
     unsigned char kind, status;
     unsigned short rows, columns, bytes;
-};
-
-/* What a session begins with. `status` of its word: 1 when a command follows, 0 for a shell. A guest may be one of many
- * that go on from the same snapshot: all that they would have in common comes by here, from this host at this moment.
- * Without a name, or a machine id, it keeps what it has. */
-struct beginning {
-    unsigned char random[64];
-    long long seconds, nanoseconds; /* since 1970 */
-    char name[64];                  /* of the host, padded with zeros */
-    unsigned char machine[16];      /* for /etc/machine-id */
-    struct card cards[TOLD_CARDS];
 };
 
 /* From one descriptor to another, neither of which blocks. */
@@ -51,6 +37,7 @@ struct stream {
     char data[32 * 1024];
 };
 
+static long session_process; /* the shell or the command, once it runs */
 static int words = -1; /* port 0; -1: there is no channel */
 static struct stream streams[3];
 static int n_streams; /* 3 with pipes, 0 with a terminal */
@@ -134,65 +121,18 @@ static void read_words(char *to, word size)
     }
 }
 
-/* The kernel's random numbers come from these bytes too from now on. */
-static void take_random(const unsigned char *bytes)
-{
-    struct {
-        int entropy_count, buf_size; /* bits and bytes, struct rand_pool_info */
-        unsigned char buf[sizeof((struct beginning *)0)->random];
-    } pool = {8 * sizeof pool.buf, sizeof pool.buf, {0}};
-    memcpy(pool.buf, bytes, sizeof pool.buf);
-    long fd = SYSCALL(open, "/dev/urandom", O_RDONLY | O_CLOEXEC, 0, 0, 0);
-    SYSCALL(ioctl, fd, RNDADDENTROPY, &pool, 0, 0);
-    SYSCALL(ioctl, fd, RNDRESEEDCRNG, 0, 0, 0);
-    SYSCALL(close, fd, 0, 0, 0, 0);
-}
-
-static void take_name(const char *name, word size)
-{
-    word n = 0;
-    while (n < size && name[n])
-        n++;
-    if (n)
-        SYSCALL(sethostname, name, n, 0, 0, 0);
-}
-
-/* Into the file, if the guest has one and can write it. */
-static void take_machine(const unsigned char *id)
-{
-    static const char digits[] = "0123456789abcdef";
-    char text[33];
-    unsigned char any = 0;
-    for (int i = 0; i < 16; i++) {
-        text[2 * i] = digits[id[i] >> 4];
-        text[2 * i + 1] = digits[id[i] & 15];
-        any |= id[i];
-    }
-    text[32] = '\n';
-    long fd = any ? SYSCALL(open, "/etc/machine-id", O_WRONLY | O_TRUNC | O_CLOEXEC, 0, 0, 0) : -1;
-    if (fd < 0)
-        return;
-    SYSCALL(write, fd, text, sizeof text, 0, 0);
-    SYSCALL(close, fd, 0, 0, 0, 0);
-}
-
-/* What follows a BEGIN_WORD, before the command. */
+/* What follows a BEGIN_WORD, before the command. Its `status`: 1 when a command follows, 0 for a shell. */
 static void begin(const struct word_of_channel *said)
 {
     struct beginning begin;
     read_words((char *)&begin, sizeof begin);
-    take_random(begin.random);
-    struct __kernel_timespec now = {begin.seconds, begin.nanoseconds};
-    SYSCALL(clock_settime, CLOCK_REALTIME, &now, 0, 0, 0);
-    take_name(begin.name, sizeof begin.name);
-    take_machine(begin.machine);
-    take_cards(begin.cards, TOLD_CARDS);
+    take_identity(&begin);
     set_size(said);
 }
 
-/* Asks what the session is. Returns 1: the command is `command`, at most `size` bytes; 0: a shell; -1: no answer. A
- * snapshot for the next start is taken while this waits. */
-static int ask_for_session(char *command, word size)
+/* Asks what the session is. Returns 1: the command is `command`, `*bytes` of at most `size`, and a zero; 0: a shell; -1:
+ * no answer. A snapshot for the next start is taken while this waits. */
+static int ask_for_session(char *command, word size, word *bytes)
 {
     struct word_of_channel said = {.kind = ASK_WORD};
     if (!write_word(&said))
@@ -206,6 +146,7 @@ static int ask_for_session(char *command, word size)
     begin(&said);
     read_words(command, rest);
     command[rest] = 0;
+    *bytes = rest;
     return said.status;
 }
 
@@ -285,6 +226,8 @@ static void serve_channel(int signals)
             begin(&said);
         else if (said.kind == SIZE_WORD)
             set_size(&said);
+        else if (said.kind == KILL_WORD && session_process > 0)
+            SYSCALL(kill, session_process, said.status, 0, 0, 0);
     for (int i = 0; i < n_streams; i++)
         pump(&streams[i], sizeof streams[i].data);
 }

@@ -7,6 +7,7 @@
  *
  * corral.cwd=PATH: where to begin, percent-encoded. */
 
+#include "agent.h"
 #include "early.h"
 #include "network.h"
 #include "session.h"
@@ -83,6 +84,7 @@ __attribute__((noreturn, used)) static void start(void)
     mount("proc", "/proc");
     read_file("/proc/cmdline", command_line, sizeof command_line);
     load_modules();
+    int agent = open_agent(command_line);
     mount_host();
     mount("proc", "/proc");
     mount("sysfs", "/sys");
@@ -98,5 +100,6 @@ __attribute__((noreturn, used)) static void start(void)
         percent_decode(text);
         SYSCALL(chdir, text, 0, 0, 0, 0);
     }
+    run_agent(agent);
     session(shells, environment);
 }

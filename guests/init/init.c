@@ -21,6 +21,6 @@ __attribute__((noreturn, used)) static void start(void)
     read_file("/proc/cmdline", command_line, sizeof command_line);
     load_modules();
     network_up(command_line);
-    start_agent(command_line);
+    run_agent(open_agent(command_line));
     session(shells, environment);
 }

@@ -157,17 +157,21 @@ static void take_pipes(const int *pipes)
         SYSCALL(dup2, pipes[i], i, 0, 0, 0);
 }
 
-/* Serves the channel until `child` ends, or the guest is asked to. Returns the status. */
-static int serve_until(long child, int signals)
+/* Serves the channel until `child` ends, or the guest is asked to; then `child` gets the signal `stop`, 0: that is the
+ * end. Returns the status. */
+static int serve_until(long child, int signals, int stop)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     SYSCALL(rt_sigaction, SIGPIPE, &ignore, 0, sizeof ignore.sa_mask, 0);
+    session_process = child;
     for (;;) {
         struct signalfd_siginfo signal;
         serve_channel(signals);
         while (SYSCALL(read, signals, &signal, sizeof signal, 0, 0) == sizeof signal)
-            if (signal.ssi_signo != SIGCHLD)
+            if (signal.ssi_signo != SIGCHLD && !stop)
                 return 0;
+            else if (signal.ssi_signo != SIGCHLD)
+                SYSCALL(kill, child, stop, 0, 0, 0);
         int status = 0;
         for (long pid; (pid = SYSCALL(wait4, -1, &status, WNOHANG, 0, 0)) > 0;)
             if (pid == child)
@@ -181,8 +185,9 @@ __attribute__((noreturn)) static void channel_session(const char *mode, const ch
 {
     static char command[64 * 1024];
     int pipes[3], has_command = -1;
+    word bytes;
     if (open_channel() && (mode[0] != 'p' || open_pipes(pipes)))
-        has_command = ask_for_session(command, sizeof command);
+        has_command = ask_for_session(command, sizeof command, &bytes);
     if (has_command < 0) {
         say("corral: init: this kernel has no ports of virtio-console (CONFIG_VIRTIO_CONSOLE)\n");
         restart();
@@ -195,7 +200,7 @@ __attribute__((noreturn)) static void channel_session(const char *mode, const ch
     }
     for (int i = 0; i < n_streams; i++)
         SYSCALL(close, pipes[i], 0, 0, 0, 0);
-    int status = child < 0 ? 127 : serve_until(child, signals);
+    int status = child < 0 ? 127 : serve_until(child, signals, 0);
     drain_streams();
     finish(status);
 }
@@ -210,7 +215,7 @@ static void link_streams(void)
 }
 
 /* After open_console(). The command line must have been read. */
-__attribute__((noreturn)) static void session(const char *const *shells, const char *const *environment)
+__attribute__((noreturn, unused)) static void session(const char *const *shells, const char *const *environment)
 {
     static char command[8192];
     char mode[16];

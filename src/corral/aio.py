@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from corral.script.sandbox import Process, Result
+from corral.script.process import Process, Result
 from corral.script.sandbox import Sandbox as Blocking
 
 TYPE_CHECKING = False
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Any, Self
 
-    from corral.script.sandbox import Words
+    from corral.script.process import Words
 
 __all__ = ["Process", "Result", "Sandbox"]
 
@@ -55,3 +55,10 @@ class Sandbox:
 
     async def port(self, inside: int) -> str:
         return await asyncio.to_thread(self.box.port, inside)
+
+    async def snapshot(self, path: str, **options: Any) -> int:
+        return await asyncio.to_thread(self.box.snapshot, path, **options)
+
+    async def fork(self, count: int = 1, **options: Any) -> list[Blocking]:
+        """As corral.Sandbox.fork: what it gives works without the loop, and is the caller's to close."""
+        return await asyncio.to_thread(self.box.fork, count, **options)

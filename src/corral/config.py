@@ -133,16 +133,22 @@ class RngConfig(DeviceConfig):
 @record(frozen=True)
 class VsockConfig(DeviceConfig):
     """Connections between programs of the guest and of the host (virtio-vsock), by the Unix socket `path` and sockets
-    beside it (docs/vsock.md). `cid` is the guest's address, 3 to 2^32 - 2. Raises ConfigError."""
+    beside it (docs/vsock.md). `cid` is the guest's address, 3 to 2^32 - 2; None: 3. With `connected` False no program
+    of the host reaches it. `goes_on`: its driver is there already, from a snapshot; its agent is told what no other
+    guest has, with a `hostname` if there is one, before anything else reaches it, and a `cid` of None is a new one.
+    Raises ConfigError."""
 
     module = "vsock"
     path: str
-    cid: int = 3
+    cid: int | None = None
+    connected: bool = True
+    goes_on: bool = False
+    hostname: str | None = None
 
     def __post_init__(self) -> None:
         if not self.path or "\0" in self.path:
             raise ConfigError("--vsock needs the path of a socket: --vsock guest.sock")
-        if not FIRST_CID <= self.cid <= LAST_CID:
+        if self.cid is not None and not FIRST_CID <= self.cid <= LAST_CID:
             raise ConfigError(f"--vsock {printable(self.path)}: cid={self.cid} is not in {FIRST_CID} to {LAST_CID}")
 
 
@@ -333,7 +339,7 @@ def parse_share(text: str) -> ShareConfig:
 def parse_vsock(text: str) -> VsockConfig:
     """From "PATH[,cid=N]". A path's own commas are doubled. Raises ConfigError."""
     path, *words = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
-    cid = FIRST_CID
+    cid = None
     for word in words:
         name, _, value = word.partition("=")
         if name != "cid" or not (value.isascii() and value.isdigit()) or len(value) > 15:

@@ -82,7 +82,8 @@ static void start(uint64_t features, bool resumes)
     memset(ram.host, 0, RAM);
     for (unsigned i = 0; i < CORRAL_VSOCK_QUEUES; i++)
         queues[i] = (struct corral_virtq_setup){SIZE, true, QUEUE_AT(i), QUEUE_AT(i) + AVAIL, QUEUE_AT(i) + USED};
-    require(corral_vsock_start(v, features, queues, doorbells, resumes) == 0);
+    const struct corral_vsock_saved saved = {.next_port = v->next_port};
+    require(corral_vsock_start(v, features, queues, doorbells, resumes ? &saved : NULL) == 0);
     seen_used = 0;
 }
 
@@ -285,6 +286,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .cid = CID,
         .listener = listener,
         .connector = connector[0],
+        .first = -1,
         .most = MOST,
     };
     v = corral_vsock_create(&config, &ram, &irq);

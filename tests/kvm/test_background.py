@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import termios
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +20,10 @@ from pathlib import Path
 
 import pytest
 
+from corral.errors import HostError
+from corral.guests import host
 from tests.support.named_guest import Guests, skip_without_kernel
+from tests.support.tiny_guests import tiny_guest
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -276,6 +280,29 @@ def test_ps_names_it_and_its_name_is_taken(shared: Guests) -> None:
     assert shared.exec("web", "true").returncode == 0
 
 
+def test_top_shows_what_it_does(shared: Guests) -> None:
+    process = shared.start("exec", "web", "--", "cat /dev/zero")
+    assert process.stdout
+    process.stdout.read(1 << 20)
+    reader = threading.Thread(target=process.stdout.read)
+    reader.start()
+    about = json.loads(shared.run("top", "--once", "--json").stdout)
+    process.kill()
+    process.wait()
+    reader.join()
+    assert [(one["name"], one["pid"], one["guest_memory"]) for one in about] == [("web", shared.pid("web"), 256 << 20)]
+    assert about[0]["from_guest"] > 1 << 16
+    assert min(about[0][kind] for kind in ("cpu_percent", "memory", "exits")) > 0
+    assert (about[0]["disk_read"], about[0]["disk_written"]) == (0, 0)
+    head, row = shared.run("top", "--once").stdout.decode().splitlines()
+    assert (head.split()[0], row.split()[0], row.split()[3]) == ("NAME", "web", "256.0M")
+    process = shared.start("top")
+    assert process.stdout
+    assert [process.stdout.readline().split()[0] for _ in range(2)] == [b"NAME", b"web"]
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+
+
 def test_it_is_paused_and_goes_on(shared: Guests) -> None:
     assert shared.run("pause", "web").returncode == 0
     assert b"paused" in shared.run("ps").stdout
@@ -353,6 +380,19 @@ def test_what_cannot_start_says_why(guests: Guests, words: tuple[str, ...], said
     assert list(guests.folder.glob("corral/*")) == []
 
 
+def test_one_that_looks_like_this_host_has_the_agent(guests: Guests, tmp_path: Path) -> None:
+    try:
+        host.mounts(Path("/proc/self/mountinfo").read_text())
+    except HostError as error:
+        pytest.skip(str(error))
+    host.get()
+    guests.boot("like", "host", "--memory", "512M")
+    (tmp_path / "x").write_text("content")
+    done = guests.exec("like", f"cat {tmp_path}/x; echo new >{tmp_path}/x")
+    assert (done.returncode, done.stdout) == (0, b"content"), done.stderr
+    assert (tmp_path / "x").read_text() == "content"
+
+
 # Faults.
 
 
@@ -420,6 +460,21 @@ def test_a_guest_that_hangs(guests: Guests) -> None:
     assert time.monotonic() - began < 20
     process.communicate(timeout=20)
     assert process.returncode == 4
+
+
+def test_a_guest_that_spins_with_interrupts_off(guests: Guests) -> None:
+    """It answers nothing, and is told of, saved and ended all the same."""
+    guests.boot("spin", str(tiny_guest("spin")), "--memory", "16M")
+    began = time.monotonic()
+    done = guests.run("exec", "--wait", "1", "spin", "--", "true")
+    assert (done.returncode, b"does not answer" in done.stderr) == (124, True), done.stderr
+    about = json.loads(guests.run("top", "--once", "--json").stdout)[0]
+    assert (about["name"], about["cpu_percent"] > 1, about["guest_memory"]) == ("spin", True, 16 << 20)
+    assert guests.run("snapshot", "spin", str(guests.folder / "s")).returncode == 0
+    guests.boot("again", "--restore", str(guests.folder / "s"))
+    assert guests.run("stop", "--grace", "1", "again").returncode == 0
+    assert guests.run("stop", "--grace", "1", "spin").returncode == 0
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.long

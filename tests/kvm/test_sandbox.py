@@ -17,7 +17,8 @@ import pytest
 import corral
 from corral.agent.connection import Refused
 from corral.running import place
-from corral.script.sandbox import CommandFailed, Sandbox
+from corral.script.process import CommandFailed
+from corral.script.sandbox import Sandbox
 from tests.support.named_guest import skip_without_kernel
 from tests.support.tiny_guests import tiny_guest
 
@@ -94,6 +95,21 @@ def test_files(box: Sandbox, tmp_path: Path) -> None:
     box.files.remove("/tmp/a/b/c")
     with pytest.raises(Refused, match="No such file"):
         box.files.read("/tmp/a/b/c")
+
+
+def test_mounts(box: Sandbox) -> None:
+    box.files.mount("none", "/tmp/m/here", "tmpfs", options="size=64k")
+    with pytest.raises(Refused, match="No space left"):
+        box.files.write("/tmp/m/here/x", bytes(100_000))
+    box.files.unmount("/tmp/m/here")
+    assert box.files.list("/tmp/m/here") == []
+    box.files.mount("none", "/tmp/m/here", "tmpfs", read_only=True)
+    with pytest.raises(Refused, match="Read-only"):
+        box.files.write("/tmp/m/here/x", b"")
+    box.files.unmount("/tmp/m/here")
+    for wrong in ("nosuch", ""):
+        with pytest.raises(Refused, match=r"mount it: (No such device|Invalid argument)"):
+            box.files.mount("none", "/tmp/m/here", wrong)
 
 
 def test_a_port(box: Sandbox) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -269,14 +270,25 @@ def changed(path: Path, into: Path, change: Callable[[dict[str, Any]], None]) ->
     into.write_bytes(head + text)
     with path.open("rb") as old, into.open("r+b") as new:
         new.truncate(_ram_offset(len(text)) + plain["guest"]["memory"])
-        old.seek(_ram_offset(len(snapshot.text)))
-        new.seek(_ram_offset(len(text)))
-        for block in iter(lambda: old.read(1 << 20), b""):
-            if block.strip(b"\0"):
-                new.write(block)
-            else:
-                new.seek(len(block), 1)
+        begin = _ram_offset(len(snapshot.text))
+        for start, end in _written(old.fileno(), begin):
+            os.lseek(new.fileno(), _ram_offset(len(text)) + start - begin, os.SEEK_SET)
+            assert os.sendfile(new.fileno(), old.fileno(), start, end - start) == end - start
     return into
+
+
+def _written(fd: int, start: int) -> Iterator[tuple[int, int]]:
+    """The parts of a file from `start` that are no holes, by their first byte and the one behind their last."""
+    while True:
+        try:
+            start = os.lseek(fd, start, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # no more of them
+                raise
+            return
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        yield start, end
+        start = end
 
 
 def _with_all(plain: dict[str, Any]) -> None:

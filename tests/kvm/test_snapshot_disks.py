@@ -34,8 +34,12 @@ ALL = b"".join(b"%d\n" % (number + 1) for number in range(FILES)) + b"%d\n" % FI
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    path = tmp_path / "data.img"
-    path.write_bytes(ext4(24 << 20, tmp_path))
+    return made_in(tmp_path)
+
+
+def made_in(folder: Path) -> Path:
+    path = folder / "data.img"
+    path.write_bytes(ext4(24 << 20, folder))
     os.utime(path, ns=(0, 1_000_000_007))  # long ago: who writes it shows
     return path
 
@@ -154,8 +158,11 @@ def test_a_disk_that_is_full(image: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def reader(image: Path, tmp_path: Path) -> Path:
+    return saved_reader(image, tmp_path / "reader")
+
+
+def saved_reader(image: Path, path: Path) -> Path:
     """A guest that has read a part of an image, and reads the rest."""
-    path = tmp_path / "reader"
     with corral.linux("md5sum </dev/vda; read x; md5sum </dev/vda", disks=f"{image},ro", root="none", pipes=True) as vm:
         vm.run_until(condition=lambda vm: vm.streams.output.count(b"\n") == 1, timeout=LONG)
         vm.snapshot(str(path))
@@ -223,7 +230,7 @@ def test_a_hostile_description_of_a_disk_is_refused(reader: Path, tmp_path: Path
         assert "\n" not in str(error.value)
 
 
-def test_a_snapshot_of_another_user(reader: Path, image: Path) -> None:
+def test_a_snapshot_of_another_user() -> None:
     if os.geteuid():
         pytest.skip("only root can be another user")
     script = """if True:
@@ -235,12 +242,12 @@ def test_a_snapshot_of_another_user(reader: Path, image: Path) -> None:
         go()  # what is imported later this user may not read
         os.setgroups([]); os.setgid(65534); os.setuid(65534)
         go()"""
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:  # each pytest that begins closes its folder in /tmp
         os.chmod(folder, 0o755)
-        saved = Path(folder, "saved")
-        shutil.copy(reader, saved)
+        image = made_in(Path(folder))
+        image.chmod(0o644)
+        saved = saved_reader(image, Path(folder, "saved"))
         saved.chmod(0o644)
-        _open_for_all(image)
         # A /dev/kvm for everybody, which nobody else sees.
         node, status = f"{folder}/kvm", os.stat("/dev/kvm").st_rdev
         makes = (
@@ -249,15 +256,6 @@ def test_a_snapshot_of_another_user(reader: Path, image: Path) -> None:
         command = ["unshare", "--mount", "sh", "-c", f'{makes} && exec "$@"', "sh", sys.executable, "-c", script, saved]
         done = subprocess.run(command, capture_output=True, timeout=LONG, check=False)
     assert (done.returncode, done.stdout) == (0, b"0 36\n0 36\n"), done.stderr
-
-
-def _open_for_all(path: Path) -> None:
-    """Lets every user come to a file of a test's folder."""
-    for folder in path.parents:
-        if folder == Path(tempfile.gettempdir()):
-            break
-        folder.chmod(folder.stat().st_mode | 0o055)
-    path.chmod(0o644)
 
 
 def test_commands(image: Path, tmp_path: Path) -> None:

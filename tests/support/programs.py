@@ -30,10 +30,12 @@ NEEDED = {
         "git": "git",
         "make": "make",
         "mke2fs": "e2fsprogs",
+        "mkfs.erofs": "erofs-utils",
         "mmdebstrap": "mmdebstrap",
         "passt": "passt",
         "pgrep": "procps",
         "runc": "runc",
+        "socat": "socat",
         "sqlite3": "sqlite3",
     },
     "nested": {

@@ -60,9 +60,11 @@ class VsockDriver:
         self.where: dict[int, int] = {}
         self.came: list[Packet] = []
         self.told: list[int] = []
+        self.takes_events = True
 
-    def make(self) -> Vsock:
-        return Vsock(VsockConfig(str(self.path)), Place(self.memory, self.interrupt))
+    def make(self, goes_on: bool = False, connected: bool = True) -> Vsock:
+        config = VsockConfig(str(self.path), goes_on=goes_on, connected=connected, hostname="web" if goes_on else None)
+        return Vsock(config, Place(self.memory, self.interrupt))
 
     def registers(self) -> list[Registers]:
         return [Registers(queue.size, queue.desc, queue.avail, queue.used, True) for queue in self.queues]
@@ -74,16 +76,29 @@ class VsockDriver:
         self.where.clear()
         self.device.start(1 << 28 | 1 << 29, self.registers(), [self.tx.kick_fd] * 3)
         self.fill(buffers)
-        self.events.add([], [(0x800, 8)])
+        for _ in range(4):
+            self.events.add([], [(0x800, 8)])
         self.events.show(True)
 
-    def move(self) -> None:
-        """A device that is new goes on with this driver."""
+    def pause(self) -> bytes:
         assert self.device.pause()
-        state = self.device.save()
-        self.device.close()
-        self.device = self.make()
+        return self.device.save()
+
+    def go_on(self, state: bytes) -> None:
         self.device.resume(1 << 28 | 1 << 29, self.registers(), [self.tx.kick_fd] * 3, state)
+
+    def move(self, goes_on: bool = False, connected: bool = True) -> None:
+        """A device that is new goes on with this driver."""
+        state = self.pause()
+        self.device.close()
+        self.device = self.make(goes_on, connected)
+        self.go_on(state)
+
+    def take_event(self) -> None:
+        """Another buffer in its place, by which the device knows."""
+        self.events.add([], [(0x800, 8)])
+        self.events.show()
+        os.eventfd_write(self.tx.kick_fd, 1)
 
     def fill(self, buffers: int) -> None:
         """Gives the device so many buffers for packets."""
@@ -144,6 +159,8 @@ class VsockDriver:
             self.came.append(packet)
         for _, written in self.events.take_used():
             self.told.append(int.from_bytes(self.memory.read(0x800, written), "little"))
+            if self.takes_events:
+                self.take_event()
         if back:
             self.fill(SIZE)
 

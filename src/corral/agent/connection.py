@@ -8,12 +8,12 @@ import socket
 import struct
 import time
 
+from corral.backends.vsock_greeting import FRAME as HEADER
+from corral.backends.vsock_greeting import PORT
 from corral.errors import CorralError, GuestError, GuestTimeout
 
-PORT = 25455
 VERSION = 1
 MOST = 65536  # bytes of a frame's payload
-HEADER = struct.Struct("<IB3x")
 _HELLO = struct.Struct("<12sHH")
 _LINE = 32  # bytes of "OK PORT\n" at most
 _AGAIN = 0.01, 0.1  # seconds between two attempts, at first and at most
@@ -22,6 +22,7 @@ PATIENCE = 30.0  # seconds in which an agent answers that has begun to
 # Kinds of frames, as guests/agent/wire.h has them.
 HELLO, DONE, FAILED, STARTED, OUTPUT, ERRORS, ROOM, ENDED = b"VKNpOEcQ"
 RUN, READ, WRITE, STAT, LIST, MAKE, REMOVE, PACK, UNPACK, CONNECT, TIME, ALIVE, POWER_OFF = b"XRPslmxAUCTHF"
+MOUNT, UNMOUNT = b"Mu"
 INPUT, SIGNAL, SIZE, DATA, HOLE, ENTRY, END = b"ISWDheZ"
 
 

@@ -15,10 +15,12 @@ from corral.agent.connection import (
     LIST,
     MAKE,
     MOST,
+    MOUNT,
     PACK,
     READ,
     REMOVE,
     STAT,
+    UNMOUNT,
     UNPACK,
     WRITE,
     AgentError,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Connect = Callable[[], Connection]
+    Progress = Callable[[int], object]  # gets bytes so far
 
 _ENTRY = struct.Struct("<IIIQqIIIHH")
 LONGEST_NAME = 4096
@@ -55,6 +58,10 @@ class FileInfo:
     @property
     def is_folder(self) -> bool:
         return stat.S_ISDIR(self.mode)
+
+
+def _ignore(size: int) -> None:
+    """For those who have not asked."""
 
 
 class Files:
@@ -119,17 +126,30 @@ class Files:
         with self._connect() as connection:
             connection.ask(REMOVE, _path(path))
 
-    def upload(self, source: str | os.PathLike[str], target: str) -> int:
+    def mount(self, source: str, target: str, kind: str, options: str = "", read_only: bool = False) -> None:
+        """A file system at the folder `target`, which is made when it is not there; `options` are those of its kind, as
+        mount(2) has them."""
+        words = [_path(source), _path(target), os.fsencode(kind), os.fsencode(options)]
+        if any(b"\0" in word for word in words):
+            raise ConfigError(f"{kind!r}, {options!r}: there is no such kind of file system")
+        with self._connect() as connection:
+            connection.ask(MOUNT, read_only.to_bytes(4, "little") + b"".join(word + b"\0" for word in words))
+
+    def unmount(self, target: str) -> None:
+        with self._connect() as connection:
+            connection.ask(UNMOUNT, _path(target))
+
+    def upload(self, source: str | os.PathLike[str], target: str, progress: Progress = _ignore) -> int:
         """Copies a file or folder of this host to the path `target`, with modes, times, links and holes; owned by root.
         Returns how many bytes. Raises ConfigError for a source that cannot be read."""
         source = os.fspath(source)
         with self._connect() as connection:
             connection.ask(UNPACK, _path(target))
-            sent = _Sender(connection).send_tree(source)
+            sent = _Sender(connection, progress).send_tree(source)
             connection.ask(END)
             return sent
 
-    def download(self, source: str, target: str | os.PathLike[str]) -> int:
+    def download(self, source: str, target: str | os.PathLike[str], progress: Progress = _ignore) -> int:
         """Copies a file or folder of the guest to the path `target` of this host, with modes, times, links and holes;
         owned by this process's user, without set-id bits, and without devices. Returns how many bytes. Raises
         HostError for a target that cannot be written."""
@@ -143,6 +163,7 @@ class Files:
                         receiver.finish()
                         return receiver.size
                     receiver.take(kind, payload)
+                    progress(receiver.size + receiver.position)
             except OSError as error:
                 raise HostError(f"cannot write {receiver.at!r}: {error.strerror}; see the folder it is in") from error
             finally:
@@ -150,8 +171,8 @@ class Files:
 
 
 class _Sender:
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, progress: Progress) -> None:
+        self._connection, self._progress = connection, progress
         self._size = 0
 
     def send_tree(self, source: str) -> int:
@@ -196,6 +217,7 @@ class _Sender:
                     return
                 self._connection.send(DATA, piece)
                 done += len(piece)
+                self._progress(self._size + done)
         self._size += size
 
 
@@ -207,7 +229,7 @@ class _Receiver:
         self._root = -1  # the folder, once there is one
         self._file = -1
         self._about: FileInfo | None = None
-        self._position = 0
+        self.position = 0
         self._modes: list[tuple[str, int]] = []  # of folders, set when all is in them
         self.size = 0
 
@@ -224,15 +246,15 @@ class _Receiver:
         elif self._about is None or self._file < 0:
             raise AgentError("the guest's agent sends a content that is no file's")
         elif kind == DATA:
-            if self._position + len(payload) > self._about.size:
+            if self.position + len(payload) > self._about.size:
                 raise AgentError("the guest's agent sends more of a file than it has")
             view = memoryview(payload)
             while view:
-                written = os.pwrite(self._file, view, self._position)
+                written = os.pwrite(self._file, view, self.position)
                 view = view[written:]
-                self._position += written
+                self.position += written
         else:
-            self._position = min(self._about.size, self._position + int.from_bytes(payload[:8], "little"))
+            self.position = min(self._about.size, self.position + int.from_bytes(payload[:8], "little"))
 
     def finish(self) -> None:
         self._finish_file()
@@ -282,7 +304,7 @@ class _Receiver:
             return
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.open(last, flags, mode | 0o200, dir_fd=folder)
-        self._about, self._position = about, 0
+        self._about, self.position = about, 0
 
     def _parent(self, name: str) -> tuple[int, str]:
         """The folder that a name is in, as a descriptor to close, and its last part."""
@@ -308,6 +330,7 @@ class _Receiver:
         os.close(self._file)
         self._file = -1
         self.size += self._about.size
+        self.position = 0
 
 
 def _path(path: str) -> bytes:

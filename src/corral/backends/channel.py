@@ -45,7 +45,7 @@ WORDS, INPUT, OUTPUT, ERRORS = range(4)  # ports
 NAMES = ("corral.words", "corral.stdin", "corral.stdout", "corral.stderr")
 
 _WORD = struct.Struct("<BBHHH")
-_SIZE, _END, _ARRIVED, _ASKS, _BEGIN = b"SEARB"
+_SIZE, _END, _ARRIVED, _ASKS, _BEGIN, _KILL = b"SEARBK"
 # Random bytes; the time, seconds since 1970 and nanoseconds; a host name, a machine id; network cards.
 _BEGINNING = struct.Struct("<64sqq64s16s96s")
 _CARD = struct.Struct("<6sBx4s")
@@ -102,6 +102,17 @@ def named(name: str, cards: tuple[tuple[bytes, bytes, int], ...] = ()) -> Identi
     return Identity(name, os.urandom(16), cards)
 
 
+def beginning(identity: Identity | None) -> bytes:
+    """What a guest is told that no other has: random bytes, the time, a name and a machine id (struct beginning of
+    guests/init/identity.h). None: it keeps its name."""
+    seconds, rest = divmod(time.time_ns(), 10**9)
+    known = (b"", b"", b"")
+    if identity:
+        cards = b"".join(_CARD.pack(mac, prefix, address) for mac, address, prefix in identity.cards)
+        known = identity.name.encode(), identity.machine, cards
+    return _BEGINNING.pack(os.urandom(64), seconds, rest, *known)
+
+
 @record(frozen=True)
 class ChannelState:
     """`asked`: the guest has asked what its session is; `told`: it has the answer; `ended`: the session's status, None:
@@ -145,6 +156,7 @@ class Channel:
         self._source = source
         self.before_session: Callable[[], object] = _nothing  # when the guest asks what its session is
         self._unread = bytearray()  # words that are not with the device yet
+        self._signals: list[int] = []  # that the session's process is to get
         self._untold = False  # the terminal has another size than the guest knows
         self._asked = self._told = False  # the guest has asked what its session is, and knows
         self._ended: int | None = None  # the status, once the guest has told it
@@ -178,13 +190,24 @@ class Channel:
         self._ended = None if state.ended is None else state.ended & 0xFF
         self._unread[:] = state.unread
         if self._told and self._ended is None:
-            self._send(_BEGIN, *self._size(), self._beginning())
+            self._send(_BEGIN, *self._size(), beginning(self._identity))
         if self._told and self.device:
             self.device.release()
 
     def resized(self) -> None:
         """The terminal's size has changed. Also from a signal handler."""
         self._untold = True
+        if self.device:
+            self.device.event.signal()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the guest knows what its session is."""
+        return self._told
+
+    def signal(self, number: int) -> None:
+        """For the session's process. Also from a signal handler."""
+        self._signals.append(number)
         if self.device:
             self.device.event.signal()
 
@@ -209,15 +232,17 @@ class Channel:
         if self._untold and self._told and not self._unread:
             self._send(_SIZE, *self._size())
             self._untold = False
+        while self._signals and self._told:
+            self._send(_KILL, status=self._signals.pop(0))
         if self._owes_answer:
             self.status = self._ended
             self._send(_ARRIVED)
             self._answered = True
         self._write()
 
-    def finish(self, patience: float | None) -> None:
+    def finish(self, patience: float | None) -> bool:
         """Waits until what the guest wrote before it was stopped is with its readers; until time.monotonic() is
-        `patience`, if that is not None."""
+        `patience`, if that is not None: False."""
         assert self.device
         self.device.flush()
         poll = select.poll()
@@ -225,9 +250,10 @@ class Channel:
         while not self.device.flushed and not self.failure:
             left = None if patience is None else max(0.0, patience - time.monotonic()) * 1000
             if not poll.poll(left):
-                return
+                return False
             self.serve()
         self.serve()
+        return True
 
     @property
     def failure(self) -> tuple[str, int] | None:
@@ -276,18 +302,10 @@ class Channel:
 
     def _begin_session(self) -> None:
         """Tells the guest what its session is, and what no other guest has that goes on from the same snapshot."""
-        self._send(_BEGIN, *self._size(), self._beginning() + (self._command or b""), self._command is not None)
+        self._send(_BEGIN, *self._size(), beginning(self._identity) + (self._command or b""), self._command is not None)
         self._told, self._untold = True, False
         if self.device:
             self.device.release()
-
-    def _beginning(self) -> bytes:
-        seconds, rest = divmod(time.time_ns(), 10**9)
-        known = (b"", b"", b"")
-        if one := self._identity:
-            cards = b"".join(_CARD.pack(mac, prefix, address) for mac, address, prefix in one.cards)
-            known = one.name.encode(), one.machine, cards
-        return _BEGINNING.pack(os.urandom(64), seconds, rest, *known)
 
     def _send(self, kind: int, rows: int = 0, columns: int = 0, text: bytes = b"", status: int = 0) -> None:
         self._unread += _WORD.pack(kind, status, rows, columns, len(text)) + text

@@ -176,7 +176,10 @@ class Console:
         while self._drain(serial):
             pass
         patience = None if self._deadline is None else max(self._deadline, time.monotonic()) + FLUSH
-        if self._channel:
+        if self._channel and self.beside:  # which may be its reader
+            while not self._channel.finish(time.monotonic()) and (patience is None or time.monotonic() < patience):
+                self.beside.serve(wait_for(self.beside.watched(), time.monotonic() + GATHER))
+        elif self._channel:
             self._channel.finish(patience)
         while self._pending and (patience is None or time.monotonic() < patience):
             ready = self._wait({}, patience)

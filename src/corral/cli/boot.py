@@ -11,7 +11,7 @@ from corral.cli import complaints, terminal
 from corral.cli import jail as jails
 from corral.cli import session as sessions
 from corral.cli.boot_request import from_arguments
-from corral.cli.ending import conclude, died
+from corral.cli.ending import Closing, conclude, died
 from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.session import Ends
 from corral.cli.told import Told
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
     from corral.core.exits import Outcome
+    from corral.launch.request import BootRequest
     from corral.machine import Machine
     from corral.numa.plan import Plan
 
@@ -187,17 +188,24 @@ def run(words: list[str], watch: Watch | None = None, modules: Sequence[str] = (
     if "name" in values:
         from corral.cli import detached
 
-        return detached.run_named(arguments, words, lambda named: _run_here(arguments, watch, jail, named))
-    return _run_here(arguments, watch, jail, None)
+        return detached.run_named(arguments, words, lambda named: run_here(arguments, watch, jail, named))
+    return run_here(arguments, watch, jail, None)
 
 
-def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, named: NamedGuest | None) -> int:
+def run_here(
+    arguments: Arguments,
+    watch: Watch | None,
+    jail: Jail | None,
+    named: NamedGuest | None,
+    request: BootRequest | None = None,
+) -> int:
+    """`request`: what to boot, where that is not in the arguments."""
     values = arguments.values
     if "timeout" in values:
         voice.wait_until(time.monotonic() + seconds(values["timeout"]) + voice.HURRY)
     # What is wrong with the command line is told before anything is fetched, built or written.
     told = Told()
-    request = from_arguments(arguments, sessions.wanted(arguments))
+    request = request or from_arguments(arguments, sessions.wanted(arguments))
     wanted = draft(named.request(request) if named else request, told)
     if "gdb" in values:
         from corral.cli import gdb
@@ -218,7 +226,8 @@ def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, name
 
         report = DeathReport(values["report"])
         watch = report.watch(watch)
-    if wanted.machine.disks or wanted.machine.shares or wanted.machine.others or wanted.is_named:
+    of_host = wanted.machine.disks or wanted.machine.shares or wanted.machine.others
+    if (of_host or wanted.is_named) and not request.container:
         from corral.launch.judge import judge
 
         judge(wanted)
@@ -237,7 +246,7 @@ def _run_here(arguments: Arguments, watch: Watch | None, jail: Jail | None, name
             return _boot(arguments, wanted, plan, told, watch, report, jail, named)
 
     # A script's standard error is its command's.
-    told.quiet = wanted.machine.channel == "pipes" and not os.isatty(2)
+    told.quiet = bool(request.container) or (wanted.machine.channel == "pipes" and not os.isatty(2))
     placement = wanted.placement()
     if placement is None:
         return start(None)
@@ -265,8 +274,11 @@ def _boot(
     jail: Jail | None,
     named: NamedGuest | None,
 ) -> int:
-    timeout = seconds(arguments.values["timeout"]) if "timeout" in arguments.values else None
-    with Ends(arguments.values.get("console", "stdio"), "early" in arguments.values) as ends:
+    values, container = arguments.values, wanted.request.container is not None
+    has_input = not container or "interactive" in values
+    timeout = seconds(values["timeout"]) if "timeout" in values else None
+    with Ends(values.get("console", "stdio"), "early" in values, has_input) as ends:
+        ends.log = named.open_log() if named and container else None
         shell = Shell(wanted.machine.memory, plan.page if plan else 0, wanted.machine.split_irqchip)
         try:
             # Imported while the host's kernel is busy with the VM.
@@ -275,8 +287,8 @@ def _boot(
         except BaseException:
             shell.close()
             raise
-        anew = "fresh" in arguments.values or watch is not None or plan is not None
-        with _Closing(_machine(wanted, plan, shell, ends, told, anew, jail)) as machine:
+        anew = "fresh" in values or watch is not None or plan is not None
+        with Closing(_machine(wanted, plan, shell, ends, told, anew, jail)) as machine:
             if ends.person:
                 told.notices.append("Ctrl-A X ends the guest, Ctrl-A H helps")
             for notice in told.notices:
@@ -293,14 +305,18 @@ def _boot(
                     named.attach(machine, console)
                 if jail:
                     watch = jail.watch(watch)
+                if container:
+                    from corral.cli.forwarded import forward
+
+                    forward(machine)
                 outcome = _run(machine, console, timeout, watch, wanted.request.grace or 0.0)
             for line in complaints.of(machine, console):
                 print(f"corral: {line}", file=sys.stderr)
-            if "screen" in arguments.values:
+            if "screen" in values:
                 from corral.debug import text_screen
 
                 print(text_screen.text(machine.memory), file=sys.stderr)
-            if "stats" in arguments.values:
+            if "stats" in values:
                 from corral.observe import counters
 
                 print(counters.text(machine), file=sys.stderr)
@@ -313,7 +329,9 @@ def _boot(
                 from corral.cli import death
 
                 death.report_reset(outcome, machine, console.tail, report, jail)
-            return conclude(outcome, bool(arguments.rest), timeout, b"" if ends.shows_console else console.tail)
+            return conclude(
+                outcome, container or bool(arguments.rest), timeout, b"" if ends.shows_console else console.tail
+            )
 
 
 def _machine(
@@ -330,7 +348,7 @@ def _machine(
     def channel(config: MachineConfig) -> Channel | None:
         if jail:
             jail.begin()
-        return ends.open_channel(config.channel, config.command)
+        return ends.open_channel(config.channel, config.command, wanted.request.hostname)
 
     if not anew and ends.is_plain and wanted.request.kernel is None:
         from corral.launch import boot_cache
@@ -349,22 +367,6 @@ def _machine(
         shell.close()
         raise
     return Machine(config, shell, opened)
-
-
-class _Closing:
-    """Closes a machine, and tells of what is left of it."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-
-    def __enter__(self) -> Machine:
-        return self._machine
-
-    def __exit__(self, *exception: object) -> None:
-        self._machine.close()
-        if self._machine.unanswered:
-            said = "a disk's image does not answer; the host may keep this process until it does"
-            print(f"corral: {said}", file=sys.stderr)
 
 
 def _run(

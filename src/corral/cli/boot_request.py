@@ -23,6 +23,8 @@ _OF_RESTORED = {
     "allow",
     "deny",
     "net-dump",
+    "vsock",
+    "name",
     "console",
     "gdb",
     "report",
@@ -47,7 +49,12 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         _require_restorable(arguments)
         command = None if arguments.rest is None else tuple(arguments.rest)
         return BootRequest(
-            snapshot=values["restore"], overlay="overlay" in values, nets=nets(every), command=command, grace=grace
+            snapshot=values["restore"],
+            overlay="overlay" in values,
+            nets=nets(every),
+            others=tuple(parse_vsock(text) for text in every.get("vsock", [])),
+            command=command,
+            grace=grace,
         )
     if "overlay" in values:
         raise ConfigError("--overlay is about the disks of --restore FILE; with --disk write PATH,snapshot=on")

@@ -85,7 +85,7 @@ def run(words: list[str]) -> int:
         _check(saved, config, number, arguments)
         terms = Terms(
             config,
-            (values.get("name") or "corral") if config.channel else None,
+            (values.get("name") or "corral") if saved.has_identity else None,
             seconds(values["timeout"]) if "timeout" in values else None,
             jail == "on",
             bool(arguments.rest),
@@ -122,8 +122,8 @@ def _check(saved: Resumed, config: MachineConfig, number: int, arguments: Argume
             )
     name = arguments.values.get("name")
     if name is not None:
-        if not config.channel:
-            raise ConfigError("these guests have no channel by which they could be told a name; leave --name out")
+        if not saved.has_identity:
+            raise ConfigError("these guests have no channel and no agent to be told a name by; leave --name out")
         from corral.backends.channel import named
 
         named(f"{name}-{number}")
@@ -133,8 +133,8 @@ def _check(saved: Resumed, config: MachineConfig, number: int, arguments: Argume
     elif cards:
         clone_cards.check(cards, number, bool(config.channel))
         clone_cards.of(cards, number)
-    if not config.channel and number > 1:
-        said = "these guests have no channel: they are twins, with the same random numbers, name and time"
+    if not saved.has_identity and number > 1:
+        said = "these guests have no channel and no agent: they are twins, with the same random numbers, name and time"
         print(f"corral: {said}", file=sys.stderr)
 
 

@@ -11,6 +11,7 @@ import time
 from corral.cli import ending
 from corral.cli import jail as jails
 from corral.cli.clone_output import Lines
+from corral.config import VsockConfig
 from corral.core.waiting import READABLE, WRITABLE, wait_for
 from corral.errors import ConfigError, CorralError, GuestError, HostError
 from corral.jail import confine
@@ -173,7 +174,8 @@ def _run(saved: Resumed, terms: Terms, number: int, output: int, errors: int) ->
     from corral.backends.channel import PIPES, Channel, named
     from corral.backends.console import Console
 
-    config, channel = terms.config, None
+    name = f"{terms.name}-{number}" if terms.name else None
+    config, channel = _called(terms.config, name), None
     own: tuple[tuple[bytes, bytes, int], ...] = ()
     nets = machine_state.cards(config)
     if nets and nets[0].connected:
@@ -184,7 +186,7 @@ def _run(saved: Resumed, terms: Terms, number: int, output: int, errors: int) ->
     streams = config.channel == PIPES
     if config.channel:
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        identity = named(f"{terms.name}-{number}", own) if terms.name else None
+        identity = named(name, own) if name else None
         channel = Channel((nothing, output, errors) if streams else None, command=config.command, identity=identity)
     machine = Machine(config, None, channel, saved)
     console = Console(None if streams else output, None, None, channel)
@@ -198,6 +200,14 @@ def _run(saved: Resumed, terms: Terms, number: int, output: int, errors: int) ->
     if ending.died(outcome, console.tail):
         raise GuestError(f"the guest died: {_why(outcome)}; corral boot --restore tells more of it")
     return ending.conclude(outcome, terms.has_command, terms.timeout, console.tail if streams else b"")
+
+
+def _called(config: MachineConfig, name: str | None) -> MachineConfig:
+    """With that name for a guest that is told it by its agent."""
+    if config.channel or not any(isinstance(one, VsockConfig) for one in config.others):
+        return config
+    others = (replace(one, hostname=name) if isinstance(one, VsockConfig) else one for one in config.others)
+    return replace(config, others=tuple(others))
 
 
 def _why(outcome: Outcome) -> str:
@@ -224,7 +234,7 @@ def _import_all(config: MachineConfig) -> None:
     from importlib import import_module
 
     names = ["backends.channel", "backends.console", "cli.ending", "snapshot.machine_state", "os_errors", "core.shell"]
-    names += ["devices.virtio.slots", "devices.crt_controller"]
+    names += ["devices.virtio.slots", "devices.crt_controller", "backends.vsock_greeting"]
     names += [f"devices.virtio.{device.module}" for device in config.devices]
     for net in machine_state.cards(config):
         names += [f"backends.{_BACKENDS[net.backend]}"] * net.connected + ["backends.egress"] * bool(net.rules)

@@ -11,7 +11,12 @@ from corral.agent.files import Files
 from corral.cli import terminal
 from corral.cli.options import Command, parse
 from corral.errors import ConfigError
+from corral.printable import printable
 from corral.running import place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 COMMAND = Command(
     name="cp",
@@ -26,6 +31,7 @@ examples:
   corral cp web:/var/log/messages .""",
 )
 WAIT = 30.0  # seconds that a guest which still boots is waited for
+FIRST, BETWEEN = 1.0, 0.2  # seconds until progress is shown, and between two showings
 
 
 def run(words: list[str]) -> int:
@@ -44,14 +50,49 @@ def run(words: list[str]) -> int:
     guest = place.running(source[0] or target[0] or "", time.monotonic() + WAIT)
     path = guest.path(place.VSOCK)
     files = Files(lambda: Connection(path, time.monotonic() + WAIT))
+    name = os.path.basename(source[1].rstrip("/"))
     try:
-        if target[0] is not None:
-            files.upload(source[1], into_guest(files, source[1], target[1]))
-        else:
-            files.download(source[1], into_host(source[1], target[1]))
+        with terminal.Progress() as progress:
+            if target[0] is not None:
+                shown = Shown(progress, name, _size_here(source[1]))
+                files.upload(source[1], into_guest(files, source[1], target[1]), shown)
+            else:
+                about = files.stat(source[1])
+                shown = Shown(progress, name, None if about.is_folder else about.size)
+                files.download(source[1], into_host(source[1], target[1]), shown)
     except Refused as refused:
         raise ConfigError(f"{guest.name}: {source[1] if source[0] else target[1]}: {refused}") from None
     return 0
+
+
+class Shown:
+    """Tells of a copy of `total` bytes, None: not known, that takes over a second."""
+
+    def __init__(
+        self, tell: Callable[[str], object], name: str, total: int | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._tell, self._what, self._total, self._clock = tell, printable(f"copying {name}"), total, clock
+        self._next = clock() + FIRST
+
+    def __call__(self, size: int) -> None:
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + BETWEEN
+        if self._total:
+            self._tell(f"{self._what}, {min(100, 100 * size // self._total)} %")
+        else:
+            self._tell(f"{self._what}, {size >> 20} MiB")
+
+
+def _size_here(path: str) -> int | None:
+    """Of a file or a folder; None where that cannot be told."""
+    try:
+        if not os.path.isdir(path):
+            return os.stat(path).st_size
+        return sum(os.lstat(os.path.join(at, name)).st_size for at, _, names in os.walk(path) for name in names)
+    except OSError:
+        return None
 
 
 def _parse(text: str) -> tuple[str | None, str]:

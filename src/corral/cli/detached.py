@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from corral.cli.options import Arguments
 from corral.config import VsockConfig
 from corral.errors import ConfigError
@@ -16,11 +18,19 @@ if TYPE_CHECKING:
     from corral.launch.request import BootRequest
     from corral.machine import Machine
 
-FOREGROUND = {"gdb", "tty", "plan", "plan-json", "restore"}  # options that are about this terminal, or no new guest
+FOREGROUND = {"gdb", "tty", "interactive", "plan", "plan-json"}  # about this terminal, or no new guest
 
 
 def start(arguments: Arguments, words: list[str]) -> int:
-    """--detach. Its process is told by the environment; what it says so far is on standard error."""
+    """--detach of `corral boot` with these words."""
+    end = words.index("--") if "--" in words else len(words)
+    own = [word for word in words[:end] if word != "--detach"]
+    return start_command(arguments, ["boot", *own, *words[end:]])
+
+
+def start_command(arguments: Arguments, words: list[str]) -> int:
+    """`words`: a subcommand's that runs the guest, and its own without --detach. Its process is told by the
+    environment; what it says so far is on standard error."""
     import sys
 
     from corral.running import start as starting
@@ -29,9 +39,7 @@ def start(arguments: Arguments, words: list[str]) -> int:
     if "name" not in values:
         raise ConfigError("--detach needs a name for the guest: --name NAME")
     _check(arguments)
-    end = words.index("--") if "--" in words else len(words)
-    own = [word for word in words[:end] if word != "--detach"]
-    starting.start(values["name"], [*own, *words[end:]], show=lambda line: print(line, file=sys.stderr))
+    starting.start(values["name"], words, show=lambda line: print(line, file=sys.stderr))
     print(values["name"])
     return 0
 
@@ -66,10 +74,28 @@ class NamedGuest:
     def request(self, request: BootRequest) -> BootRequest:
         """With the agent, and the device that it is reached by. In the background a command is on the console, which
         is kept."""
+        vsock = VsockConfig(self._guest.vsock)
         if request.snapshot is not None:
-            return request
-        others = (*request.others, VsockConfig(self._guest.vsock))
-        return replace(request, agent=True, others=others, session="" if self._behind else request.session)
+            return self._restored(request, request.snapshot, vsock)
+        others = (*request.others, vsock)
+        disks = tuple(replace(disk, path=os.path.abspath(disk.path)) for disk in request.disks)  # for its snapshots
+        on_console = self._behind and request.container is None
+        session = "" if on_console else request.session
+        return replace(request, disks=disks, agent=True, others=others, session=session)
+
+    def open_log(self) -> int | None:
+        """What the output of a command with pipes is written to in the background, which is kept like the console's;
+        the caller's. None: it is not."""
+        return self._guest.open_log() if self._behind else None
+
+    def _restored(self, request: BootRequest, path: str, vsock: VsockConfig) -> BootRequest:
+        """By its own name, and reached by its agent, as far as the guest in the snapshot has what that takes."""
+        from corral.snapshot.resumed import Resumed
+
+        with Resumed(path) as saved:
+            reached = any(one.vsock for one in saved.content.guest.others)
+            hostname = self._guest.name.replace("_", "-") if saved.has_identity else None
+        return replace(request, others=(vsock,) if reached else (), hostname=hostname)
 
     def attach(self, machine: Machine, console: Console) -> None:
         """Before it runs."""

@@ -9,9 +9,26 @@ from corral.errors import GuestError, GuestTimeout
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.core.exits import Outcome
+    from corral.machine import Machine
 
 NO_READER = 141  # as a shell tells of SIGPIPE
 QUIT = 130  # as a shell tells of Ctrl-C
+
+
+class Closing:
+    """Closes a machine, and tells of what is left of it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def __enter__(self) -> Machine:
+        return self._machine
+
+    def __exit__(self, *exception: object) -> None:
+        self._machine.close()
+        if self._machine.unanswered:
+            said = "a disk's image does not answer; the host may keep this process until it does"
+            print(f"corral: {said}", file=sys.stderr)
 
 
 def died(outcome: Outcome, console_tail: bytes) -> bool:

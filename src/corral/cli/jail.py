@@ -34,6 +34,7 @@ AT_THE_END: tuple[str, ...] = (  # modules that a guest's end may need; those th
 )
 OF_OPTIONS = {"stats": ("corral.observe.counters",), "screen": ("corral.debug.text_screen", "encodings.cp437")}
 DEBUGGING = ("corral.debug.next_instruction", "corral.debug.traps", "corral.debug.trap_step")  # when gdb asks for it
+SAVING = ("corral.network", "corral.snapshot.resumed", "corral.startup.digest", "json")
 
 
 def wanted(word: str | None) -> Jail | None:
@@ -84,9 +85,10 @@ class Jail:
         self.needs(*DEBUGGING)
 
     def admits_programs(self) -> None:
-        """Its main thread talks to programs by sockets, as gdb's does: a guest with a name is asked by one."""
+        """A guest with a name: the main thread talks to programs by sockets, and saves it when one asks for that."""
         self._serves_programs = True
-        self._kind = lib.CORRAL_JAIL_DEBUGGER
+        self._kind = lib.CORRAL_JAIL_NAMED
+        self.needs(*SAVING)
 
     def prepare(self, report: str, arguments: Arguments, limited: Limited | None, writes: bool) -> None:
         """`report`: the path of a report in full, "" for none. `writes`: to files that are neither disks nor the
@@ -134,8 +136,9 @@ class Jail:
         if self._modules != AT_THE_END or not bundle.has(AT_THE_END):
             for name in self._modules:
                 __import__(name)
-        if kind_of(machine.config) == lib.CORRAL_JAIL_DEBUGGER:
-            self.admits_programs()
+        if self._kind == lib.CORRAL_JAIL_MAIN:
+            self._kind = kind_of(machine.config)
+            self._serves_programs = self._kind == lib.CORRAL_JAIL_DEBUGGER
         bundle.hold()
         voice.open_all()
         self._entered = True

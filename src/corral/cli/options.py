@@ -36,7 +36,8 @@ class Option:
 class Command:
     """What a subcommand takes. `operands` names its positional arguments, all optional; `rest` what follows `--`.
 
-    `words` are what the first operand can be, apart from the name of a file.
+    `words` are what the first operand can be, apart from the name of a file. `greedy`: what follows the operands is
+    `rest`, with or without a `--`, whatever it begins with.
     """
 
     name: str
@@ -46,8 +47,11 @@ class Command:
     rest: str = ""
     epilog: str = ""
     words: tuple[str, ...] = ()
+    greedy: bool = False
 
     def usage(self) -> str:
+        if self.greedy:
+            return f"usage: corral {self.name} [OPTIONS] {' '.join(self.operands)} [{self.rest}]"
         words = [f"usage: corral {self.name}", *(f"[{operand}]" for operand in self.operands)]
         words += ["[OPTIONS]"] if self.options else []
         words += [f"[-- {self.rest}]"] if self.rest else []
@@ -58,7 +62,7 @@ class Command:
         from corral.cli import topics
 
         names = [option.name for option in self.options]
-        if everything or len(names) <= _MANY:
+        if everything or self.greedy or len(names) <= _MANY:
             parts = [f"options:\n{self.options_text(names, help='this text')}", self.epilog]
         else:
             shown = self.options_text(topics.COMMON, help="this text", help_all="all options, and what is said of each")
@@ -114,6 +118,9 @@ def parse(command: Command, words: list[str]) -> Arguments | None:
             return None
         if not word.startswith("-") or word == "-":
             operands.append(word)
+            if command.greedy and len(operands) == len(command.operands):
+                rest = queue[queue[:1] == ["--"] :]
+                return Arguments(every, operands, rest or None)
             endless = command.operands[-1:] and command.operands[-1].endswith("...")
             if len(operands) > len(command.operands) and not endless:
                 raise ConfigError(f"corral {command.name} does not know what to do with {word!r}; {hint}")

@@ -11,6 +11,10 @@ Removes container images that have no name any more, what interrupted work has l
 made of. What a running guest uses stays. For all that Corral keeps: corral cache --clean.""",
     options=(Option("all", "", "images with a name too"),),
     epilog="""\
+examples:
+  corral prune
+  corral prune --all
+
 Images and layers go by themselves, those used least recently first, when they take more than CORRAL_IMAGES_LIMIT
 (like 50G; 20G without it).
 

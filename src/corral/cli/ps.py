@@ -82,7 +82,8 @@ def _row(facts: dict[str, Any]) -> tuple[str, ...]:
     since = _age(time.time() - began) if isinstance(began, int | float) else "?"
     size = f"{memory >> 20} MiB" if isinstance(memory, int) else "?"
     words = " ".join(map(str, facts["words"]))
-    return facts["name"], state, str(facts["pid"] or "-"), since, size, str(facts["cpus"] or "?"), f"boot {words}"
+    words = words if words.startswith("run ") else f"boot {words}"
+    return facts["name"], state, str(facts["pid"] or "-"), since, size, str(facts["cpus"] or "?"), words
 
 
 def _age(seconds: float) -> str:

@@ -36,15 +36,16 @@ def wanted(arguments: Arguments) -> str:
 
 class Ends:
     """The console's and the session's descriptors. A context manager. Raises ConfigError for a console that cannot be
-    written. `early`: all that the guest says is wanted."""
+    written. `early`: all that the guest says is wanted. `has_input`: ours is the session's; else it has none."""
 
-    def __init__(self, where: str, early: bool = False) -> None:
-        self._where, self._early = where, early
+    def __init__(self, where: str, early: bool = False, has_input: bool = True) -> None:
+        self._where, self._early, self._has_input = where, early, has_input
         self._opened: list[int] = []
         self._resized: object = None  # SIGWINCH's handler before
         self.console: int | None = None  # what the console is written to
-        self.input: int | None = 0 if where in ("stdio", "stderr") else None  # what it reads
+        self.input: int | None = 0 if has_input and where in ("stdio", "stderr") else None  # what it reads
         self.person = self.input is not None and os.isatty(0)  # who types there
+        self.log: int | None = None  # what the output of a session with pipes goes to instead of ours; this object's
         self.room: int | None = None  # bytes that the console's file takes; None: it is none, or what has no size
         if where.startswith("file:"):
             from corral.config import sized_path
@@ -76,22 +77,30 @@ class Ends:
         """Whether what the guest's console says is seen by who looks at this command's output."""
         return self.console is not None and self._where in ("stdio", "stderr")
 
-    def open_channel(self, session: str, command: str | None) -> Channel | None:
-        """The channel for what a session has by it, which is known when it is known what boots. Raises ConfigError."""
+    def open_channel(self, session: str, command: str | None, hostname: str | None = None) -> Channel | None:
+        """The channel for what a session has by it, which is known when it is known what boots; `hostname` is what its
+        guest is called from now on. Raises ConfigError."""
         if not session:
             return None
-        from corral.backends.channel import Channel, terminal_size
+        from corral.backends.channel import Channel, named, terminal_size
+
+        identity = None if hostname is None else named(hostname)
 
         if session == TERMINAL:
-            channel = Channel(size=lambda: terminal_size(0), command=command)
+            channel = Channel(size=lambda: terminal_size(0), command=command, identity=identity)
             before = signal.signal(signal.SIGWINCH, lambda number, frame: channel.resized())
             self._resized = self._resized or before
             return channel
+        if self.log is not None:
+            self._opened.append(self.log)
+            source = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            return Channel((self._keep(source, -1), self.log, self.log), command=command, identity=identity)
         output = self.console if self._where == "stdio" and self.console is not None else self._writer(1)
         if self._where == "stdio":  # the session's alone
             self.console = self._writer(2) if self._early else None
         self.input, self.person = None, False
-        return Channel((self._keep(voice.reader(0), 0), output, self._writer(2)), command=command)
+        source = voice.reader(0) if self._has_input else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return Channel((self._keep(source, 0), output, self._writer(2)), command=command, identity=identity)
 
     def _writer(self, descriptor: int) -> int:
         # A terminal that does not take everything at once would block the write of the rest.

@@ -32,9 +32,10 @@ COMMAND = Command(
     summary="""\
 Boots a guest as `corral boot` does, and saves it to FILE: memory, vCPUs, devices, and what it has written to disks with
 snapshot=on. It is saved when it is ready for a command or a shell, or with --after when its console says TEXT.
+With the NAME of a guest that runs, that one is saved, and goes on.
 `corral clone FILE -n 100 -- COMMAND` and `corral boot --restore FILE` go on from there, as often as wanted.
 `corral snapshot info FILE` tells what is in one.""",
-    operands=("info", "FILE"),
+    operands=("info|NAME", "FILE"),
     words=("info",),
     rest="boot ARGUMENTS...",
     options=(
@@ -49,6 +50,8 @@ examples:
   corral snapshot big.snapshot -- boot --memory 2G --cpus 4 --root none --disk data.img,ro
   corral snapshot --after '# ' shell.snapshot                   a shell on the console, at its prompt
   corral boot --restore shell.snapshot                          that shell
+  corral snapshot web web.snapshot                              the guest `web`, which goes on
+  corral boot --restore web.snapshot --name web-2 --detach      another from there
   corral snapshot info shell.snapshot
 
 An image that a guest writes itself, without snapshot=on, stays where it is, and has to be as it was when FILE is gone
@@ -67,11 +70,30 @@ def run(words: list[str]) -> int:
         return 0
     if arguments.operands[:1] == ["info"]:
         return _info(arguments)
+    if len(arguments.operands) == 2:
+        return _save_running(arguments)
     if len(arguments.operands) != 1:
         raise ConfigError("corral snapshot wants a FILE; see its --help")
     if arguments.rest and arguments.rest[0] != "boot":
         raise ConfigError("corral snapshot wants what to boot behind --: boot ARGUMENTS...; see its --help")
     return _save(arguments)
+
+
+def _save_running(arguments: Arguments) -> int:
+    from corral.running import place, saving
+
+    if arguments.rest is not None or "after" in arguments.values:
+        raise ConfigError("a guest that runs is saved as it is; leave --after and -- out")
+    name, path = arguments.operands
+    patience = seconds(arguments.values.get("timeout", "120"))
+    guest = place.running(name, time.monotonic() + patience)
+    before = time.monotonic()
+    return _told(path, saving.save(guest, path, patience), before)
+
+
+def _told(path: str, size: int, before: float) -> int:
+    print(f"{path}: {size / (1 << 20):.1f} MiB of memory, saved in {(time.monotonic() - before) * 1000:.0f} ms")
+    return 0
 
 
 def _save(arguments: Arguments) -> int:
@@ -102,8 +124,7 @@ def _save(arguments: Arguments) -> int:
             raise GuestError(f"the guest ended before it said {text!r}")
         before = time.monotonic()
         size = machine.snapshot(path)
-    print(f"{path}: {size / (1 << 20):.1f} MiB of memory, saved in {(time.monotonic() - before) * 1000:.0f} ms")
-    return 0
+    return _told(path, size, before)
 
 
 def _jail(words: list[str], folder: str) -> _JailWords:
@@ -171,6 +192,8 @@ def _of_disk(disk: DiskState) -> str:
 def _of_other(other: Other) -> str:
     if other.card:
         return f"a network card, {other.card.mac}, as of --net {other.card.backend}"
+    if other.vsock:
+        return "a vsock"
     return f"random bytes, {other.bandwidth} a second"
 
 

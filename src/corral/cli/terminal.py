@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
     from types import FrameType
+
+    from corral.cli.bar import Bar
 else:
     import _signal as signal  # what `signal` wraps; it imports enum, and starting is a feature
 
+_BAR_AFTER = 1.0  # seconds
 _BETWEEN_PERCENTAGES = 30.0  # seconds, where nothing can be written over
 _LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -70,7 +73,8 @@ class Raw:
             pass
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def leave(number: int, frame: FrameType | None) -> None:
+    """A signal's handler that ends this process as an exception does."""
     for other in _LEAVING:  # one is enough; what unwinds now is not to be interrupted
         signal.signal(other, signal.SIG_IGN)
     voice.hurry()
@@ -82,7 +86,7 @@ def leave_on_signals() -> None:
     ended, the exit status 128 + the signal's number. One that was ignored (nohup) stays ignored."""
     for number in _LEAVING:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _leave)
+            signal.signal(number, leave)
 
 
 class Progress:
@@ -94,23 +98,48 @@ class Progress:
         self._terminal = os.isatty(2)
         self._clock = clock
         self._told = 0.0  # when the last line was written
+        self._began: float | None = None
+        self._bar: Bar | None = None
 
     def __call__(self, text: str) -> None:
         if text == self._last:
             return
         self._last = text
         if self._terminal:
-            voice.control("\r\x1b[K")
-            sys.stderr.write(f"corral: {text}")
+            self._show(text)
         elif not text.endswith("%") or text.endswith(" 0 %") or self._clock() - self._told > _BETWEEN_PERCENTAGES:
             self._told = self._clock()
             sys.stderr.write(f"corral: {text}\n")
         sys.stderr.flush()
 
+    def _show(self, text: str) -> None:
+        """In place of what was there: a bar of what takes over a second, if it has a percentage at its end."""
+        if self._began is None:
+            self._began = self._clock()
+        words, _, number = text.removesuffix(" %").rpartition(", ")
+        if text.endswith(" %") and number.isdigit() and self._clock() - self._began > _BAR_AFTER:
+            if self._bar is None:
+                from corral.cli import bar
+
+                voice.control("\r\x1b[K")
+                self._bar = bar.made()
+            if self._bar:
+                self._bar.show(words, int(number))
+                return
+        self._close_bar()
+        voice.control("\r\x1b[K")
+        sys.stderr.write(f"corral: {text}")
+
+    def _close_bar(self) -> None:
+        if self._bar:
+            self._bar.close()
+            self._bar = None
+
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._close_bar()
         if self._terminal and self._last:
             voice.control("\r\x1b[K")
             sys.stderr.flush()

@@ -18,21 +18,24 @@ ROOT_DISK = ["virtio_mmio", "virtio_blk", "crc32c_generic", "crc32c_intel", "ext
 CHANNEL = ["virtio_mmio", "virtio_console"]
 VSOCK = ["virtio_mmio", "vmw_vsock_virtio_transport"]  # the agent's
 NETWORK = ["virtio_mmio", "virtio_net"]
+AGENT_MODULES = "agent-modules"  # their folder (guests/init/agent.h)
 MOST_MODULES = 100  # that guests/init/early.h looks for
 
 
 def build(source: str, modules: list[str], tree: str, path: str, command: str = "") -> None:
     """Writes it to `path`: the init `source` of guests/init, and `modules` with what they need of `tree`, the folder of
-    the kernel's modules. `command` is the source of what a system's service runs. Raises HostError without a compiler.
-    """
+    the kernel's modules; those of the agent are apart, for they are loaded where that is wanted. `command` is the
+    source of what a system's service runs. Raises HostError without a compiler."""
     folder = os.path.dirname(path)
     inside = {"init": source, "agent": programs.AGENT} | ({"command": command} if command else {})
     built = {name: programs.compiled(file, folder) for name, file in inside.items()}
     with open(path, "wb") as file:
-        file.write(archive(built, load_order(tree, modules)))
+        file.write(archive(built, load_order(tree, modules), load_order(tree, VSOCK)))
 
 
-def archive(inside: dict[str, bytes], modules: list[tuple[str, bytes]]) -> bytes:
+def archive(
+    inside: dict[str, bytes], modules: list[tuple[str, bytes]], of_agent: list[tuple[str, bytes]] | None = None
+) -> bytes:
     """The cpio archive; `modules`, each its file's name and content, in the order in which they load."""
     return b"".join(
         [
@@ -40,6 +43,7 @@ def archive(inside: dict[str, bytes], modules: list[tuple[str, bytes]]) -> bytes
             entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
             *(entry(name, stat.S_IFREG | 0o755, program) for name, program in inside.items()),
             *module_entries(modules),
+            *module_entries(of_agent or [], AGENT_MODULES),
             trailer(),
         ]
     )
@@ -65,5 +69,5 @@ def with_shell(release: str, tree: str, network: bool, progress: Callable[[str],
             with open(os.path.join(unfinished, "initramfs.cpio"), "wb") as file:
                 file.write(content)  # archives may follow each other
                 file.writelines(module_entries(load_order(tree, modules)))
-                file.writelines([*module_entries(load_order(tree, VSOCK), "agent-modules"), trailer()])
+                file.writelines([*module_entries(load_order(tree, VSOCK), AGENT_MODULES), trailer()])
     return os.path.join(target, "initramfs.cpio")

@@ -23,12 +23,21 @@ def require() -> None:
         _find(tool)
 
 
-def make_file_system(folder: str, image: str, content: str | None = None, inodes: int = 0) -> None:
+def make_file_system(folder: str, image: str, content: str | None = None, inodes: int = 0, features: str = "") -> None:
     """Makes an ext4 file system in the sparse file `image` of `folder`, which stays sparse; `content` is the folder
-    that it begins with. Raises Full when that does not fit."""
+    that it begins with, `features` are more of mke2fs's -O. Raises Full when that does not fit."""
     # The same on every host: what newer ones have by default, GRUB and older kernels do not read, and a guest's mount
     # takes longer.
-    command = ["-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-O", "^orphan_file,^metadata_csum_seed"]
+    command = [
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-b",
+        str(BLOCK),
+        "-O",
+        ",".join(filter(None, ("^orphan_file,^metadata_csum_seed", features))),
+    ]
     # A new file reads as zeros: neither mke2fs nor the guest has to write them.
     command += ["-E", "assume_storage_prezeroed=1,root_owner=0:0"]
     command += ["-N", str(inodes)] if inodes else []

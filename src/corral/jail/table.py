@@ -194,6 +194,18 @@ DEBUGGER = _joined(
     ),
 )
 
+# All threads of a guest with a name have this, each its own besides; its main thread answers the commands that ask by
+# its name, and saves it into a file that one of them hands over.
+NAMED = _joined(
+    DEBUGGER,
+    (
+        Rule("pread64", "which pages of the guest's memory were ever touched"),
+        Rule("pwrite64", "a snapshot, into a file that was handed over"),
+        Rule("ftruncate", "how long that is"),
+        Rule("ioctl", "what a snapshot has", _ioctl(*_STATE)),
+    ),
+)
+
 # A program in Python that has a jailed guest (corral.Machine): it may wait, and look at its own process.
 SCRIPT = _joined(
     DEBUGGER,
@@ -274,6 +286,7 @@ KINDS = {
     "socket": SOCKET,
     "connector": CONNECTOR,
     "debugger": DEBUGGER,
+    "named": NAMED,
     "script": SCRIPT,
     "files": FILES,
 }

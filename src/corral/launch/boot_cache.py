@@ -38,7 +38,8 @@ def serves(wanted: Draft) -> bool:
     """Whether the guest is the same each time until its init asks: Corral chooses what it boots, and nothing of the
     host is in it. Only where its kernel runs natively on a pagetable KVM: too little is known of others that go on."""
     request, machine = wanted.request, wanted.machine
-    others = machine.disks or machine.shares or machine.snapshot or request.bios or request.placement or request.others
+    disks = [disk for disk in machine.disks if request.container is None or not (disk.read_only or disk.snapshot)]
+    others = disks or machine.shares or machine.snapshot or request.bios or request.placement or request.others
     wired = any(card.backend != "user" for card in request.nets)  # who is there may be another each time
     own = request.kernel or request.initrd
     if not machine.channel or others or wired or own or request.early or NONATIVE in request.parameters.split():
@@ -61,8 +62,10 @@ def machine(
         shell.close()
         raise
     if saved:
+        from corral.snapshot.other_devices import Ends
+
         try:
-            config = replace(saved.config(nets=wanted.request.nets), command=wanted.request.line)
+            config = replace(saved.config(ends=Ends(wanted.request.nets)), command=wanted.request.line)
             channel = open_channel(config)
         except BaseException:
             saved.close()
@@ -90,7 +93,7 @@ def _place(wanted: Draft, system: System) -> str:
     """Where a guest of this request is kept. The session's command is no part of it, nor is what a
     network card leads to."""
     nets = tuple(replace(card, published=(), rules=(), dump="", dump_size=0) for card in wanted.request.nets)
-    request = replace(wanted.request, command=None, grace=None, nets=nets)
+    request = replace(wanted.request, command=None, container=None, grace=None, nets=nets)
     about = repr((__version__, host_of(system), request, replace(wanted.machine, others=nets)))
     return cache.folder(FOLDER, sources.digest(about.encode()))
 
@@ -115,8 +118,9 @@ def _find(folder: str) -> Resumed | None:
 def _state(config: MachineConfig) -> bytes:
     """What the guest was made from, and what it would be chosen and made by."""
     paths = [path for path in (config.kernel, config.initrd, config.injection, SHIM) if path]
+    paths += [disk.path for disk in config.disks]
     paths += [cache.folder(kind) for kind in ("kernels", "linux")]
-    for name in ("linux", "init"):
+    for name in ("linux", "init", "agent"):
         for folder, _, files in os.walk(sources.folder(name)):
             paths += [os.path.join(folder, file) for file in sorted(files)]
     return _identities(path for path in map(os.path.abspath, paths) if os.path.exists(path))

@@ -84,9 +84,7 @@ class Draft:
 def draft(request: BootRequest, tell: Tell = ignore) -> Draft:
     """Raises ConfigError for what contradicts itself or is out of range, BootError for files that cannot be used."""
     if request.snapshot is not None:
-        from corral.snapshot import resumed
-
-        return Draft(request, resumed.config(request.snapshot, request.overlay, request.line, request.nets))
+        return Draft(request, _restored(request, request.snapshot))
     if request.kernel is None and (request.modules or request.protocol is not None or request.flat):
         raise ConfigError("--module, --protocol and --flat are about a KERNEL of yours; name it")
     if request.protocol is not None:
@@ -116,6 +114,15 @@ def draft(request: BootRequest, tell: Tell = ignore) -> Draft:
     if memory > host:
         tell(Notice(f"{amounts}; a guest that uses all of it is killed"))
     return Draft(request, machine)
+
+
+def _restored(request: BootRequest, path: str) -> MachineConfig:
+    from corral.config import VsockConfig
+    from corral.snapshot import resumed
+    from corral.snapshot.other_devices import Ends
+
+    vsock = next((one for one in request.others if isinstance(one, VsockConfig)), None)
+    return resumed.config(path, request.overlay, request.line, Ends(request.nets, vsock, request.hostname))
 
 
 def _suits_split_irqchip(request: BootRequest) -> bool:

@@ -167,7 +167,11 @@ def _default(draft: Draft, tell: Tell) -> Chosen:
     has_acpi = parameters.has_acpi(kind, choice.stock) if request.acpi is None else request.acpi
     initrd = request.initrd
     ours = initrd is None
-    if ours and (machine.channel or request.nets) and found.package:
+    if request.container is not None:
+        from corral.guests import container
+
+        initrd = container.initramfs_path(steps(tell))
+    elif ours and (machine.channel or request.nets) and found.package:
         from corral.guests import root_initramfs
 
         initrd = root_initramfs.with_shell(found.version, found.package.modules, bool(request.nets), steps(tell))

@@ -40,9 +40,12 @@ class BootRequest:
     `placement` is where on the host vCPUs and memory go; its numbers of them do not count. `grace` is for how
     many seconds the guest may shut down when it is asked to end.
 
-    `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, what its network cards are
-    connected to (without `nets`, to nothing), and the `command` if it waits for one. `overlay`: what it writes to
-    images is kept beside them, and gone with it.
+    `container`: the guest is of a container image, and this is what its init is told as its session
+    (launch/container.py). Disks that it does not write are the same each time.
+
+    `snapshot` is a file to go on from. All of such a guest is in there but its `grace`, what its network cards and its
+    vsock are connected to (without `nets` and one of `others`, to nothing), its `hostname`, None: as it was, and the
+    `command` if it waits for one. `overlay`: what it writes to images is kept beside them, and gone with it.
     """
 
     kernel: str | None = None
@@ -71,12 +74,16 @@ class BootRequest:
     debug_exit: int | None = None
     nested: bool = False
     grace: float | None = None
+    container: str | None = None
     snapshot: str | None = None
     overlay: bool = False
+    hostname: str | None = None
 
     @property
     def line(self) -> str | None:
-        """The command as a line for a shell."""
+        """The command as a line for a shell, or what a container's init is told."""
+        if self.container is not None:
+            return self.container
         if self.command is None:
             return None
         from corral.guests import parameters

@@ -5,28 +5,26 @@ from __future__ import annotations
 import json
 import os
 
-from corral.errors import BootError, HostError
-from corral.files.file import Flaw
+from corral.errors import HostError
 from corral.guests import cache
 from corral.images.content import size_text
 from corral.images.erofs import Writer
-from corral.oci import documents, store
+from corral.oci import store
 from corral.oci.layers import Layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from corral.oci.documents import ImageConfig
 
 _LARGEST = 256 << 30  # bytes of an image
-_LISTS = ("entrypoint", "cmd", "env", "exposed_ports", "volumes")
-_TEXTS = ("user", "working_dir", "stop_signal")
 
 
 def build(digest: str, config: ImageConfig, apply: Callable[[Layers], None], progress: Callable[[str], None]) -> None:
-    """Makes the image with that digest, if it is not there; `apply` brings the layers. Raises what that does."""
+    """Makes the image with that digest, if it is not there, and keeps the cache within its limit then; `apply` brings
+    the layers. Raises what that does."""
+    most = store.limit()
     folder = store.folder_of(digest)
     with cache.making(folder, progress) as unfinished:
         if unfinished is None:
@@ -44,20 +42,8 @@ def build(digest: str, config: ImageConfig, apply: Callable[[Layers], None], pro
         finally:
             os.close(fd)
         with open(os.path.join(unfinished, store.ABOUT), "w") as file:
-            fields = {name: getattr(config, name) for name in (*_LISTS, *_TEXTS, "labels")}
-            json.dump(fields, file, indent=1)
-
-
-def config(digest: str) -> ImageConfig:
-    """Of an image that was built. Raises BootError where it was damaged since."""
-    path = os.path.join(store.folder_of(digest), store.ABOUT)
-    try:
-        with open(path, "rb") as file:
-            found = documents.document(file.read(), "configuration")
-        fields: dict[str, Any] = {name: tuple(found[name]) for name in _LISTS} | {name: found[name] for name in _TEXTS}
-        return documents.ImageConfig(labels=found["labels"], **fields)
-    except (OSError, KeyError, TypeError, Flaw):
-        raise BootError(f"{path} is damaged; remove the image and make it again: corral rmi {digest[:19]}") from None
+            json.dump({name: getattr(config, name) for name in config.__match_args__}, file, indent=1)
+    store.keep_within(most)
 
 
 def room(folder: str) -> int:

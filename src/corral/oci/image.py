@@ -8,7 +8,7 @@ from pathlib import Path
 
 from corral.errors import BootError, ConfigError
 from corral.files.file import Flaw, printable
-from corral.oci import build, reference, store
+from corral.oci import reference, store
 from corral.oci.documents import ImageConfig
 from corral.startup.record import record
 
@@ -52,7 +52,6 @@ def prepare(
     """
     if pull not in PULLS:
         raise ConfigError(f"pull is one of {', '.join(PULLS)}, not {pull!r}")
-    limit = store.limit()
     wanted = reference.parse(name)
     try:
         digest = _local(wanted, progress) if wanted.is_local else _fetched(wanted, pull, progress)
@@ -60,12 +59,11 @@ def prepare(
         raise BootError(f"image {printable(wanted.name)}: {flaw}") from None
     root = os.path.join(store.folder_of(digest), store.ROOT)
     store.used(digest)
-    store.keep_within(limit)
     try:
         size = os.stat(root).st_blocks * 512
     except FileNotFoundError:
         raise BootError(f"image {printable(wanted.name)}: it was removed just now; try again") from None
-    return Image(wanted.name, digest, Path(root), size, build.config(digest))
+    return Image(wanted.name, digest, Path(root), size, store.config(digest))
 
 
 def _fetched(wanted: Reference, pull: str, progress: Callable[[str], None]) -> str:
@@ -113,6 +111,8 @@ def _local(wanted: Reference, progress: Callable[[str], None]) -> str:
 
 
 def _built(wanted: Reference, contents: Contents, progress: Callable[[str], None], identity: str = "") -> str:
+    from corral.oci import build
+
     build.build(contents.digest, contents.config, lambda tree: contents.apply(tree, progress), progress)
     store.set_name(wanted.name, contents.digest, identity)
     return contents.digest

@@ -29,7 +29,15 @@ _LONGEST_MESSAGE = 32 << 10
 _PIECE = 1 << 20
 _ENDED = "it ended; is it a version with experimental-image-proxy?"
 _MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
-_REFUSED = ("manifest unknown", "not found", "name unknown", "unauthorized", "authentication required", "denied")
+_REFUSED = (
+    "manifest unknown",
+    "not found",
+    "name unknown",
+    "unauthorized",
+    "authentication required",
+    "denied",
+    "does not resolve",
+)
 _LOOPBACK = re.compile(r"(?:localhost|127(?:\.\d+){3}|\[::1\])(?::\d+)?")
 
 

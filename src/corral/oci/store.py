@@ -13,8 +13,10 @@ import os
 import time
 from contextlib import contextmanager
 
-from corral.errors import ConfigError, HostError
+from corral.errors import BootError, ConfigError, HostError
+from corral.files.file import Flaw
 from corral.guests import cache, cache_content
+from corral.oci import documents
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -22,12 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from corral.oci.documents import ImageConfig
+
 IMAGES, BLOBS = "container-images", "container-layers"
 ROOT, ABOUT = "root.erofs", "about.json"
 LIMIT_VARIABLE, _LIMIT = "CORRAL_IMAGES_LIMIT", 20 << 30
 _FORM = "1"  # of what is in an image's folder: another for each change of it
 _NAMES = "names.json"
 _SCRATCH = "scratch-"
+_LISTS = ("entrypoint", "cmd", "env", "exposed_ports", "volumes")
+_TEXTS = ("user", "working_dir", "stop_signal")
 _YOUNG = 60  # seconds: what was used since then is not removed to make room
 
 
@@ -105,6 +111,18 @@ def listed() -> list[Stored]:
         names = tuple(sorted(by_digest.get(digest, ())))
         found.append(Stored(names, digest, entry.size, used, entry.in_use, entry.path))
     return sorted(found, key=lambda image: image.used, reverse=True)
+
+
+def config(digest: str) -> ImageConfig:
+    """Of an image that was built. Raises BootError where it was damaged since."""
+    path = os.path.join(folder_of(digest), ABOUT)
+    try:
+        with open(path, "rb") as file:
+            found = documents.document(file.read(), "configuration")
+        fields: dict[str, Any] = {name: tuple(found[name]) for name in _LISTS} | {name: found[name] for name in _TEXTS}
+        return documents.ImageConfig(labels=found["labels"], **fields)
+    except (OSError, KeyError, TypeError, Flaw):
+        raise BootError(f"{path} is damaged; remove the image and make it again: corral rmi {digest[:19]}") from None
 
 
 def named(name: str, identity: str = "") -> str:

@@ -1,9 +1,10 @@
 """What other commands ask of a guest that has a name: a socket in its folder, which its process serves beside its
 console.
 
-A client says one word and a newline: `pause`, `resume`, `state`, `attach`, or one of `words`, which may have more
-behind a blank. The answer is a line, `ok` and what there is to tell, or `error` and why. After `ok` to `attach` what
-the guest says on its console comes, and what is sent is typed there.
+A client says one word and a newline: `pause`, `resume`, `state`, `counters`, `snapshot` with the descriptor of an empty
+file (SCM_RIGHTS), `attach`, or one of `words`, which may have more behind a blank. The answer is a line, `ok` and what
+there is to tell, or `error` and why. After `ok` to `attach` what the guest says on its console comes, and what is sent
+is typed there.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import _socket
 import fcntl
 import os
 import select
+import sys
 
-from corral.errors import CorralError
+from corral.errors import ConfigError, CorralError
+from corral.running import counters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ MOST_PENDING = 1 << 18  # bytes of the console that a client may be behind
 MOST_TYPED = 1 << 16  # bytes that wait for a guest that does not listen
 LONGEST = 1 << 17  # bytes of a line
 _CHUNK = 4096
+_FD, _HANDED = 4, 8  # bytes of a descriptor; how many may come at a time
 
 
 class _Client:
@@ -33,13 +37,14 @@ class _Client:
         self.fd = fd
         self.came = b""
         self.pending = bytearray()
+        self.handed = -1  # a descriptor that came with it
         self.attached = False
         self.leaves = False  # when all that is pending is sent
 
 
 class Control:
     """Serves the socket at `path`. Its methods are for the thread of the console. `typed` gets what clients type.
-    In the jail it takes calls of the table's DEBUGGER alone (accept4, sendto)."""
+    In the jail it takes calls of the table's NAMED alone."""
 
     def __init__(self, path: str, lifeline: int | None = None) -> None:
         """`lifeline`: a descriptor of this object's; at its end the guest is dismissed."""
@@ -114,13 +119,15 @@ class Control:
         self._clients[fd] = _Client(fd)
 
     def _drop(self, client: _Client) -> None:
-        os.close(client.fd)
+        for fd in (client.fd, client.handed):
+            if fd >= 0:
+                os.close(fd)
         del self._clients[client.fd]
 
     def _read(self, client: _Client) -> bytes:
         """What it has typed."""
         try:
-            data = os.read(client.fd, _CHUNK)
+            data = os.read(client.fd, _CHUNK) if client.attached else _received(client)
         except BlockingIOError:
             return b""
         except OSError:
@@ -152,6 +159,10 @@ class Control:
             elif word == b"resume":
                 self.machine.resume()
                 self.paused = False
+            elif word == b"snapshot":
+                said = f"ok {self._save(self.machine, client.handed)}"
+            elif word == b"counters":
+                said = f"ok {counters.text(self.machine)}"
             elif word == b"state":
                 said = f"ok {'paused' if self.paused else 'running'}"
             elif (first := word.partition(b" "))[0] in self.words:
@@ -160,10 +171,24 @@ class Control:
                 said = "error there is no such word"
         except CorralError as error:
             said = f"error {error}"
+        except OSError as error:
+            said = f"error the snapshot cannot be written: {error.strerror}"
         client.pending += f"{said}\n".encode()
         if client.attached:
             client.pending += self.tail()
         client.leaves = not client.attached
+
+    def _save(self, machine: Machine, fd: int) -> int:
+        from corral.snapshot import resumed
+
+        if fd < 0:
+            raise ConfigError("no file came with that")
+        machine.pause()
+        try:
+            return resumed.save_into(machine, fd)
+        finally:
+            if not self.paused:
+                machine.resume()
 
     def _write(self, client: _Client) -> None:
         try:
@@ -178,8 +203,24 @@ class Control:
             self._drop(client)
 
 
-def ask(path: str, word: str, patience: float = 5.0) -> str:
-    """One word to the guest at this socket, and its answer. Raises CorralError for an error."""
+def _received(client: _Client) -> bytes:
+    """What has come, and the descriptor that it brings; of more the last."""
+    one = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, client.fd)
+    try:
+        data, extras, _, _ = one.recvmsg(_CHUNK, _socket.CMSG_SPACE(_HANDED * _FD), _socket.MSG_CMSG_CLOEXEC)
+    finally:
+        one.detach()
+    for level, kind, brought in extras:
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS):
+            for at in range(0, len(brought) - _FD + 1, _FD):
+                if client.handed >= 0:
+                    os.close(client.handed)
+                client.handed = int.from_bytes(brought[at : at + _FD], sys.byteorder)
+    return data
+
+
+def ask(path: str, word: str, patience: float = 5.0, fd: int | None = None) -> str:
+    """One word to the guest at this socket, with a descriptor, and its answer. Raises CorralError for an error."""
     import socket
 
     from corral.errors import GuestTimeout, HostError
@@ -189,7 +230,10 @@ def ask(path: str, word: str, patience: float = 5.0) -> str:
         answer = b""
         try:
             one.connect(path)
-            one.sendall(f"{word}\n".encode())
+            if fd is None:
+                one.sendall(f"{word}\n".encode())
+            else:
+                socket.send_fds(one, [f"{word}\n".encode()], [fd])
             while not answer.endswith(b"\n") and (piece := one.recv(_CHUNK)):
                 answer += piece
         except TimeoutError:

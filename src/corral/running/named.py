@@ -6,6 +6,7 @@ import fcntl
 import json
 import mmap
 import os
+import select
 import time
 
 from corral.errors import ConfigError, CorralError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from corral.machine import Machine
 
 READY = b"ready\n"
+_PIECE = 65536  # bytes of a command's output that are taken at a time
 VARIABLE = "CORRAL_BACKGROUND"  # of the environment: the descriptor that is told of readiness, and that of a lifeline
 
 
@@ -77,6 +79,7 @@ class Named:
         self._control = Control(self._path(place.CONTROL), lifeline)
         self._control.tail = lambda: self._last
         self._last = b""
+        self._log = -1  # what a command writes that has no console
         self._about: dict[str, Any] = {"pid": os.getpid(), "began": time.time(), "words": words}
 
     def _take(self, name: str) -> int:
@@ -104,6 +107,11 @@ class Named:
     def vsock(self) -> str:
         return self._path(place.VSOCK)
 
+    def open_log(self) -> int:
+        """A descriptor to write to, the caller's, for what is to be kept as the console's words are."""
+        self._log, end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        return end
+
     def attach(self, machine: Machine, console: Console) -> None:
         """Before the machine runs."""
         self._about |= {"memory": machine.config.memory, "cpus": machine.config.cpus, "kernel": machine.config.kernel}
@@ -115,16 +123,36 @@ class Named:
             self._control.words |= Cards(machine).words
         else:
             self._control.words[b"net"] = lambda _: '{"changes": 0, "cards": []}'
+        from corral.snapshot import resumed
+
+        resumed.prepare(machine)
         self._control.machine = machine
         console.beside = self
 
     # What a console has of it (backends/console.py).
 
     def watched(self) -> dict[int, int]:
-        return self._control.watched()
+        watched = self._control.watched()
+        if self._log >= 0:
+            watched[self._log] = select.POLLIN
+        return watched
 
     def serve(self, ready: dict[int, int]) -> bytes:
+        if self._log in ready:
+            self._take_log()
         return self._control.serve(ready)
+
+    def _take_log(self) -> bool:
+        """False: there is nothing at present."""
+        try:
+            data = os.read(self._log, _PIECE)
+        except BlockingIOError:
+            return False
+        if not data:  # its other end is closed
+            os.close(self._log)
+            self._log = -1
+        self.show(data)
+        return bool(data)
 
     def show(self, data: bytes) -> None:
         self._ring.write(data)
@@ -144,6 +172,10 @@ class Named:
             status = 130
         elif error is not None:
             status = 1
+        while self._log >= 0 and self._take_log():
+            pass
+        if self._log >= 0:
+            os.close(self._log)
         self._control.close()
         text = b"%d\n" % status
         self._status[: len(text)] = text

@@ -23,9 +23,9 @@ LOOK = 0.2  # seconds between two looks at what it says: while it fetches and bu
 def start(
     name: str, words: list[str], lifeline: int | None = None, show: Callable[[str], object] = print
 ) -> subprocess.Popen[bytes]:
-    """Returns its process when the guest `name` runs, by `corral boot` with these words. It is on its own then; or ends
-    with `lifeline`, a descriptor, when its other end is closed. Raises GuestError where it could not start,
-    with what it said; lines that it said although it runs go to `show`."""
+    """Returns its process when the guest `name` runs, by `corral` with these words, the first of which is a command's.
+    It is on its own then; or ends with `lifeline`, a descriptor, when its other end is closed. Raises GuestError where
+    it could not start, with what it said; lines that it said although it runs go to `show`."""
     import subprocess
 
     place.base()
@@ -36,7 +36,7 @@ def start(
     ready, theirs = os.pipe()
     given = [theirs] if lifeline is None else [theirs, lifeline]
     environment = os.environ | {VARIABLE: ",".join(map(str, given))}
-    command = [sys.executable, "-P", "-m", "corral", "boot", *words]
+    command = [sys.executable, "-P", "-m", "corral", *words]
     try:
         fd = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_APPEND, 0o600)
         try:

@@ -6,6 +6,7 @@ import os
 
 from corral.backends.channel import named
 from corral.errors import ConfigError, HostError
+from corral.snapshot.other_devices import Ends
 from corral.snapshot.resumed import Resumed, save_into
 
 TYPE_CHECKING = False
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Protocol, TypeVar
 
     from corral.backends.channel import Identity
-    from corral.config import MachineConfig
+    from corral.config import MachineConfig, VsockConfig
     from corral.machine import Machine
 
     Made = TypeVar("Made", bound=Machine, covariant=True)
@@ -28,12 +29,19 @@ if TYPE_CHECKING:
 MOST = 1000  # of one call
 
 
-def machine(make: Make[Made], saved: Resumed, overlay: bool, line: str | None, name: str | None) -> Made:
+def machine(
+    make: Make[Made],
+    saved: Resumed,
+    overlay: bool,
+    line: str | None,
+    name: str | None,
+    vsock: VsockConfig | None = None,
+) -> Made:
     """One that goes on, with the other arguments of corral.restore(); the open snapshot is its own then."""
     try:
-        config = saved.config(overlay, line)
-        if name is not None and not config.channel:
-            raise ConfigError("this guest has no channel by which it could be told a name; leave the name out")
+        config = saved.config(overlay, line, Ends(vsock=vsock, hostname=name))
+        if name is not None and not saved.has_identity:
+            raise ConfigError("this guest has no channel and no agent to be told a name by; leave the name out")
         identity = None if name is None else named(name)
     except BaseException:
         saved.close()

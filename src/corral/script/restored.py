@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 
+from corral.config import VsockConfig
 from corral.script import forks
 from corral.script.machine import ScriptedMachine
 from corral.snapshot.resumed import Resumed
 
 
 def restore(
-    path: str | os.PathLike[str], *command: str, overlay: bool = False, name: str | None = None
+    path: str | os.PathLike[str],
+    *command: str,
+    overlay: bool = False,
+    name: str | None = None,
+    vsock: str | os.PathLike[str] | None = None,
 ) -> ScriptedMachine:
     """A machine that goes on where `vm.snapshot(path)` or `corral snapshot` saved it; as corral.linux() gives one, it
     runs when it is asked to. Any number of machines may come from one file: what one writes to its memory is its own.
@@ -20,7 +25,8 @@ def restore(
 
     `command` is for a guest that waits for its session, as `corral snapshot` without --after saves one: one word for a
     shell's line, more for a program and its arguments. `name`: the guest's host name, with which goes a machine id of
-    its own; only of a guest with a channel.
+    its own; only of a guest with a channel or an agent. `vsock`: the path of a socket, by which programs reach the
+    guest's vsock (docs/vsock.md), if it has one; without, that is connected to nothing.
 
     Its disks are as they were: what it had written over an image with snapshot=on is its own. An image that it writes
     itself must not have been written since, and one guest has it at a time; with `overlay` it writes beside the image,
@@ -34,4 +40,5 @@ def restore(
         from corral.guests import parameters
 
         line = parameters.line(list(command))
-    return forks.machine(ScriptedMachine, Resumed(os.fspath(path)), overlay, line, name)
+    device = None if vsock is None else VsockConfig(os.fspath(vsock))
+    return forks.machine(ScriptedMachine, Resumed(os.fspath(path)), overlay, line, name, device)

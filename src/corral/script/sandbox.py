@@ -3,6 +3,7 @@ with this one."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from typing import overload
@@ -11,12 +12,12 @@ from corral.agent import command as commands
 from corral.agent.connection import AgentError, Connection
 from corral.agent.files import Files
 from corral.agent.forward import Forward
-from corral.errors import ClosedError, CorralError, GuestTimeout
-from corral.running import place
+from corral.errors import ClosedError, ConfigError, GuestTimeout
+from corral.running import place, saving
 from corral.running import start as starting
+from corral.script.process import MOST_OUTPUT, CommandFailed, Process, Result
 from corral.script.sandbox_network import Network
 from corral.script.sandbox_network import words as network_words
-from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,142 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Literal, Self
 
-    from corral.agent.command import End, Wanted
-
-    Words = str | Sequence[str]
+    from corral.script.process import Words
 
 READY = 120.0  # seconds until the agent answers: an interpreted kernel takes that long
-MOST_OUTPUT = 1 << 28  # bytes that run() keeps; a command that writes more is killed
+MOST_FORKS = 100  # of one call: each is a process
 _ENDS = 5.0  # seconds that a killed process takes at most
-_made = 0
-
-
-class CommandFailed(CorralError):
-    """run(check=True) of a command whose exit status was not 0. `result` has all of it."""
-
-    def __init__(self, result: Result) -> None:
-        self.result = result
-        said = (result.stderr or result.stdout).strip().splitlines()
-        super().__init__(f"{result.args!r} ended with {result.returncode}" + (f": {said[-1]}" if said else ""))
-
-
-@record(frozen=True)
-class Result:
-    """Of a command that has ended. `returncode` is its exit status, or minus the signal that ended it; `duration` in
-    seconds, from start to end as seen from here. Texts are UTF-8; what is not is replaced."""
-
-    args: str | tuple[str, ...]
-    returncode: int
-    stdout: str
-    stderr: str
-    duration: float
-
-    @property
-    def ok(self) -> bool:
-        return self.returncode == 0
-
-
-class Process:
-    """A command that runs in a sandbox. Its output is taken when it is asked for: iteration gives lines of standard
-    output, communicate() all; one that is not taken holds the command up. Ends with close(), killed if it still
-    runs."""
-
-    def __init__(self, connection: Connection, wanted: Wanted, args: Words) -> None:
-        self.args = args if isinstance(args, str) else tuple(args)
-        self._output = {1: bytearray(), 2: bytearray()}
-        self._limit = wanted.timeout
-        try:
-            self._command = commands.Command(connection, wanted, self._take)
-        except BaseException:
-            connection.close()
-            raise
-        self.pid = self._command.pid  # in the guest
-
-    def _take(self, stream: int, data: bytes) -> None:
-        self._output[stream] += data
-
-    @property
-    def returncode(self) -> int | None:
-        """As it was when it was last looked: poll() looks."""
-        return self._command.end.status if self._command.end else None
-
-    def poll(self) -> int | None:
-        """The exit status, minus the signal that ended it, or None: it runs."""
-        while self._command.end is None and commands.ready_to_read(self._command, time.monotonic()):
-            self._command.serve()
-        return self.returncode
-
-    def write(self, data: bytes | str) -> None:
-        """To its standard input; waits in this process when the command does not read."""
-        self._command.give(data.encode() if isinstance(data, str) else data)
-
-    def close_stdin(self) -> None:
-        self._command.give(b"")
-
-    def wait(self, timeout: float | None = None) -> int:
-        """The exit status. Raises GuestTimeout after so many seconds, and the command goes on."""
-        return self._wait(timeout).status
-
-    def _wait(self, timeout: float | None) -> End:
-        end = self._command.wait(None if timeout is None else time.monotonic() + timeout)
-        if end.out_of_time:
-            raise GuestTimeout(f"{self.args!r} did not end within {self._limit:g} s and was killed")
-        if end.too_much:
-            raise AgentError(f"{self.args!r} wrote more than {MOST_OUTPUT} bytes and was killed")
-        return end
-
-    def communicate(self, input: bytes | str = b"", timeout: float | None = None) -> tuple[bytes, bytes]:
-        """Gives it `input` and its end; returns its standard output and error from here on, when it has ended."""
-        if input:
-            self.write(input)
-        self.close_stdin()
-        self._wait(timeout)
-        return self._rest(1), self._rest(2)
-
-    def _rest(self, stream: int) -> bytes:
-        rest = bytes(self._output[stream])
-        self._output[stream].clear()
-        return rest
-
-    def __iter__(self) -> Iterator[str]:
-        """Lines of standard output, without their ends, as they come."""
-        output = self._output[1]
-        while True:
-            line, newline, _ = output.partition(b"\n")
-            if newline:
-                del output[: len(line) + 1]
-                yield line.decode("utf-8", "replace")
-            elif self._command.end is None:
-                commands.ready_to_read(self._command, None)
-                self._command.serve()
-            else:
-                if output:
-                    yield self._rest(1).decode("utf-8", "replace")
-                return
-
-    def send_signal(self, number: int) -> None:
-        """To the command and what it has started in its group."""
-        self._command.signal(number)
-
-    def terminate(self) -> None:
-        self.send_signal(15)
-
-    def kill(self) -> None:
-        self.send_signal(9)
-
-    def close(self) -> None:
-        """What of it still runs is killed."""
-        self._command.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        state = "running" if self.returncode is None else f"ended with {self.returncode}"
-        return f"<Process {self.args!r}, {self.pid} in the guest, {state}>"
+_numbers = itertools.count(1)
 
 
 class Sandbox:
@@ -167,9 +38,10 @@ class Sandbox:
 
     `system` is what `corral boot` takes: None for Corral's small Linux, "debian", "ubuntu:noble", a kernel's path.
     `memory` is like "1G" or a number of MiB. `options` are further words of `corral boot`, like ["--disk", "data.img"].
-    `name`: by which `corral exec` and others find it; without one it gets its own. `nets`, `publish`, `allow` and
-    `deny` are what follows --net and so on, one each or many; without them it has no network, and with a network and no
-    rule it may connect nowhere until `network` allows it. Raises ConfigError, BootError,
+    `name`: by which `corral exec` and others find it; without one it gets its own. `snapshot`: a file to go on from,
+    which snapshot() or `corral snapshot NAME FILE` has made: all of the guest is in there, but for its ends. `nets`,
+    `publish`, `allow` and `deny` are what follows --net and so on, one each or many; without them it has no network,
+    and with a network and no rule it connects nowhere until `network` allows it. Raises ConfigError, BootError,
     HostError, GuestError, GuestTimeout.
     """
 
@@ -181,16 +53,20 @@ class Sandbox:
         cpus: int | None = None,
         options: Sequence[str] = (),
         name: str | None = None,
+        snapshot: str | os.PathLike[str] | None = None,
         timeout: float = READY,
         nets: Words = (),
         publish: Words = (),
         allow: Words = (),
         deny: Words = (),
     ) -> None:
+        if snapshot is not None and (system, memory, cpus) != (None, None, None):
+            raise ConfigError("a snapshot has its system, memory and cpus; leave those out")
         self.system, self.name = system, place.check_name(name) if name else _new_name()
         self._temporary = name is None
         self._ports: dict[int, Forward] = {}
         words = [system] if system is not None else []
+        words += ["--restore", os.fspath(snapshot)] if snapshot is not None else []
         words += ["--name", self.name]
         words += ["--memory", str(memory)] if memory is not None else []
         words += ["--cpus", str(cpus)] if cpus is not None else []
@@ -199,7 +75,7 @@ class Sandbox:
         lifeline, self._lifeline = os.pipe()
         self.closed = False
         try:
-            self._process = starting.start(self.name, [*words, *options], lifeline, self.notices.append)
+            self._process = starting.start(self.name, ["boot", *words, *options], lifeline, self.notices.append)
         except BaseException:
             os.close(self._lifeline)
             self._forget()
@@ -333,6 +209,37 @@ class Sandbox:
             self._ports[inside] = Forward(self._connect, inside)
         return self._ports[inside].url
 
+    def snapshot(self, path: str | os.PathLike[str], timeout: float = saving.PATIENCE) -> int:
+        """Saves the guest to a file, and it goes on, its commands too; returns how many bytes of RAM and layers of
+        disks are in it. Raises ConfigError for what cannot be saved and a place where something else is, HostError,
+        GuestTimeout after so many seconds."""
+        return saving.save(self._guest(), os.fspath(path), timeout)
+
+    def fork(self, count: int = 1, name: str | None = None, timeout: float = saving.PATIENCE) -> list[Sandbox]:
+        """Sandboxes that go on from where this one is, called `name`-1 and so on, each a process of its own; what ran
+        here runs in each, but for its connections. Raises as snapshot()."""
+        if not 1 <= count <= MOST_FORKS:
+            raise ConfigError(f"fork({count}): 1 to {MOST_FORKS}")
+        names = [None if name is None else f"{name}-{number}" for number in range(1, count + 1)]
+        fd = os.memfd_create("corral-fork", os.MFD_CLOEXEC)
+        made: list[Sandbox] = []
+        try:
+            saving.save_into(self._guest(), fd, timeout)
+            for own in names:
+                made.append(Sandbox(snapshot=f"/proc/{os.getpid()}/fd/{fd}", name=own, timeout=timeout))
+        except BaseException:
+            for one in made:
+                one.close()
+            raise
+        finally:
+            os.close(fd)
+        return made
+
+    def _guest(self) -> place.Guest:
+        if self.closed:
+            raise ClosedError("this sandbox is closed")
+        return place.running(self.name)
+
     def close(self) -> None:
         """Ends the guest at once. Does nothing the second time."""
         if self.closed:
@@ -373,6 +280,4 @@ def _has_ended(process: subprocess.Popen[bytes], patience: float) -> bool:
 
 
 def _new_name() -> str:
-    global _made
-    _made += 1
-    return f"sandbox-{os.getpid()}-{_made}"
+    return f"sandbox-{os.getpid()}-{next(_numbers)}"

@@ -45,47 +45,74 @@ MAGIC = b"CORRALSN"
 VERSION = 6
 _HEAD = struct.Struct("<8sII32s")
 NAME = "guest"  # of a snapshot that has a folder of its own
+PIECE = 64 << 20  # bytes of RAM after which signals are looked for
 MOST_TEXT = 16 << 20  # bytes of the JSON: 1024 vCPUs fit
 
 
 def write(path: str, content: str, memory: GuestMemory, layers: Sequence[Layered] = ()) -> int:
-    """Publishes a snapshot at `path`; returns how many bytes of RAM and layers are in it. Raises HostError, and leaves
-    what was there before; ConfigError for a place where something else than a snapshot is."""
-    if os.path.lexists(path) and not is_one(path):
-        raise ConfigError(f"{path!r} is there and is no snapshot; name another file")
-    beside = f"{path}.unfinished-{os.urandom(8).hex()}"
-    try:
-        fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """Publishes a snapshot at `path`; returns how many bytes of RAM and layers are in it. Raises what Publishing
+    does."""
+    with Publishing(path) as fd:
+        return save(fd, content, memory, layers)
+
+
+class Publishing:
+    """A context manager: an empty file for a snapshot, which is at `path` when all has gone well; else what was there
+    stays. Raises HostError, also for an OSError within; ConfigError for a place where something else than a snapshot
+    is."""
+
+    def __init__(self, path: str) -> None:
+        if os.path.lexists(path) and not is_one(path):
+            raise ConfigError(f"{path!r} is there and is no snapshot; name another file")
+        self._path, self._beside = path, f"{path}.unfinished-{os.urandom(8).hex()}"
+
+    def __enter__(self) -> int:
         try:
-            written = save(fd, content, memory, layers)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(beside, path)
-        _sync_folder(os.path.dirname(path) or ".")
-    except OSError as error:
+            self._fd = os.open(self._beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._failed(error) from None
+        return self._fd
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            try:
+                if error is None:
+                    os.fsync(self._fd)
+            finally:
+                os.close(self._fd)
+            if error is None:
+                os.rename(self._beside, self._path)
+                _sync_folder(os.path.dirname(self._path) or ".")
+        except OSError as failure:
+            error = failure
+        if os.path.lexists(self._beside):
+            os.unlink(self._beside)
+        if isinstance(error, OSError):
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> HostError:
         from corral import os_errors
 
         cure = os_errors.text(error, "see who may write there, and whether there is room")
-        raise HostError(f"cannot write the snapshot {path!r}: {cure}") from None
-    finally:
-        if os.path.lexists(beside):
-            os.unlink(beside)
-    return written
+        return HostError(f"cannot write the snapshot {self._path!r}: {cure}")
 
 
 def save(fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered] = ()) -> int:
     """A snapshot in an empty file; returns how many bytes of RAM and layers are in it. Raises OSError."""
-    at = _begin(fd, content, memory)
-    places, end = _places(at + memory.size, [disk.size for disk in layers])
-    os.ftruncate(fd, end)
-    written = int(lib.corral_ram_save(fd, at, ffi.cast("void *", memory.host_address), memory.size, memory.is_mapped))
-    if written < 0:
-        raise OSError(-written, os.strerror(-written))
+    at, places = _begin(fd, content, memory, layers)
+    written = 0
+    for begin in range(0, memory.size, PIECE):
+        host, size = ffi.cast("void *", memory.host_address + begin), min(PIECE, memory.size - begin)
+        piece = int(lib.corral_ram_save(fd, at + begin, host, size, memory.is_mapped))
+        if piece < 0:
+            raise OSError(-piece, os.strerror(-piece))
+        written += piece
     return written + sum(disk.save_layer(fd, *place) for disk, place in zip(layers, places, strict=True))
 
 
-def write_behind(folder: str, others: dict[str, bytes], content: str, memory: GuestMemory) -> None:
+def write_behind(
+    folder: str, others: dict[str, bytes], content: str, memory: GuestMemory, layers: Sequence[Layered] = ()
+) -> None:
     """Makes the folder `folder` with a snapshot in it, called NAME, and with files of these names, in a process that
     takes over: what the memory holds then does not change for it. The snapshot is locked until it is done; then
     `folder` is there, or nothing. Raises HostError."""
@@ -101,7 +128,9 @@ def write_behind(folder: str, others: dict[str, bytes], content: str, memory: Gu
         raise HostError(f"{beside!r}: {error.strerror}") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        at = _begin(fd, content, memory)
+        at, places = _begin(fd, content, memory, layers)
+        for disk, place in zip(layers, places, strict=True):
+            disk.save_layer(fd, *place)
         host = ffi.cast("void *", memory.host_address)
         names = (os.fsencode(beside), os.fsencode(folder))
         result = lib.corral_ram_save_behind(fd, at, host, memory.size, memory.is_mapped, *names)
@@ -120,13 +149,14 @@ def _forget(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _begin(fd: int, content: str, memory: GuestMemory) -> int:
-    """Writes all but the RAM. Returns where that is to be."""
+def _begin(fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered]) -> tuple[int, list[tuple[int, int]]]:
+    """Writes all but the RAM and the layers. Returns where these are to be."""
     text = content.encode()
     _write_all(fd, _HEAD.pack(MAGIC, VERSION, len(text), sha256(text)) + text)
     at = _aligned(_HEAD.size + len(text))
-    os.ftruncate(fd, at + memory.size)
-    return at
+    places, end = _places(at + memory.size, [disk.size for disk in layers])
+    os.ftruncate(fd, end)
+    return at, places
 
 
 class SnapshotFile:

@@ -20,10 +20,16 @@ class Host:
     boot: str
 
 
+_known: Host | None = None  # it stays the same, and in a jail nothing can be read
+
+
 def host_of(system: System) -> Host:
     """This one. A guest of a pagetable KVM reads the host's own time-stamp counter, which goes on until it boots."""
-    boot = ""
-    if system.kind is Kind.PAGETABLE:
-        with open("/proc/sys/kernel/random/boot_id") as text:
-            boot = text.read().strip()
-    return Host(system.kind.value, cpuid.model(), boot)
+    global _known
+    if _known is None:
+        boot = ""
+        if system.kind is Kind.PAGETABLE:
+            with open("/proc/sys/kernel/random/boot_id") as text:
+                boot = text.read().strip()
+        _known = Host(system.kind.value, cpuid.model(), boot)
+    return _known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.arch.x86_64 import native_mode
 from corral.backends.channel import ChannelState
-from corral.config import RngConfig
+from corral.config import RngConfig, VsockConfig
 from corral.core.ioapic import IoapicState
 from corral.devices.crt_controller import CrtState
 from corral.devices.i8042 import I8042State
@@ -62,7 +62,7 @@ RECORDS: dict[str, type] = {
 def refuse(machine: Parts) -> None:
     """Raises ConfigError, with the reason, for a machine that cannot be saved."""
     config = machine.config
-    others = [one for one in config.others if not isinstance(one, RngConfig)]
+    others = [one for one in config.others if not isinstance(one, RngConfig | VsockConfig)]
     for holds, what, cure in (
         (config.shares, "a shared folder", "its server cannot be taken along: leave --share out"),
         (len(others) > len(cards(config)), "a device that has no state yet", "leave it out"),

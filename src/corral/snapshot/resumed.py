@@ -8,19 +8,20 @@ from corral import __version__
 from corral.config import MachineConfig
 from corral.errors import BootError, ConfigError, HostError
 from corral.kvm import vcpu_state
+from corral.native import lib
 from corral.snapshot import disks, file, machine_state, other_devices, values
 from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
 from corral.snapshot.machine_state import MachineState
-from corral.snapshot.other_devices import Card, Other
-from corral.startup.record import record
+from corral.snapshot.other_devices import NOWHERE, Card, Ends, Other
+from corral.startup.digest import sha256
+from corral.startup.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.device import Layer
     from corral.memory import GuestMemory
-    from corral.network import NetConfig
     from corral.snapshot.parts import Parts
 
 
@@ -65,6 +66,13 @@ def save(machine: Parts, path: str) -> int:
         return file.write(path, _description(machine, state), machine.memory, _layers(machine))
 
 
+def prepare(machine: Parts) -> None:
+    """For save_into() in a jail, where nothing can be opened, and no module loaded."""
+    sha256(b"")
+    host_of(machine.system)
+    lib.corral_ram_prepare_save()
+
+
 def save_into(machine: Parts, fd: int) -> int:
     """The same into an empty file that is open. Raises OSError too."""
     with machine_state.Still(machine) as state:
@@ -73,10 +81,9 @@ def save_into(machine: Parts, fd: int) -> int:
 
 def save_behind(machine: Parts, folder: str, others: dict[str, bytes]) -> None:
     """The same into a folder that is made for it, by a process that takes over while the machine goes on; NAME is it
-    called there, and beside it are `others`. Not of a machine with disks. Raises what save() does."""
-    assert not machine.disks
+    called there, and beside it are `others`. What its disks have written is copied at once. Raises what save() does."""
     with machine_state.Still(machine) as state:
-        file.write_behind(folder, others, _description(machine, state), machine.memory)
+        file.write_behind(folder, others, _description(machine, state), machine.memory, _layers(machine))
 
 
 def pause_idle(machine: Parts) -> None:
@@ -108,14 +115,11 @@ def _description(machine: Parts, state: MachineState) -> str:
     return file.dump(Content(__version__, host_of(machine.system), guest, machine.cpuid, state))
 
 
-def config(
-    path: str, overlay: bool = False, command: str | None = None, nets: tuple[NetConfig, ...] = ()
-) -> MachineConfig:
+def config(path: str, overlay: bool = False, command: str | None = None, ends: Ends = NOWHERE) -> MachineConfig:
     """The machine that a snapshot goes on in; `overlay`: what it writes to images is kept beside them, and gone with
-    it; `command`: a line for its shell, if it waits for its session; `nets`: what its network cards are connected to,
-    which is nothing without them. Raises BootError, ConfigError."""
+    it; `command`: a line for its shell, if it waits for its session. Raises BootError, ConfigError."""
     with Resumed(path) as resumed:
-        return resumed.config(overlay, command, nets)
+        return resumed.config(overlay, command, ends)
 
 
 _last: tuple[bytes, Content] | None = None  # whose digest that is: many guests go on from one
@@ -176,11 +180,19 @@ class Resumed:
         channel = self.content.state.channel
         return channel is not None and channel.is_ready
 
-    def config(
-        self, overlay: bool = False, command: str | None = None, nets: tuple[NetConfig, ...] = ()
-    ) -> MachineConfig:
+    @property
+    def has_identity(self) -> bool:
+        """Whether a guest that goes on can be told who it is: by its channel, or by its agent."""
+        from corral.guests.parameters import AGENT
+
+        guest = self.content.guest
+        return bool(guest.channel) or (any(one.vsock for one in guest.others) and AGENT in guest.cmdline.split())
+
+    def config(self, overlay: bool = False, command: str | None = None, ends: Ends = NOWHERE) -> MachineConfig:
         """What the machine has to be, as config() has it. Raises BootError, ConfigError."""
         guest = self.content.guest
+        if guest.channel:  # it is told by that
+            ends = replace(ends, hostname=None)
         if command is not None and not self.is_ready:
             raise ConfigError(
                 f"the guest of {self._file.path!r} is in the middle of a session, and takes no command; leave that "
@@ -188,7 +200,7 @@ class Resumed:
             )
         try:
             found = tuple(disks.config(disk, overlay) for disk in guest.disks)
-            others = other_devices.configs(guest.others, nets) if guest.others or nets else ()
+            others = other_devices.configs(guest.others, ends) if guest.others or ends != NOWHERE else ()
         except BootError as error:
             raise self._file.error(str(error)) from None
         return MachineConfig(

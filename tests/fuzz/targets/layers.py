@@ -10,19 +10,19 @@ from corral.files.stream import Stream
 from corral.files.tar import Archive
 from corral.images.erofs import Writer
 from corral.oci.layers import Layers
-from tests.fuzz.targets import one_line, own_folder
+from tests.fuzz.targets import MemoryFile, one_line
 from tests.support import erofs_reader
 from tests.support.container_images import folder, layer, link, text
 
 LONGEST = 8192
 CONCERNED = ("corral.files.tar", "corral.files.xattr", "corral.images.erofs", "corral.oci.layers")
 _LIMIT = 4 << 20
-_PATH = os.path.join(own_folder(), "image")
+_file = MemoryFile()
 _BETWEEN = b"\xfe\xed\xfa\xce"  # layers
 
 
 def one(data: bytes) -> None:
-    fd = os.open(_PATH, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    fd = os.open(_file.put(b""), os.O_RDWR)
     try:
         tree = Layers(Writer(fd, _LIMIT, "too large"))
         for part in data.split(_BETWEEN)[:8]:
@@ -35,7 +35,7 @@ def one(data: bytes) -> None:
         return
     finally:
         os.close(fd)
-    for name in erofs_reader.read(Path(_PATH)):
+    for name in erofs_reader.read(Path(_file.path)):
         assert not any(part.startswith(".wh.") for part in name.split("/"))
 
 

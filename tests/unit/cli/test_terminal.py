@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import signal
@@ -178,6 +179,35 @@ def test_progress_without_a_terminal_is_a_line_for_each_step(capfd: pytest.Captu
         for text in ("fetching", "fetching", "building, 0 %", "building, 50 %", "done"):
             progress(text)
     assert capfd.readouterr().err.splitlines() == ["corral: fetching", "corral: building, 0 %", "corral: done"]
+
+
+def test_progress_at_a_terminal_is_a_bar_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(os, "isatty", lambda descriptor: True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    moments = iter([0.0, 0.5, 2.0, 3.0])
+    with Progress(clock=lambda: next(moments)) as progress:
+        progress("building, 10 %")
+        assert screen.getvalue() == "\r\x1b[Kcorral: building, 10 %"
+        progress("building, 50 %")
+        progress("building, 75 %")
+    shown = screen.getvalue()
+    assert "50%" in shown
+    assert "75%" in shown
+    assert "━" in shown or "─" in shown or "-" in shown
+
+
+def test_a_bar_needs_no_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(os, "isatty", lambda descriptor: True)
+    monkeypatch.setattr(sys, "stderr", screen)
+    for name in ("rich.console", "rich.progress"):
+        monkeypatch.setitem(sys.modules, name, None)
+    moments = iter([0.0, 0.5, 2.0])
+    with Progress(clock=lambda: next(moments)) as progress:
+        progress("building, 10 %")
+        progress("building, 50 %")
+    assert "corral: building, 50 %" in screen.getvalue()
 
 
 def test_progress_without_a_terminal_tells_a_percentage_each_half_a_minute(capfd: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ KINDS = {
     "stream": lib.CORRAL_JAIL_STREAM,
     "socket": lib.CORRAL_JAIL_SOCKET,
     "debugger": lib.CORRAL_JAIL_DEBUGGER,
+    "named": lib.CORRAL_JAIL_NAMED,
     "script": lib.CORRAL_JAIL_SCRIPT,
     "files": lib.CORRAL_JAIL_FILES,
 }

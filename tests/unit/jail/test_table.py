@@ -17,6 +17,7 @@ MOST = {
     "socket": 20,
     "connector": 10,
     "debugger": 50,
+    "named": 53,
     "script": 70,
     "files": 85,
 }
@@ -48,7 +49,7 @@ def test_the_main_thread_has_what_others_inherit() -> None:
     for rules in (table.VCPU, table.DISK, table.STREAM):
         assert {rule.call for rule in rules} <= main
     assert {rule.call for rule in table.SOCKET} <= {rule.call for rule in table.DEBUGGER}
-    for rules in (table.DEBUGGER, table.SCRIPT, table.FILES):
+    for rules in (table.DEBUGGER, table.NAMED, table.SCRIPT, table.FILES):
         assert main <= {rule.call for rule in rules}
 
 

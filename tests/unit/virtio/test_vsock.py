@@ -308,6 +308,91 @@ def test_a_device_that_goes_on_tells_that_connections_are_gone(driver: VsockDriv
     connected(driver)
 
 
+def test_a_driver_hears_nothing_before_it_knows_that_its_connections_are_gone(driver: VsockDriver) -> None:
+    """It would count a new one among them."""
+    _, port = connected(driver)
+    driver.takes_events = False
+    driver.move()
+    one = client(driver)
+    driver.send(RW, 7, 8)
+    assert driver.until(lambda: driver.told == [0])
+    assert not driver.until(lambda: driver.came, 0.2)
+    driver.take_event()
+    again = driver.hears(REQUEST, PORT).host_port
+    assert again == port + 1  # the old one may be known to the guest yet
+    assert driver.hears(RST, 7)
+    driver.send(RESPONSE, PORT, again)
+    assert one.recv(64) == b"OK %d\n" % again
+
+
+def test_a_device_that_was_paused_goes_on_with_its_connections(driver: VsockDriver) -> None:
+    one, port = connected(driver)
+    one.sendall(b"before")
+    assert driver.until(lambda: driver.bytes_of(PORT) == b"before")
+    state = driver.pause()
+    one.sendall(b" meanwhile")
+    waiting = client(driver)
+    driver.go_on(state)
+    assert driver.until(lambda: driver.bytes_of(PORT) == b"before meanwhile")
+    driver.send(RW, PORT, port, b"hello")
+    assert one.recv(64) == b"hello"
+    assert driver.hears(REQUEST, PORT).host_port == port + 1
+    assert driver.told == []
+    driver.stop()
+    assert one.recv(1) == waiting.recv(1) == b""
+
+
+def test_a_device_that_was_paused_and_begins_anew_has_closed_them(driver: VsockDriver) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    one, _ = connected(driver)
+    driver.pause()
+    driver.start()
+    assert one.recv(1) == b""
+    two, _ = connected(driver)
+    driver.pause()
+    one.close()
+    two.close()
+    driver.start()
+    assert driver.until(lambda: len(os.listdir("/proc/self/fd")) == before)
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_a_guest_that_goes_on_is_told_who_it_is_before_anything_else(driver: VsockDriver, is_connected: bool) -> None:
+    driver.move(goes_on=True, connected=is_connected)
+    cid = int.from_bytes(driver.device.config, "little")
+    assert cid != CID
+    waiting = client(driver) if is_connected else None
+    first = driver.hears(REQUEST)
+    assert (first.guest_port, first.destination) == (25455, cid)
+    driver.send(RESPONSE, 25455, first.host_port, source=cid)
+    said = driver.hears(RW, 25455).data
+    size, kind = struct.unpack_from("<IB", said)
+    assert (size, kind, len(said)) == (160, ord("i"), 8 + 160)
+    seconds, name = struct.unpack_from("<q8x64s", said, 8 + 64)
+    assert (abs(seconds - time.time()) < 60, name.rstrip(b"\0")) == (True, b"web")
+    driver.send(RW, 25455, first.host_port, b"done", source=cid)
+    if waiting is None:
+        driver.send(REQUEST, 5000, 80, source=cid)
+        assert driver.hears(RST, 5000)
+        return
+    assert not driver.until(lambda: any(one.operation == REQUEST for one in driver.came), 0.2)
+    driver.send(SHUTDOWN, 25455, first.host_port, flags=BOTH, source=cid)
+    second = driver.hears(REQUEST, PORT).host_port
+    driver.send(RESPONSE, PORT, second, source=cid)
+    assert waiting.recv(64) == b"OK %d\n" % second
+
+
+def test_a_guest_without_an_agent_refuses_that_and_is_reached_all_the_same(driver: VsockDriver) -> None:
+    driver.move(goes_on=True)
+    cid = int.from_bytes(driver.device.config, "little")
+    first = driver.hears(REQUEST, 25455)
+    one = client(driver)
+    driver.send(RST, 25455, first.host_port, source=cid)
+    second = driver.hears(REQUEST, PORT).host_port
+    driver.send(RESPONSE, PORT, second, source=cid)
+    assert one.recv(64) == b"OK %d\n" % second
+
+
 def test_a_driver_that_gives_no_buffers_holds_up_no_stop(driver: VsockDriver) -> None:
     driver.stop()
     driver.start(buffers=0)
@@ -420,3 +505,4 @@ def test_a_path_that_is_too_long(tmp_path: Path) -> None:
 def test_words_of_vsock() -> None:
     config = parse_vsock("a,,b.sock,cid=7")
     assert (config.path, config.cid) == ("a,b.sock", 7)
+    assert parse_vsock("a").cid is None

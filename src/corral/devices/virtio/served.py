@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from corral.devices.virtio.device import Place, Queue
 
-_PATIENCE = 10  # stops: a busy host may not let threads come to their end in one
+PATIENCE = 10  # stops: a busy host may not let threads come to their end in one
 _REFUSED = (-errno.EINVAL, -errno.EFAULT)  # what C says of queues that cannot be
 
 
@@ -91,7 +91,7 @@ class ServedDevice:
 
     def pause(self) -> bool:
         """As SavableDevice says; for a device that is never in the middle of a chain."""
-        return any(self.stop() for _ in range(_PATIENCE))
+        return any(self.stop() for _ in range(PATIENCE))
 
     def _counted(self) -> dict[str, int]:
         """C's struct corral_KIND_stats, by its fields."""
