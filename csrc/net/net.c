@@ -86,8 +86,10 @@ struct corral_net *corral_net_create(const struct corral_net_config *config, con
     n->link = config->fd >= 0;
     n->dumps = config->dump_fd >= 0;
     n->dump_left = config->dump_most ? config->dump_most : UINT64_MAX;
+    pthread_mutex_init(&n->rules, NULL);
     if (config->filter)
-        n->filter = *config->filter, n->config.filter = &n->filter;
+        corral_net_set_filter(n, config->filter);
+    n->config.filter = NULL; /* the caller's */
     int error = corral_worker_init(&n->worker, CORRAL_JAIL_STREAM, &config->worker, ram, irq);
     if (!error)
         error = corral_worker_add_thread(&n->worker, NULL, NULL, serve, n);
@@ -124,6 +126,15 @@ int corral_net_start(struct corral_net *n, uint64_t features, const struct corra
     return 0;
 }
 
+void corral_net_set_filter(struct corral_net *n, const struct corral_net_filter *filter)
+{
+    pthread_mutex_lock(&n->rules);
+    n->filter = *filter;
+    n->filters = true;
+    corral_net_forget_flows(&n->flows);
+    pthread_mutex_unlock(&n->rules);
+}
+
 void corral_net_request_stop(struct corral_net *n)
 {
     corral_worker_request_stop(&n->worker);
@@ -139,6 +150,7 @@ int corral_net_destroy(struct corral_net *n)
     int error = n ? corral_net_stop(n) : 0;
     if (n && !error) {
         corral_worker_destroy(&n->worker);
+        pthread_mutex_destroy(&n->rules);
         free(n);
     }
     return error;

@@ -43,6 +43,10 @@ struct corral_net *corral_net_create(const struct corral_net_config *config, con
 int corral_net_start(struct corral_net *n, uint64_t features, const struct corral_virtq_setup *queues,
                      const int *doorbells, bool resumes);
 
+/* From here on these rules hold, for the next frame too; connections that the guest has opened are judged by them
+ * as new ones are. */
+void corral_net_set_filter(struct corral_net *n, const struct corral_net_filter *filter);
+
 void corral_net_request_stop(struct corral_net *n);
 
 /* As corral_worker_stop. */

@@ -5,6 +5,7 @@
 #include "net.h"
 
 #include <linux/virtio_net.h>
+#include <pthread.h>
 
 #define CORRAL_NET_ROUND 32 /* frames each way, before the other way has its turn */
 
@@ -50,14 +51,16 @@ struct corral_net {
     struct corral_queue_worker worker;
     struct corral_served_queue queue[CORRAL_NET_QUEUES];
     struct corral_net_config config;
-    struct corral_net_stats stats;   /* atomic, each */
-    bool link;                       /* atomic: there is another end */
-    bool announce;                   /* atomic: the driver is asked to */
-    bool blocked;                    /* the other end takes no more at present */
-    bool starved;                    /* a received frame waits for buffers */
-    bool dumps;                      /* into config.dump_fd */
-    uint64_t dump_left;              /* bytes that may go there yet */
-    struct corral_net_filter filter; /* if config.filter is not NULL */
+    struct corral_net_stats stats; /* atomic, each */
+    bool link;                     /* atomic: there is another end */
+    bool announce;                 /* atomic: the driver is asked to */
+    bool blocked;                  /* the other end takes no more at present */
+    bool starved;                  /* a received frame waits for buffers */
+    bool dumps;                    /* into config.dump_fd */
+    uint64_t dump_left;            /* bytes that may go there yet */
+    pthread_mutex_t rules;         /* held for these three, and for nothing that waits */
+    bool filters;                  /* there are rules: */
+    struct corral_net_filter filter;
     struct corral_net_flows flows;
     struct corral_net_batch batch;
     struct corral_net_placed placed;

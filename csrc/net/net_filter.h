@@ -3,6 +3,8 @@
 #ifndef CORRAL_NET_FILTER_H
 #define CORRAL_NET_FILTER_H
 
+#include "net_flows.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -10,7 +12,8 @@
 
 #define CORRAL_NET_RULES 256
 #define CORRAL_NET_NAMES 64
-#define CORRAL_NET_NAME 256 /* bytes: RFC 1035, section 3.1 */
+#define CORRAL_NET_NAME 256     /* bytes: RFC 1035, section 3.1 */
+#define CORRAL_NET_PUBLISHED 64 /* ports */
 
 struct corral_net_rule {
     uint8_t address[16];  /* of IPv4 as ::ffff:a.b.c.d */
@@ -20,10 +23,12 @@ struct corral_net_rule {
 };
 
 /* Of the rules that fit, one that denies wins; where none fits it is `otherwise`. The resolver is asked for
- * `names` all the same, each as a question has it, in lower case. */
+ * `names` all the same, each as a question has it, in lower case. Connections of TCP that have come in are
+ * answered, and what else comes to one of the `published` ports of UDP; `answers_all`: what else comes in. */
 struct corral_net_filter {
-    unsigned n_rules, n_names;
-    bool otherwise;
+    unsigned n_rules, n_names, n_published;
+    bool otherwise, answers_all;
+    uint16_t published[CORRAL_NET_PUBLISHED];
     uint8_t resolver[16];
     struct corral_net_rule rules[CORRAL_NET_RULES];
     uint8_t names[CORRAL_NET_NAMES][CORRAL_NET_NAME];
@@ -31,26 +36,8 @@ struct corral_net_filter {
 
 /* --- for C alone --- */
 
-#define CORRAL_NET_FLOWS 1024
-
-/* One end of a conversation, as seen by the guest. */
-struct corral_net_flow {
-    uint8_t address[16];
-    uint16_t port, own_port; /* in network order; 0 where the protocol has none */
-    uint8_t protocol;
-    bool used;
-};
-
-/* Who has sent something to the guest lately: that may be answered. */
-struct corral_net_flows {
-    struct corral_net_flow flow[CORRAL_NET_FLOWS];
-};
-
 /* Whether a frame may be sent, of which the first `size` bytes are at hand. */
 bool corral_net_may_send(const struct corral_net_filter *f, const struct corral_net_flows *flows,
                          const uint8_t *frame, uint32_t size);
-
-/* A frame has come in. */
-void corral_net_came_in(struct corral_net_flows *flows, const uint8_t *frame, uint32_t size);
 
 #endif

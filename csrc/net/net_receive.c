@@ -162,8 +162,9 @@ static bool deliver(struct corral_net *n, struct frame *f)
     if (how == PLACED) {
         const struct iovec all = {(void *)f->data, f->size};
         corral_net_passed(n, false, &all, 1, 0);
-        if (n->config.filter)
-            corral_net_came_in(&n->flows, f->data, f->size);
+        pthread_mutex_lock(&n->rules);
+        corral_net_came_in(&n->flows, f->data, f->size);
+        pthread_mutex_unlock(&n->rules);
     }
     n->stage_at += f->whole;
     corral_net_count(how == PLACED ? &n->stats.received : &n->stats.received_dropped, 1);

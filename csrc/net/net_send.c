@@ -74,7 +74,7 @@ static void add(struct corral_net *n, struct corral_chain *chain)
     }
     uint32_t copied = size < CORRAL_NET_HEAD ? size : CORRAL_NET_HEAD, length = htonl(size);
     take(&iov, f->copied + CORRAL_NET_HEADER, copied);
-    if (n->config.filter && !corral_net_may_send(&n->filter, &n->flows, f->copied + CORRAL_NET_HEADER, copied)) {
+    if (n->filters && !corral_net_may_send(&n->filter, &n->flows, f->copied + CORRAL_NET_HEADER, copied)) {
         corral_net_count(&n->stats.filtered, 1);
         return;
     }
@@ -228,7 +228,9 @@ bool corral_net_send(struct corral_net *n)
     n->blocked = !flush_rest(n);
     if (n->blocked)
         return false;
+    pthread_mutex_lock(&n->rules);
     collect(n);
+    pthread_mutex_unlock(&n->rules);
     unsigned done = !n->link ? 0 : n->config.tap ? send_tap(n) : send_stream(n);
     if (!n->link) {
         done = drop(n, done);

@@ -3,11 +3,14 @@
 #pragma once
 
 #include "freestanding.h"
+#include "interface.h"
 
 #include <asm/fcntl.h>
 #include <linux/random.h>
 #include <linux/time.h>
 #include <linux/time_types.h>
+
+#define TOLD_CARDS 8
 
 /* Without a name, or a machine id, it keeps what it has. */
 struct beginning {
@@ -15,6 +18,7 @@ struct beginning {
     long long seconds, nanoseconds; /* since 1970 */
     char name[64];                  /* of the host, padded with zeros */
     unsigned char machine[16];      /* for /etc/machine-id */
+    struct card cards[TOLD_CARDS];
 };
 
 /* The kernel's random numbers come from these bytes too from now on. */
@@ -66,4 +70,5 @@ static void take_identity(const struct beginning *begin)
     SYSCALL(clock_settime, CLOCK_REALTIME, &now, 0, 0, 0);
     take_name(begin->name, sizeof begin->name);
     take_machine(begin->machine);
+    take_cards(begin->cards, TOLD_CARDS);
 }

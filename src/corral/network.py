@@ -19,6 +19,7 @@ MAC = "02:63:6f:72:61:6c"  # of such a guest, which is alone on its link
 LOOPBACK = "127.0.0.1"
 LEAST_MTU, MOST_MTU = 68, 65520
 HOST = "host"  # in a rule: this host, as a guest of the backend "user" reaches it
+ALL, NONE = "all", "none"  # in a rule
 MOST_PUBLISHED = 64
 LONGEST_NAME = 15  # of an interface, bytes
 LONGEST_HOST = 253  # a name, characters
@@ -38,8 +39,9 @@ class Published:
 
 @record(frozen=True)
 class Rule:
-    """Connections of the guest that are allowed, or denied: to `host`, an address, one with a prefix, a name, "all", or
-    HOST for this host; with ports `first` to `last`, 0 and 0 for all and for what has none."""
+    """Connections of the guest that are allowed, or denied: to `host`, an address, one with a prefix, a name, ALL, HOST
+    for this host, or NONE, which is allowed so that all else is not; with ports `first` to `last`, 0 and 0 for all and
+    for what has none."""
 
     host: str
     first: int = 0
@@ -49,6 +51,13 @@ class Rule:
     @property
     def option(self) -> str:
         return "--deny" if self.denies else "--allow"
+
+    @property
+    def text(self) -> str:
+        """As it is written after the option."""
+        host = f"[{self.host}]" if self.first and ":" in self.host else self.host
+        ports = f"{self.first}-{self.last}" if self.last != self.first else f"{self.first}"
+        return f"{host}:{ports}" if self.first else host
 
 
 @record(frozen=True)
@@ -154,13 +163,18 @@ def parse_all(
         cards = [NetConfig()]
     if dump and len(cards) > 1:
         raise ConfigError("--net-dump is of one network card; this guest has more")
-    rules = tuple(_parse_rule(text, False) for text in allowed) + tuple(_parse_rule(text, True) for text in denied)
+    rules = parse_rules(allowed, denied)
     path, size = sized_path(dump)
     cards = [replace(card, rules=rules, dump=path, dump_size=size) for card in cards]
     if published:
         at = next((index for index, card in enumerate(cards) if card.backend == "user"), 0)
         cards[at] = replace(cards[at], published=tuple(map(_parse_published, published)))
     return tuple(cards)
+
+
+def parse_rules(allowed: list[str], denied: list[str]) -> tuple[Rule, ...]:
+    """From what follows --allow and --deny. Raises ConfigError."""
+    return tuple(_parse_rule(text, False) for text in allowed) + tuple(_parse_rule(text, True) for text in denied)
 
 
 def _parse_rule(text: str, denies: bool) -> Rule:
@@ -180,6 +194,8 @@ def _parse_rule(text: str, denies: bool) -> Rule:
         raise ConfigError(
             f"{option} {text!r} is not like example.org:443, 10.0.0.0/8, [fd00::1]:80-90, host:8080 or all"
         )
+    if host == NONE and (denies or colon):
+        raise ConfigError(f"{option} {text}: none is a word of --allow alone, without a port: all else is denied then")
     return Rule(host, int(first or 0), int(last or first or 0), denies)
 
 
@@ -198,6 +214,11 @@ def _parse_published(text: str) -> Published:
     return Published(int(port), int(guest_port), where, protocol == "udp")
 
 
+def denies_rest(rules: tuple[Rule, ...]) -> bool:
+    """Whether what no rule is about is denied: with one that allows something."""
+    return not all(rule.denies for rule in rules)
+
+
 def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535
 
@@ -214,6 +235,12 @@ def _parse_address(text: str) -> None:
     address, _, prefix = text.partition("/")
     if _octets(address) is None or not (prefix.isascii() and prefix.isdigit() and 1 <= int(prefix[:3]) <= 32):
         raise ConfigError(f"--net: ip={printable(text)} is not like 10.0.0.1/24")
+
+
+def address_bytes(text: str) -> tuple[bytes, int]:
+    """Of an address with a prefix that was checked: 4 bytes, and the bits of the prefix."""
+    address, _, prefix = text.partition("/")
+    return bytes(map(int, address.split("."))), int(prefix)
 
 
 def mac_bytes(text: str) -> bytes:

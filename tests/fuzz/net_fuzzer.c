@@ -260,7 +260,7 @@ static void check_that_it_serves(void)
     require(corral_net_stop(card) == 0);
     start(0, false);
     filters = false;
-    card->config.filter = NULL;
+    card->filters = false;
     struct vring_desc d = {.addr = DATA, .len = CORRAL_NET_HEADER + 60};
     memset(ram.host + DATA, 0, d.len);
     memcpy(ram.host + base(CORRAL_NET_TX), &d, sizeof d);

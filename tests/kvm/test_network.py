@@ -180,10 +180,11 @@ def test_two_guests_on_one_wire(tmp_path: Path) -> None:
 
 
 def test_a_guest_whose_passt_has_ended_is_told_so() -> None:
-    script = "while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done; echo gone"
+    script = "echo up; while [ $(cat /sys/class/net/eth0/carrier) = 1 ]; do sleep 0.1; done; echo gone"
     port = free_port()
     with started("--publish", f"{port}:80", "--", script) as guest:
-        time.sleep(3)
+        assert guest.stdout
+        assert guest.stdout.readline() == "up\n"
         subprocess.run(["kill", *passt_of(port)], check=False)
         output, errors = guest.communicate(timeout=LONG)
     assert (guest.returncode, output) == (0, "gone\n"), errors

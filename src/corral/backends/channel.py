@@ -46,8 +46,10 @@ NAMES = ("corral.words", "corral.stdin", "corral.stdout", "corral.stderr")
 
 _WORD = struct.Struct("<BBHHH")
 _SIZE, _END, _ARRIVED, _ASKS, _BEGIN, _KILL = b"SEARBK"
-# Random bytes; the time, seconds since 1970 and nanoseconds; a host name, a machine id.
-_BEGINNING = struct.Struct("<64sqq64s16s")
+# Random bytes; the time, seconds since 1970 and nanoseconds; a host name, a machine id; network cards.
+_BEGINNING = struct.Struct("<64sqq64s16s96s")
+_CARD = struct.Struct("<6sBx4s")
+MOST_CARDS = 8  # that a guest is told of
 MOST_COMMAND = 60_000  # bytes
 LONGEST_NAME = 64  # bytes of a host name (sethostname(2))
 _PACKETS = os.O_DIRECT | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe that keeps words apart (pipe(2))
@@ -79,28 +81,35 @@ class PortState:
 
 @record(frozen=True)
 class Identity:
-    """What tells a guest from others that go on from the same snapshot: a host name and 16 bytes of a machine id.
-    Raises ConfigError."""
+    """What tells a guest from others that go on from the same snapshot: a host name, 16 bytes of a machine id, and of
+    each network card the MAC, its address of IPv4 and the bits of its prefix; zeros for what it keeps. Raises
+    ConfigError."""
 
     name: str
     machine: bytes
+    cards: tuple[tuple[bytes, bytes, int], ...] = ()
 
     def __post_init__(self) -> None:
         letters = self.name.replace("-", "").replace(".", "")
         if not (letters.isascii() and letters.isalnum()) or len(self.name) > LONGEST_NAME:
             raise ConfigError(f"the name {self.name!r} is none of a host: at most {LONGEST_NAME} of a-z, 0-9, - and .")
+        if len(self.cards) > MOST_CARDS:
+            raise ConfigError(f"a guest of so many network cards ({len(self.cards)}) cannot be told of them")
 
 
-def named(name: str) -> Identity:
+def named(name: str, cards: tuple[tuple[bytes, bytes, int], ...] = ()) -> Identity:
     """With a machine id of its own."""
-    return Identity(name, os.urandom(16))
+    return Identity(name, os.urandom(16), cards)
 
 
 def beginning(identity: Identity | None) -> bytes:
     """What a guest is told that no other has: random bytes, the time, a name and a machine id (struct beginning of
     guests/init/identity.h). None: it keeps its name."""
     seconds, rest = divmod(time.time_ns(), 10**9)
-    known = (identity.name.encode(), identity.machine) if identity else (b"", b"")
+    known = (b"", b"", b"")
+    if identity:
+        cards = b"".join(_CARD.pack(mac, prefix, address) for mac, address, prefix in identity.cards)
+        known = identity.name.encode(), identity.machine, cards
     return _BEGINNING.pack(os.urandom(64), seconds, rest, *known)
 
 

@@ -96,12 +96,13 @@ def _require_restorable(arguments: Arguments) -> None:
 
 
 def nets(every: dict[str, list[str]]) -> tuple[NetConfig, ...]:
+    """Of --net and the options about it. Raises ConfigError."""
     if not {"net", "publish", "allow", "deny", "net-dump"} & every.keys():
         return ()
     from corral import network
 
-    nets, published, allowed, denied = (every.get(name, []) for name in ("net", "publish", "allow", "deny"))
-    return network.parse_all(nets, published, allowed, denied, every.get("net-dump", [""])[-1])
+    cards, published, allowed, denied = (every.get(name, []) for name in ("net", "publish", "allow", "deny"))
+    return network.parse_all(cards, published, allowed, denied, every.get("net-dump", [""])[-1])
 
 
 def _cloud_init(values: dict[str, str]) -> CloudInit | None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from corral.config import MachineConfig
     from corral.snapshot.resumed import Resumed
 
+NETS = ("user", "tap", "socket", "mac", "mtu", "ip")
+
 COMMAND = Command(
     name="clone",
     summary="""\
@@ -32,6 +34,10 @@ machine id of its own, and this host's time. What they write comes line by line,
         Option(
             "overlay", "", "what they write to disks is gone with them; without it one clone alone may write an image"
         ),
+        Option("net", "[KIND][,...]", "what their network cards are connected to, as corral boot has it", begins=NETS),
+        Option("publish", "PORT:PORT", "a port of the host for the first one; the next has the next; may be repeated"),
+        Option("allow", "HOST[:PORT]", "they may connect there, and nowhere else; may be repeated"),
+        Option("deny", "HOST[:PORT]", "they may not connect there; may be repeated"),
         Option("timeout", "S", "end each S seconds after it has begun, with exit status 124"),
         Option("jail", "on|off", "give up all rights before a guest runs (default: on)"),
     ),
@@ -40,6 +46,9 @@ examples:
   corral snapshot ready.snapshot                    a guest before its first command
   corral clone ready.snapshot -n 100 -- hostname    the same command in each
   corral clone ready.snapshot -n 8 --output out -- 'grep -c model /proc/cpuinfo; cat /proc/uptime'
+  corral snapshot web.snapshot -- boot --net        one with a network card
+  corral clone web.snapshot -n 4 --net --publish 8080:80 -- 'httpd -f'    at 8080 to 8083 of this host
+  corral clone tap.snapshot -n 4 --net 'tap=tap{n},ip=10.0.0.11/24'       at tap1 to tap4, 10.0.0.11 to 10.0.0.14
 
 A snapshot that was saved with --after takes no COMMAND: its guests go on with what they were doing.
 A guest without a channel, as with a kernel of yours, cannot be told a name or random numbers: such clones are twins.
@@ -66,11 +75,14 @@ def run(words: list[str]) -> int:
     jail = values.get("jail", "on")
     if jail not in ("on", "off"):
         raise ConfigError(f"--jail {jail!r} is none of on, off")
+    from corral.cli.boot_request import nets as wired
     from corral.cli.clone_process import Clones, Terms
+    from corral.snapshot.other_devices import Ends
     from corral.snapshot.resumed import Resumed
 
     with Resumed(arguments.operands[0]) as saved:
-        config = saved.config("overlay" in values, _line(arguments))
+        nets = wired(arguments.every)
+        config = saved.config("overlay" in values, _line(arguments), Ends(nets))
         _check(saved, config, number, arguments)
         terms = Terms(
             config,
@@ -102,6 +114,8 @@ def _count(text: str, name: str, most: int) -> int:
 
 def _check(saved: Resumed, config: MachineConfig, number: int, arguments: Arguments) -> None:
     """Raises ConfigError for what so many clones cannot have."""
+    from corral.snapshot import clone_cards, machine_state
+
     for disk in config.disks:
         if number > 1 and not (disk.read_only or disk.snapshot):
             raise ConfigError(
@@ -114,8 +128,12 @@ def _check(saved: Resumed, config: MachineConfig, number: int, arguments: Argume
         from corral.backends.channel import named
 
         named(f"{name}-{number}")
-    if any(other.card for other in saved.content.guest.others):
-        print("corral: the network cards of clones are connected to nothing", file=sys.stderr)
+    cards = machine_state.cards(config)
+    if cards and not cards[0].connected:
+        print("corral: the network cards of clones are connected to nothing; see --net", file=sys.stderr)
+    elif cards:
+        clone_cards.check(cards, number, bool(config.channel))
+        clone_cards.of(cards, number)
     if not saved.has_identity and number > 1:
         said = "these guests have no channel and no agent: they are twins, with the same random numbers, name and time"
         print(f"corral: {said}", file=sys.stderr)

@@ -17,6 +17,7 @@ from corral.errors import ConfigError, CorralError, GuestError, HostError
 from corral.jail import confine
 from corral.machine import Machine
 from corral.native import lib
+from corral.snapshot import clone_cards, machine_state
 from corral.startup.record import record, replace
 
 TYPE_CHECKING = False
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # see cli/terminal.py
 
+_BACKENDS = {"user": "passt", "tap": "tap", "socket": "frame_socket"}
 BUG = 70  # the exit status of a process that ends by what it did not expect
 
 
@@ -174,10 +176,17 @@ def _run(saved: Resumed, terms: Terms, number: int, output: int, errors: int) ->
 
     name = f"{terms.name}-{number}" if terms.name else None
     config, channel = _called(terms.config, name), None
+    own: tuple[tuple[bytes, bytes, int], ...] = ()
+    nets = machine_state.cards(config)
+    if nets and nets[0].connected:
+        nets = clone_cards.of(nets, number)
+        own, left = clone_cards.told(nets), list(nets)
+        others = tuple(left.pop(0) if other.module == "net" else other for other in config.others)
+        config = replace(config, others=others)
     streams = config.channel == PIPES
     if config.channel:
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        identity = named(name) if name else None
+        identity = named(name, own) if name else None
         channel = Channel((nothing, output, errors) if streams else None, command=config.command, identity=identity)
     machine = Machine(config, None, channel, saved)
     console = Console(None if streams else output, None, None, channel)
@@ -229,6 +238,8 @@ def _import_all(config: MachineConfig) -> None:
     names = ["backends.channel", "backends.console", "cli.ending", "snapshot.machine_state", "os_errors", "core.shell"]
     names += ["devices.virtio.slots", "devices.crt_controller", "backends.vsock_greeting"]
     names += [f"devices.virtio.{device.module}" for device in config.devices]
+    for net in machine_state.cards(config):
+        names += [f"backends.{_BACKENDS[net.backend]}"] * net.connected + ["backends.egress"] * bool(net.rules)
     for name in names:
         import_module(f"corral.{name}")
     sys.stdout.flush()

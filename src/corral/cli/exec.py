@@ -66,7 +66,7 @@ def run(words: list[str]) -> int:
     guest = place.running(arguments.operands[0], until)
     with Connection(guest.path(place.VSOCK), until) as connection:
         try:
-            end = _work(connection, wanted, "interactive" in arguments.values)
+            end = attend(connection, wanted, "interactive" in arguments.values)
         except Refused as refused:
             print(f"corral: {guest.name}: {refused}", file=sys.stderr)
             return MISSING if refused.errno == _ENOENT else CANNOT
@@ -100,7 +100,8 @@ def _size() -> tuple[int, int]:
     return terminal_size(0)
 
 
-def _work(connection: Connection, wanted: Wanted, interactive: bool) -> End:
+def attend(connection: Connection, wanted: Wanted, interactive: bool) -> End:
+    """Runs it to its end; what it writes is ours, and what we are given, where `interactive`. Raises Refused."""
     one = commands.RunningCommand(connection, wanted, _write)
     raw = 0 if wanted.terminal is not None and interactive and os.isatty(0) else None
     resized = [False]

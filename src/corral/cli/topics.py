@@ -65,14 +65,14 @@ connects in the guest to CID 2, port PORT, comes to the socket PATH_PORT of the 
         "guests that run in the background, and what to do with them",
         ("name", "detach"),
         """\
-corral ps lists them, corral top shows what they do; corral exec runs a command there, cp copies files, port reaches a
-TCP port, attach is its console, logs what that said, pause, resume, stop, kill and wait are what they say; corral
-snapshot NAME FILE saves one. docs/background.md has the rest.""",
+corral ps lists them, corral top shows what they do; corral exec runs a command there, ssh logs in, cp copies files,
+port reaches a TCP port, attach is its console, logs what that said, net its network cards and rules, pause, resume,
+stop, kill and wait are what they say; corral snapshot NAME FILE saves one. docs/background.md has the rest.""",
     ),
     "network": Topic(
         "network cards, published ports, and where a guest may connect to",
         ("net", "publish", "allow", "deny", "net-dump"),
-        "docs/network.md has the rest.",
+        "corral net NAME changes the rules of a guest that runs. docs/network.md has the rest.",
     ),
     "machine": Topic("memory, CPUs, and how the guest learns of them", ("memory", "cpus", "acpi", "nested", "balloon")),
     "numa": Topic(

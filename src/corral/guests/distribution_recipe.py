@@ -7,8 +7,11 @@ ABOUT = "release"
 INIT_OF_SMALL = "/usr/local/sbin/corral-init"  # in the image: what Corral's small kernel starts
 SIZE = 4 << 30  # of the image, in bytes; it is sparse
 VARIANT = "minbase"
-# systemd and what it wants for a login and for the power button; and what a person misses at once.
-PACKAGES = ("systemd-sysv", "udev", "dbus", "libpam-systemd", "kmod", "e2fsprogs", "procps", "less", "vim-tiny")
+# systemd, and what it wants for a login and for the power button; what a person misses at once; sshd for corral ssh.
+PACKAGES = (
+    *("systemd-sysv", "udev", "dbus", "libpam-systemd", "kmod", "e2fsprogs", "procps", "less", "vim-tiny"),
+    "openssh-server",
+)
 MOTD = "poweroff ends this guest. It has a network if corral boot was told so, by --net."
 HOOKS = (
     'chroot "$1" passwd --delete root',
@@ -21,6 +24,9 @@ HOOKS = (
     'chmod 755 "$1/usr/local/sbin/"*',
     # What looks for LVM, and a login on a screen: this machine has neither.
     'chroot "$1" systemctl disable --quiet e2scrub_reap.service getty@tty1.service',
+    # corral ssh starts one sshd for each connection, with a key of the guest's own. The image's would be all guests'.
+    'chroot "$1" systemctl disable --quiet ssh.service ssh.socket',
+    'rm -f "$1"/etc/ssh/ssh_host_*',
     # As systemd-update-done does: its packages' users are there, so no boot has to look for that.
     'touch --reference="$1/usr" "$1/etc/.updated" "$1/var/.updated"',
 )

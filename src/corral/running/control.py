@@ -2,8 +2,9 @@
 console.
 
 A client says one word and a newline: `pause`, `resume`, `state`, `counters`, `snapshot` with the descriptor of an empty
-file (SCM_RIGHTS), or `attach`. The answer is a line, `ok` and what there is to tell, or `error` and why. After `ok` to
-`attach` what the guest says on its console comes, and what is sent is typed there.
+file (SCM_RIGHTS), `attach`, or one of `words`, which may have more behind a blank. The answer is a line, `ok` and what
+there is to tell, or `error` and why. After `ok` to `attach` what the guest says on its console comes, and what is sent
+is typed there.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 MOST_CLIENTS = 16
 MOST_PENDING = 1 << 18  # bytes of the console that a client may be behind
 MOST_TYPED = 1 << 16  # bytes that wait for a guest that does not listen
-LONGEST = 64  # bytes of a word
+LONGEST = 1 << 17  # bytes of a line
 _CHUNK = 4096
 _FD, _HANDED = 4, 8  # bytes of a descriptor; how many may come at a time
 
@@ -61,6 +62,7 @@ class Control:
         self.machine: Machine | None = None
         self.paused = False
         self.tail: Callable[[], bytes] = bytes  # what a client sees first
+        self.words: dict[bytes, Callable[[bytes], str]] = {}  # further ones; they raise CorralError
 
     def close(self) -> None:
         for client in list(self._clients.values()):
@@ -163,6 +165,8 @@ class Control:
                 said = f"ok {counters.text(self.machine)}"
             elif word == b"state":
                 said = f"ok {'paused' if self.paused else 'running'}"
+            elif (first := word.partition(b" "))[0] in self.words:
+                said = f"ok {self.words[first[0]](first[2])}"
             else:
                 said = "error there is no such word"
         except CorralError as error:

@@ -117,6 +117,12 @@ class Named:
         self._about |= {"memory": machine.config.memory, "cpus": machine.config.cpus, "kernel": machine.config.kernel}
         with open(self._path(place.ABOUT), "w", encoding="utf-8") as file:
             json.dump(self._about, file)
+        if any(one.module == "net" for one in machine.config.others):
+            from corral.running.cards import Cards  # now, since in the jail it cannot be
+
+            self._control.words |= Cards(machine).words
+        else:
+            self._control.words[b"net"] = lambda _: '{"changes": 0, "cards": []}'
         from corral.snapshot import resumed
 
         resumed.prepare(machine)

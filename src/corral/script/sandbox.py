@@ -16,6 +16,8 @@ from corral.errors import ClosedError, ConfigError, GuestTimeout
 from corral.running import place, saving
 from corral.running import start as starting
 from corral.script.process import MOST_OUTPUT, CommandFailed, Process, Result
+from corral.script.sandbox_network import Network
+from corral.script.sandbox_network import words as network_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +39,10 @@ class Sandbox:
     `system` is what `corral boot` takes: None for Corral's small Linux, "debian", "ubuntu:noble", a kernel's path.
     `memory` is like "1G" or a number of MiB. `options` are further words of `corral boot`, like ["--disk", "data.img"].
     `name`: by which `corral exec` and others find it; without one it gets its own. `snapshot`: a file to go on from,
-    which snapshot() or `corral snapshot NAME FILE` has made: all of the guest is in there, but for `options` about its
-    ends, like ["--net"]. Raises ConfigError, BootError, HostError, GuestError, GuestTimeout.
+    which snapshot() or `corral snapshot NAME FILE` has made: all of the guest is in there, but for its ends. `nets`,
+    `publish`, `allow` and `deny` are what follows --net and so on, one each or many; without them it has no network,
+    and with a network and no rule it connects nowhere until `network` allows it. Raises ConfigError, BootError,
+    HostError, GuestError, GuestTimeout.
     """
 
     def __init__(
@@ -51,6 +55,10 @@ class Sandbox:
         name: str | None = None,
         snapshot: str | os.PathLike[str] | None = None,
         timeout: float = READY,
+        nets: Words = (),
+        publish: Words = (),
+        allow: Words = (),
+        deny: Words = (),
     ) -> None:
         if snapshot is not None and (system, memory, cpus) != (None, None, None):
             raise ConfigError("a snapshot has its system, memory and cpus; leave those out")
@@ -62,6 +70,7 @@ class Sandbox:
         words += ["--name", self.name]
         words += ["--memory", str(memory)] if memory is not None else []
         words += ["--cpus", str(cpus)] if cpus is not None else []
+        words += network_words(nets, publish, allow, deny, options)
         self.notices: list[str] = []  # what `corral boot` said
         lifeline, self._lifeline = os.pipe()
         self.closed = False
@@ -75,6 +84,7 @@ class Sandbox:
             os.close(lifeline)
         self._path = os.path.join(place.folder(self.name), place.VSOCK)
         self.files = GuestFiles(self._connect)
+        self.network = Network(self.name)
         try:
             self._await_agent(timeout)
         except BaseException:

@@ -10,17 +10,22 @@ import pytest
 
 from corral.backends import egress
 from corral.errors import ConfigError, HostError
-from corral.native import ffi
-from corral.network import NetConfig, Rule, parse_all
+from corral.native import lib
+from corral.network import Rule, parse_all, parse_rules
 from tests.support.net_driver import PLAIN, TX, Driver
 
 TCP, UDP, ICMP = 6, 17, 1
+SYN, ACK = 0x02, 0x10
 US, RESOLVER = "10.0.2.15", "10.0.2.3"
 MARK = b"\xff" * 6 + b"\2" * 6 + b"\x08\x06" + b"mark" * 10  # ARP passes
 
 
 def ports(source: int, destination: int) -> bytes:
     return struct.pack(">HH", source, destination) + bytes(16)
+
+
+def opening(source: int, destination: int, flags: int = SYN) -> bytes:
+    return struct.pack(">HHIIBB", source, destination, 0, 0, 0x50, flags) + bytes(6)
 
 
 def ipv4(to: str, protocol: int, payload: bytes, *, source: str = US, fragment: int = 0, first: int = 0x45) -> bytes:
@@ -43,11 +48,12 @@ def question(name: str, count: int = 1) -> bytes:
 class Card:
     """One with these rules."""
 
-    def __init__(self, *words: str, features: int = PLAIN) -> None:
+    def __init__(self, *words: str, features: int = PLAIN, net: str = "", published: tuple[str, ...] = ()) -> None:
         allowed = [word for word in words if not word.startswith("!")]
         denied = [word[1:] for word in words if word.startswith("!")]
-        [config] = parse_all([], [], allowed, denied)
-        self.driver = Driver(features, filter=egress.native(config)).start()
+        [config] = parse_all([net], list(published), allowed, denied)
+        self.config = config
+        self.driver = Driver(features, filter=egress.native(egress.resolved(config.rules), config)).start()
 
     def passes(self, frame: bytes, **how: Any) -> bool:
         """Whether it leaves; a frame that does is sent behind it."""
@@ -61,6 +67,11 @@ class Card:
         assert arrived == frame
         assert self.driver.arrived() == MARK
         return True
+
+    def judge_by(self, *words: str) -> None:
+        """From here on."""
+        rules = parse_rules([one for one in words if one[0] != "!"], [one[1:] for one in words if one[0] == "!"])
+        lib.corral_net_set_filter(self.driver.net, egress.native(egress.resolved(rules), self.config))
 
     def comes_in(self, frame: bytes) -> None:
         self.driver.post(2000)
@@ -143,6 +154,10 @@ def test_what_came_in_is_answered_and_only_that() -> None:
         answer = ipv4("203.0.113.9", TCP, ports(80, 51000))
         assert not card.passes(answer)
         card.comes_in(ipv4(US, TCP, ports(51000, 80), source="203.0.113.9"))
+        assert not card.passes(answer), "it was not asked for a connection"
+        card.comes_in(ipv4(US, TCP, opening(51000, 80, SYN | ACK), source="203.0.113.9"))
+        assert not card.passes(answer), "it has asked for the connection itself"
+        card.comes_in(ipv4(US, TCP, opening(51000, 80), source="203.0.113.9"))
         assert card.passes(answer)
         for frame in (
             ipv4("203.0.113.9", UDP, ports(80, 51000)),
@@ -152,6 +167,49 @@ def test_what_came_in_is_answered_and_only_that() -> None:
             ipv4("203.0.113.9", TCP, ports(80, 51000), fragment=0x2000),
         ):
             assert not card.passes(frame)
+
+
+def test_of_udp_published_ports_are_answered_and_no_others() -> None:
+    with Card("192.0.2.7", published=("5353:53/udp", "8080:80")) as card:
+        for ours, theirs in (53, 4000), (80, 4000), (54, 4000):
+            card.comes_in(ipv4(US, UDP, ports(theirs, ours), source="203.0.113.9"))
+            assert card.passes(ipv4("203.0.113.9", UDP, ports(ours, theirs))) == (ours == 53)
+    with Card("192.0.2.7", net="socket=/nowhere") as card:  # anything may come in there
+        assert not card.passes(ipv4("203.0.113.9", UDP, ports(54, 4000)))
+        card.comes_in(ipv4(US, UDP, ports(4000, 54), source="203.0.113.9"))
+        assert card.passes(ipv4("203.0.113.9", UDP, ports(54, 4000)))
+
+
+def test_rules_change_while_frames_pass() -> None:
+    """What has come in is answered all the same; what the guest has opened is cut, whatever its other end sends."""
+    with Card() as card:
+        own, asked = (ipv4("203.0.113.9", TCP, ports(*pair)) for pair in ((40000, 443), (80, 51000)))
+        udp = ipv4("203.0.113.9", UDP, ports(40000, 443))
+        card.comes_in(ipv4(US, TCP, opening(51000, 80), source="203.0.113.9"))
+        assert all(map(card.passes, (own, asked, udp)))
+        card.judge_by("192.0.2.7")
+        card.comes_in(ipv4(US, TCP, ports(443, 40000), source="203.0.113.9"))
+        card.comes_in(ipv4(US, UDP, ports(443, 40000), source="203.0.113.9"))
+        assert [card.passes(one) for one in (own, asked, udp)] == [False, True, False]
+        assert card.passes(ipv4("192.0.2.7", TCP, ports(1, 1)))
+        card.judge_by("!192.0.2.7")
+        assert all(map(card.passes, (own, asked, udp)))
+        assert not card.passes(ipv4("192.0.2.7", TCP, ports(1, 1)))
+        card.judge_by("none")
+        assert [card.passes(one) for one in (own, asked, udp)] == [False, True, False]
+        assert not card.passes(ipv4(RESOLVER, UDP, question("localhost")))
+        card.judge_by("localhost")
+        assert card.passes(ipv4(RESOLVER, UDP, question("localhost")))
+        card.judge_by()
+        assert all(map(card.passes, (own, asked, udp)))
+
+
+def test_many_connections_that_came_in_are_known_side_by_side() -> None:
+    with Card("none") as card:
+        peers = [(f"198.51.100.{number}", 1024 + 31 * number) for number in range(200)]
+        for peer, port in peers:
+            card.comes_in(ipv4(US, TCP, opening(port, 80), source=peer))
+        assert all(card.passes(ipv4(peer, TCP, ports(80, port))) for peer, port in peers)
 
 
 def test_a_link_works_whatever_is_denied() -> None:
@@ -199,12 +257,23 @@ def test_rules_that_cannot_be(text: str) -> None:
         parse_all([], [], [text], [])
 
 
+@pytest.mark.parametrize("words", [(["none:80"], []), ([], ["none"])])
+def test_none_is_a_word_of_allow_alone(words: tuple[list[str], list[str]]) -> None:
+    with pytest.raises(ConfigError, match="none is a word of --allow alone"):
+        parse_rules(*words)
+
+
+@pytest.mark.parametrize("text", ["example.org:443", "10.0.0.0/8", "[fd00::1]:80-90", "host:8080", "all", "fd00::1"])
+def test_a_rule_as_it_was_written(text: str) -> None:
+    assert parse_rules([text], [])[0].text == text
+
+
 @pytest.mark.parametrize("host", ["10.0.0.0/33", "10.0.0.0/x", "fd00::/129", "10.0.0.1/"])
 def test_addresses_that_cannot_be(host: str) -> None:
     with pytest.raises((ConfigError, HostError)):
-        assert egress.native(NetConfig(rules=(Rule(host),))) == ffi.NULL
+        assert egress.resolved((Rule(host),)) == ()
 
 
 def test_a_name_that_is_none() -> None:
     with pytest.raises(HostError, match="no address is known by that name"):
-        egress.native(NetConfig(rules=(Rule("no-such-name.invalid"),)))
+        egress.resolved((Rule("no-such-name.invalid"),))

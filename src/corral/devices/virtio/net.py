@@ -12,8 +12,9 @@ from corral.network import MOST_MTU, mac_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol
+    from typing import Any, Protocol
 
+    from corral.backends.egress import Resolved
     from corral.devices.virtio.device import Place
     from corral.network import NetConfig
 
@@ -90,6 +91,7 @@ class Net(QueuesOnly):
 
     def __init__(self, config: NetConfig, backend: Backend, place: Place) -> None:
         self._net, self._backend = config, backend
+        self.rules = config.rules
         self._dump = -1
         if config.dump:
             from corral.backends import frame_dump
@@ -123,7 +125,14 @@ class Net(QueuesOnly):
             return ffi.NULL
         from corral.backends import egress
 
-        return egress.native(self._net)
+        return egress.native(egress.resolved(self._net.rules), self._net)
+
+    def judge_by(self, rules: tuple[Resolved, ...]) -> None:
+        """From here on these hold, for the next frame too. Raises ConfigError, ClosedError."""
+        from corral.backends import egress
+
+        self._call("set_filter", egress.native(rules, self._net))
+        self.rules = tuple(one.rule for one in rules)
 
     def ready(self) -> None:
         self._backend.ready()
@@ -146,6 +155,14 @@ class Net(QueuesOnly):
     def is_cut(self) -> bool:
         """Whether there is no other end any more."""
         return self._net.connected and not int(self._call("status")) & lib.CORRAL_NET_LINK_UP
+
+    def description(self) -> dict[str, Any]:
+        """How it is, in plain values; what was asked for and what it has counted."""
+        config = self._net
+        told = {"name": self.name, "to": config.backend, "target": config.target, "mac": config.mac, "mtu": self._mtu}
+        told |= {"address": config.parameter.partition(",")[0], "link": not self.is_cut and config.connected}
+        published = [f"{one.address}:{one.port}:{one.guest_port}{'/udp' * one.udp}" for one in config.published]
+        return told | {"published": published, "counters": self._counted()}
 
     @property
     def not_dumped(self) -> int:
