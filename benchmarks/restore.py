@@ -2,9 +2,10 @@
 
 Whole processes: `corral boot -- true` from the boot cache and without it, `corral boot --restore` of a shell whose
 standard input is at its end, and `runc run` of a program that says a line, where there is runc. `corral clone`: what
-one of many takes. And in a process that has Corral loaded: `corral.restore()` alone, until a program in the guest has
-run an instruction, and until the restored shell has answered a line; a hundred at once, and the memory that is theirs
-alone.
+one of many takes. `vm.snapshot()` of a guest with 64 MiB in use that goes on: how long it stands still, how long the
+call takes, and that on a parent. And in a process that has Corral loaded: `corral.restore()` alone, until a program in
+the guest has run an instruction, and until the restored shell has answered a line; a hundred at once, and the memory
+that is theirs alone.
 """
 
 from __future__ import annotations
@@ -102,6 +103,46 @@ def answer(path: Path) -> float:
         return time.perf_counter() - start
 
 
+def save_live(folder: Path) -> None:
+    """Of Linux with 512 MiB that reads a file of 36 MiB all the time."""
+    still, whole = folder / "parent", folder / "whole"
+    with corral.linux(memory="512M") as vm:
+        vm.console.expect("# ", timeout=LIMIT)
+        vm.console.send(
+            "mkdir /t; mount -t tmpfs t /t; dd if=/dev/urandom of=/t/a bs=1M count=36 2>/dev/null; echo up $((6*7)); "
+            "while :; do cat /t/a >/dev/null; done\n"
+        )
+        vm.console.expect("up 42", timeout=LIMIT)
+        vm.snapshot(str(still))
+        pause, resume, stood, began = vm.pause, vm.resume, [], 0.0
+
+        def stand() -> None:
+            nonlocal began
+            began = time.perf_counter()
+            pause()
+
+        def go_on() -> None:
+            resume()
+            stood.append(time.perf_counter() - began)
+
+        vm.pause, vm.resume = stand, go_on  # type: ignore[method-assign]
+
+        def one(path: Path, parent: str | None) -> float:
+            start = time.perf_counter()
+            vm.snapshot(str(path), parent=parent)
+            return time.perf_counter() - start
+
+        go_on()
+        stood.clear()
+        of_all, on_parent = "vm.snapshot()", "vm.snapshot(parent=)"
+        calls = {of_all: partial(one, whole, None), on_parent: partial(one, whole.with_name("child"), str(still))}
+        report("a guest that goes on while it is saved", interleaved(calls, ROUNDS), of_all)
+        stood.sort()
+        print(f"  it stands still for {stood[len(stood) // 2] * 1000:.1f} ms, at least {stood[0] * 1000:.1f}")
+        for path in (whole, whole.with_name("child")):
+            print(f"  {path.name}: {path.stat().st_blocks / 2048:.1f} MiB")
+
+
 def contain(runc: Runc) -> float:
     launch = runc.launch(Job(programs.binary("hello")))
     try:
@@ -134,6 +175,7 @@ def main() -> bool:
         each = {"corral clone: each": lambda: seconds(cloned, installed.environment()) / CLONES}
         took = report(f"clones, {CLONES} of a command", interleaved(each, LIST_ROUNDS), "corral clone: each")
         print(f"  {1 / took['corral clone: each']:.0f} clones a second, from start to end")
+        save_live(Path(folder))
         save_counting(counting)
         inside = {CALL: partial(call, path), FIRST: partial(first, counting), ANSWER: partial(answer, path)}
         report("restore, in a process that has Corral loaded", interleaved(inside, ROUNDS), ANSWER)

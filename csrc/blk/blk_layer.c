@@ -1,7 +1,7 @@
 /* What a disk has written over its image, as a file that another disk may have as its layer. */
 #define _GNU_SOURCE
 #include "blk_device.h"
-#include "ram_file.h"
+#include "ram_save.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ static int64_t copy(const struct corral_blk *b, unsigned file, uint8_t *buffer, 
     if (error)
         return error;
     memset(buffer + length, 0, whole - length);
-    return corral_ram_save(fd, data_at + at, buffer, whole, true);
+    return corral_pages_save(fd, data_at + at, buffer, whole);
 }
 
 static int64_t copy_granules(const struct corral_blk *b, uint8_t *buffer, int fd, uint64_t data_at)

@@ -40,7 +40,7 @@ class GuestMemory:
     def __init__(self, size: int, page: int = 0) -> None:
         check_size(size)
         self.size = size
-        self.is_mapped = False  # whether a file is mapped there: untouched pages may hold something then
+        self.mapped: object = None  # the files that are mapped there (snapshot/ram.py): untouched pages are theirs
         flags = _FLAGS if not page else (_FLAGS & ~_MAP_NORESERVE) | _MAP_HUGETLB | page.bit_length() - 1 << 26
         self.low_end = min(size, RAM_HOLE)
         high = size - self.low_end

@@ -39,7 +39,7 @@ HARNESSES = {
     "blk": Harness(
         harness="blk_fuzzer.c",
         folder=build_ffi.CSRC,
-        compiled=re.compile(r"^((blk|virtq|virtio)\w*|memory|ram_file|queue_worker|limit|thread)\.[ch]$"),
+        compiled=re.compile(r"^((blk|virtq|virtio)\w*|memory|ram_save|ram_file|queue_worker|limit|thread)\.[ch]$"),
         concerned=re.compile(r"^(blk(?!_fuzzer)|virtq|virtio|queue_worker|limit)\w*\.c$"),
         wrapped=("calloc", "aligned_alloc", "pthread_create"),
         uring=True,

@@ -22,6 +22,7 @@ import pytest
 
 from corral.errors import HostError
 from corral.guests import host
+from corral.running import control, counters
 from tests.support.named_guest import Guests, skip_without_kernel
 from tests.support.tiny_guests import tiny_guest
 
@@ -416,7 +417,10 @@ def test_its_process_is_killed_in_the_middle_of_a_copy(guests: Guests, tmp_path:
         for _ in range(200):
             file.write(random.Random(4).randbytes(1 << 20))
     process = guests.start("cp", str(tmp_path / "big"), "one:/tmp")
-    time.sleep(0.3)
+    path = str(guests.folder / "corral" / "one" / "control")
+    end = time.monotonic() + 60
+    while counters.parse(control.ask(path, "counters", 60))[counters.TAKEN] < 1 << 20:
+        assert time.monotonic() < end
     pid = guests.pid("one")
     os.kill(pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=20)

@@ -40,6 +40,7 @@ With the NAME of a guest that runs, that one is saved, and goes on.
     rest="boot ARGUMENTS...",
     options=(
         Option("after", "TEXT", "save when the guest has said this; Corral's shell says '# ' when it is ready"),
+        Option("parent", "BASE", "save only what differs from this snapshot, which has to stay as it is"),
         Option("timeout", "S", "give up after S seconds (default: 120)"),
     ),
     epilog="""\
@@ -50,6 +51,7 @@ examples:
   corral snapshot big.snapshot -- boot --memory 2G --cpus 4 --root none --disk data.img,ro
   corral snapshot --after '# ' shell.snapshot                   a shell on the console, at its prompt
   corral boot --restore shell.snapshot                          that shell
+  corral snapshot --after '# ' --parent shell.snapshot more.snapshot   what differs from that one
   corral snapshot web web.snapshot                              the guest `web`, which goes on
   corral boot --restore web.snapshot --name web-2 --detach      another from there
   corral snapshot info shell.snapshot
@@ -82,8 +84,8 @@ def run(words: list[str]) -> int:
 def _save_running(arguments: Arguments) -> int:
     from corral.running import place, saving
 
-    if arguments.rest is not None or "after" in arguments.values:
-        raise ConfigError("a guest that runs is saved as it is; leave --after and -- out")
+    if arguments.rest is not None or {"after", "parent"} & arguments.values.keys():
+        raise ConfigError("a guest that runs is saved as it is, and all of it; leave --after, --parent and -- out")
     name, path = arguments.operands
     patience = seconds(arguments.values.get("timeout", "120"))
     guest = place.running(name, time.monotonic() + patience)
@@ -113,7 +115,8 @@ def _save(arguments: Arguments) -> int:
         raise ConfigError("that boots nothing; see corral boot --help")
     if text is None:
         _require_session(config)
-    with ScriptedMachine(config, **_jail(words, folder)) as machine:
+    parents = _parents(path, values["parent"], config.memory) if "parent" in values else ()
+    with ScriptedMachine(config, **_jail(words, folder, parents)) as machine:
         from corral.snapshot import machine_state, resumed
 
         machine_state.refuse(machine)
@@ -123,18 +126,29 @@ def _save(arguments: Arguments) -> int:
         elif machine.run_until(text, timeout=timeout).match is None:
             raise GuestError(f"the guest ended before it said {text!r}")
         before = time.monotonic()
-        size = machine.snapshot(path)
+        size = machine.snapshot(path, values.get("parent"))
     return _told(path, size, before)
 
 
-def _jail(words: list[str], folder: str) -> _JailWords:
+def _parents(path: str, parent: str, memory: int) -> tuple[str, ...]:
+    """The files that a snapshot at `path` needs. Raises BootError, ConfigError where it cannot have this parent."""
+    from corral.snapshot.parents import Base
+
+    with Base(path, parent, memory) as base:
+        return base.paths
+
+
+def _jail(words: list[str], folder: str, parents: tuple[str, ...]) -> _JailWords:
     """What the machine takes: by the guest's --jail, where this process is the command's alone. The snapshot's folder
-    is the one place that stays open, which takes Landlock."""
+    is the one place that stays open, which takes Landlock; its `parents` are read."""
     given = parse(boot.COMMAND, words)
     word = given.values.get("jail", "on") if given else "off"
     if word == "off" or not cli.own_process or host.look().landlock == 0:
         return {}
-    allow = (f"files-rw:{folder}", *(f"files:{path}" for path in READS if os.path.exists(path)))
+    from corral import os_errors  # noqa: F401  (by these a failure is told, and in the jail no module can be loaded)
+    from corral.cli import colour  # noqa: F401
+
+    allow = (f"files-rw:{folder}", *(f"files:{path}" for path in (*READS, *parents) if os.path.exists(path)))
     return {"jail": "report" if word == "report" else True, "allow": allow}
 
 
@@ -173,6 +187,7 @@ def _info(arguments: Arguments) -> int:
             f"{guest.memory >> 20} MiB, of which the file holds {held:.1f}",
         ),
         ("vCPUs", str(guest.cpus)),
+        *(("parent", f"{one.path}, which has to stay as it is") for one in (content.parent,) if one),
         *(("disk", _of_disk(disk)) for disk in guest.disks),
         *(("device", _of_other(other)) for other in guest.others),
         ("session", _of_session(content.state.channel)),

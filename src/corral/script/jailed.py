@@ -31,6 +31,7 @@ MODULES = (
     "corral.debug.traps",
     "corral.observe.profiler",
     "corral.observe.tally",
+    "corral.os_errors",
     "corral.snapshot.resumed",
     "corral.symbols.table",
     "difflib",

@@ -1,9 +1,8 @@
-"""A machine that a script drives: run it until something happens, look into it, change it, go on
-(docs/research/python.md).
+"""A machine that a script drives: run it until something happens, look, change it, go on (docs/research/python.md).
 
-    with Machine(MachineConfig(kernel="vmlinux")) as vm:
-        vm.run_until("login: ", timeout=60)
-        print(hex(vm.regs.rip), vm.mem[vm.regs.rsp].u64)
+with Machine(MachineConfig(kernel="vmlinux")) as vm:
+    vm.run_until("login: ", timeout=60)
+    print(hex(vm.regs.rip), vm.mem[vm.regs.rsp].u64)
 """
 
 from __future__ import annotations
@@ -128,29 +127,30 @@ class ScriptedMachine(Machine):
         if self._debugger:
             self._debugger.disarm()
 
-    def snapshot(self, path: str) -> int:
-        """Saves the guest to a file, from which corral.restore() goes on; it runs on if it ran. Returns how many bytes
-        of RAM and layers of disks are in it. Raises ConfigError for what cannot be saved, GuestError, HostError."""
-        from corral.snapshot import resumed
+    def snapshot(self, path: str, parent: str | None = None) -> int:
+        """Saves the guest to a file for corral.restore(), or what differs from another, its `parent`; it runs on if it
+        runs (docs/snapshot.md). Returns how many bytes of RAM and layers of disks are in it. Raises ConfigError for
+        what cannot be saved, BootError for a parent that is none, GuestError, HostError."""
+        from corral.snapshot import parents, resumed
 
-        return self._while_paused(lambda: resumed.save(self, path))
+        with parents.Base(path, parent, self.memory.size) as base:
+            return self._while_paused(lambda go_on: resumed.save(self, path, base, None if self._jail else go_on))
 
     def fork(self, count: int = 1, name: str = "") -> list[ScriptedMachine]:
         """Machines that go on from where this one is, called `name-1` and so on. Raises as snapshot() and restore()."""
         from corral.script import forks
 
-        return forks.made(self, self._while_paused, ScriptedMachine, count, name)
+        return forks.made(self, lambda save: self._while_paused(lambda _: save()), ScriptedMachine, count, name)
 
-    def _while_paused(self, save: Callable[[], int]) -> int:
-        self.require_open()
-        if not self._begun or self._has_ended:
-            raise ConfigError("only a guest that has started and has not ended can be saved")
+    def _while_paused(self, save: Callable[[Callable[[], None] | None], int]) -> int:
         ran = self.running
         self.pause()
+        if not self._begun or self._has_ended:
+            raise ConfigError("only a guest that has started and has not ended can be saved")
         try:
-            return save()
+            return save(self.resume if ran else None)
         finally:
-            if ran:
+            if ran and not self._free:
                 self.resume()
 
     @property

@@ -3,7 +3,8 @@ over images that they share; sparse and page-aligned.
 
     offset 0   "CORRALSN", version (u32), length of the JSON (u32), its SHA-256
     offset 48  the JSON
-    RAM        at the next multiple of 4 KiB, pages of zeros as holes
+    own        with a parent: at the next multiple of 4 KiB a bit for each page of RAM, that it is in this file
+    RAM        at the next multiple of 4 KiB, pages of zeros as holes, and those of the parent
     layers     of each disk with one: a map, a bit for each 4 KiB of the disk that are in the layer; at the next
                multiple of 4 KiB the layer, as long as the disk, holes where there is nothing
 
@@ -21,13 +22,13 @@ import struct
 from corral.devices.virtio.device import Layer
 from corral.errors import SCARCE, BootError, ConfigError, HostError
 from corral.memory import PAGE
-from corral.native import check, ffi, lib
-from corral.snapshot import values
+from corral.native import lib
+from corral.snapshot import ram, values
 from corral.startup.digest import sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     from corral.memory import GuestMemory
@@ -42,18 +43,25 @@ if TYPE_CHECKING:
 
 
 MAGIC = b"CORRALSN"
-VERSION = 6
+VERSION = 7
 _HEAD = struct.Struct("<8sII32s")
 NAME = "guest"  # of a snapshot that has a folder of its own
-PIECE = 64 << 20  # bytes of RAM after which signals are looked for
 MOST_TEXT = 16 << 20  # bytes of the JSON: 1024 vCPUs fit
 
 
-def write(path: str, content: str, memory: GuestMemory, layers: Sequence[Layered] = ()) -> int:
-    """Publishes a snapshot at `path`; returns how many bytes of RAM and layers are in it. Raises what Publishing
-    does."""
+def write(
+    path: str,
+    content: str,
+    memory: GuestMemory,
+    layers: Sequence[Layered] = (),
+    parent: ram.Chain | None = None,
+    go_on: Callable[[], None] | None = None,
+) -> int:
+    """Publishes a snapshot at `path`; returns how many bytes of RAM and layers are in it. `parent`: pages that are the
+    same there are left out. `go_on` lets the machine go on, as soon as what it does then is not seen any more; None: it
+    stands still. Raises what Publishing does."""
     with Publishing(path) as fd:
-        return save(fd, content, memory, layers)
+        return save(fd, content, memory, layers, parent, go_on)
 
 
 class Publishing:
@@ -97,17 +105,21 @@ class Publishing:
         return HostError(f"cannot write the snapshot {self._path!r}: {cure}")
 
 
-def save(fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered] = ()) -> int:
-    """A snapshot in an empty file; returns how many bytes of RAM and layers are in it. Raises OSError."""
-    at, places = _begin(fd, content, memory, layers)
-    written = 0
-    for begin in range(0, memory.size, PIECE):
-        host, size = ffi.cast("void *", memory.host_address + begin), min(PIECE, memory.size - begin)
-        piece = int(lib.corral_ram_save(fd, at + begin, host, size, memory.is_mapped))
-        if piece < 0:
-            raise OSError(-piece, os.strerror(-piece))
-        written += piece
-    return written + sum(disk.save_layer(fd, *place) for disk, place in zip(layers, places, strict=True))
+def save(
+    fd: int,
+    content: str,
+    memory: GuestMemory,
+    layers: Sequence[Layered] = (),
+    parent: ram.Chain | None = None,
+    go_on: Callable[[], None] | None = None,
+) -> int:
+    """A snapshot in an empty file; else as write(). Raises OSError."""
+    job, written = _begin(fd, content, memory, layers, parent)
+    if go_on is None:
+        return written + job.save()
+    with ram.Beside(job) as other:
+        go_on()
+        return written + other.wait()
 
 
 def write_behind(
@@ -128,14 +140,8 @@ def write_behind(
         raise HostError(f"{beside!r}: {error.strerror}") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        at, places = _begin(fd, content, memory, layers)
-        for disk, place in zip(layers, places, strict=True):
-            disk.save_layer(fd, *place)
-        host = ffi.cast("void *", memory.host_address)
-        names = (os.fsencode(beside), os.fsencode(folder))
-        result = lib.corral_ram_save_behind(fd, at, host, memory.size, memory.is_mapped, *names)
-        if result < 0:
-            raise OSError(-result, os.strerror(-result))
+        job, _ = _begin(fd, content, memory, layers)
+        job.save_behind(beside, folder)
     except OSError as error:
         _forget(beside)
         raise HostError(f"{folder!r}: {error.strerror}") from None
@@ -149,24 +155,34 @@ def _forget(folder: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _begin(fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered]) -> tuple[int, list[tuple[int, int]]]:
-    """Writes all but the RAM and the layers. Returns where these are to be."""
+def _begin(
+    fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered], parent: ram.Chain | None = None
+) -> tuple[ram.RamJob, int]:
+    """Writes all but the RAM. Returns how that is saved, and how many bytes of layers are written."""
     text = content.encode()
     _write_all(fd, _HEAD.pack(MAGIC, VERSION, len(text), sha256(text)) + text)
-    at = _aligned(_HEAD.size + len(text))
+    own_at = _aligned(_HEAD.size + len(text))
+    at = _ram_at(own_at, memory.size, parent is not None)
     places, end = _layer_offsets(at + memory.size, [disk.size for disk in layers])
     os.ftruncate(fd, end)
-    return at, places
+    written = sum(disk.save_layer(fd, *place) for disk, place in zip(layers, places, strict=True))
+    return ram.RamJob(fd, at, memory, parent, own_at), written
+
+
+def _ram_at(own_at: int, memory: int, has_parent: bool) -> int:
+    return _aligned(own_at + ram.map_size(memory)) if has_parent else own_at
 
 
 class SnapshotFile:
-    """An open snapshot; `fd` as Resumed has it. Raises BootError for what is none, or none of this version."""
+    """An open snapshot; `fd` as Resumed has it; `lock`: the boot cache is told that it is in use. Raises BootError for
+    what is none, or none of this version."""
 
-    def __init__(self, path: str, fd: int | None = None) -> None:
+    def __init__(self, path: str, fd: int | None = None, lock: bool = True) -> None:
         self.path = path
         self._fd = self._open(path) if fd is None else _duplicate(fd)
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # it is in use
+            if lock:
+                fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:  # by somebody who is about to remove it, which harms no guest, or on a file system without
             pass
         try:
@@ -211,12 +227,41 @@ class SnapshotFile:
         except (ValueError, RecursionError, StopIteration):
             raise self.error("its description is no JSON; save it again") from None
 
-    def require(self, memory: int, disks: Sequence[int]) -> None:
-        """That it has so much RAM, and layers of disks of these sizes, in bytes. Before map() and layer(). Raises
-        BootError."""
+    def require(self, memory: int, disks: Sequence[int], has_parent: bool) -> None:
+        """That it has so much RAM, and layers of disks of these sizes, in bytes. Before layer() and layer_of_ram().
+        Raises BootError."""
+        self.require_ram(memory, has_parent)
         self._layer_offsets, end = _layer_offsets(self._ram_at + memory, disks)
         if self._size != end:
-            raise self.error(f"has {self._size} bytes, and should have {end}: it is cut off; save it again")
+            raise self._too_short(end)
+
+    def require_ram(self, memory: int, has_parent: bool) -> None:
+        """The same of its RAM alone. Raises BootError."""
+        self._ram_at = _ram_at(self._text_end, memory, has_parent)
+        if self._size < self._ram_at + memory:
+            raise self._too_short(self._ram_at + memory)
+        self._own: bytes | None = None
+        if has_parent:
+            self._own = os.pread(self._fd, ram.map_size(memory), self._text_end)
+            if len(self._own) < ram.map_size(memory):
+                raise self.error("is cut off; save it again")
+
+    def _too_short(self, wanted: int) -> BootError:
+        return self.error(f"has {self._size} bytes, and should have {wanted}: it is cut off; save it again")
+
+    def layer_of_ram(self) -> ram.Layer:
+        return self._fd, self._ram_at, self._own
+
+    def identity(self) -> tuple[int, int]:
+        """Its size in bytes, and when it was last written, in nanoseconds since 1970."""
+        status = os.fstat(self._fd)
+        return status.st_size, status.st_mtime_ns
+
+    def is_at(self, path: str) -> bool:
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._fd))
+        except OSError:
+            return False
 
     @property
     def is_whole(self) -> bool:
@@ -231,11 +276,6 @@ class SnapshotFile:
         if len(bits) < length:
             raise self.error("is cut off; save it again")
         return Layer(self._fd, data_at, bits)
-
-    def map(self, memory: GuestMemory) -> None:
-        """Puts its RAM into a machine's memory: what the guest writes there stays out of the file."""
-        check("mmap", lib.corral_ram_map(ffi.cast("void *", memory.host_address), memory.size, self._fd, self._ram_at))
-        memory.is_mapped = True
 
     def _read(self) -> bytes:
         status = os.fstat(self._fd)
@@ -256,7 +296,7 @@ class SnapshotFile:
         if sha256(text) != digest:
             raise self.error("has been changed or damaged; save it again")
         self.digest = digest
-        self._ram_at, self._size = _aligned(_HEAD.size + length), status.st_size
+        self._text_end, self._size = _aligned(_HEAD.size + length), status.st_size
         return text
 
 

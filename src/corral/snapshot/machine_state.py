@@ -104,9 +104,14 @@ class Still:
             self.__exit__()
             raise
 
-    def __exit__(self, *exception: object) -> None:
-        for transport, state in self._stopped:
+    def release(self) -> None:
+        """The end of the block comes early."""
+        stopped, self._stopped = self._stopped, []
+        for transport, state in stopped:
             transport.restore(state)
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
 
 
 def _read(machine: Parts, virtio: tuple[NegotiationState, ...]) -> MachineState:

@@ -9,16 +9,20 @@ from corral.config import MachineConfig
 from corral.errors import BootError, ConfigError, HostError
 from corral.kvm import vcpu_state
 from corral.native import lib
-from corral.snapshot import disks, file, machine_state, other_devices, values
+from corral.snapshot import disks, file, machine_state, other_devices, parents, values
 from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
 from corral.snapshot.machine_state import MachineState
 from corral.snapshot.other_devices import NOWHERE, Card, DeviceEnds, Other
+from corral.snapshot.parents import Base, Line, Parent
+from corral.snapshot.ram import Chain
 from corral.startup.digest import sha256
 from corral.startup.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.device import Layer
     from corral.memory import GuestMemory
@@ -45,9 +49,11 @@ class Guest:
 
 @record(frozen=True)
 class Content:
-    """All but the RAM. `corral` is the version that saved it; `cpuid` what the first vCPU was given."""
+    """All but the RAM. `corral` is the version that saved it; `cpuid` what the first vCPU was given; `parent` has the
+    pages that the file has not."""
 
     corral: str
+    parent: Parent | None
     host: Host
     guest: Guest
     cpuid: tuple[tuple[int, int, int, int, int, int, int], ...]
@@ -56,14 +62,29 @@ class Content:
 
 NAME = file.NAME
 LOOKS, GLANCE = 20, 0.001  # for how often, and seconds between
-RECORDS = machine_state.RECORDS | {one.__name__: one for one in (Host, Card, Other, Guest, Content, DiskState)}
+RECORDS = (
+    machine_state.RECORDS
+    | parents.RECORDS
+    | {one.__name__: one for one in (Host, Card, Other, Guest, Content, DiskState)}
+)
 
 
-def save(machine: Parts, path: str) -> int:
-    """Writes a snapshot of a machine that is paused; returns the bytes of its RAM that are in it. Raises ConfigError
-    for what cannot be saved, GuestError, HostError, KvmError."""
-    with machine_state.Still(machine) as state:
-        return file.write(path, _description(machine, state), machine.memory, _layers(machine))
+def save(machine: Parts, path: str, base: Base | None = None, go_on: Callable[[], None] | None = None) -> int:
+    """Writes a snapshot of a machine that is paused; returns the bytes of its RAM that are in it. `base`: made for it
+    before it was paused. `go_on` has the machine resumed: it is called once all is read but the RAM, which another
+    process has as it was then. None: the machine stands still until the end. Raises ConfigError for what cannot be
+    saved, GuestError, HostError, KvmError."""
+    parent, chain = (base.record, base.chain) if base else (None, None)
+    still = machine_state.Still(machine)
+
+    def released() -> None:
+        still.release()
+        if go_on:
+            go_on()
+
+    with still as state:
+        text, goes = _description(machine, state, parent), released if go_on else None
+        return file.write(path, text, machine.memory, _layers(machine), chain, goes)
 
 
 def prepare(machine: Parts) -> None:
@@ -102,7 +123,7 @@ def _layers(machine: Parts) -> list[Disk]:
     return [disk for disk in machine.disks if disk.has_layer]
 
 
-def _description(machine: Parts, state: MachineState) -> str:
+def _description(machine: Parts, state: MachineState, parent: Parent | None = None) -> str:
     config = machine.config
     guest = Guest(
         *(config.kernel, config.cmdline, config.memory, config.cpus, config.acpi, config.debug_exit, config.nested),
@@ -112,7 +133,7 @@ def _description(machine: Parts, state: MachineState) -> str:
         tuple(disks.save(one, disk) for one, disk in zip(config.disks, machine.disks, strict=True)),
         tuple(other_devices.save(one) for one in config.others),
     )
-    return file.dump(Content(__version__, host_of(machine.system), guest, machine.cpuid, state))
+    return file.dump(Content(__version__, parent, host_of(machine.system), guest, machine.cpuid, state))
 
 
 def config(path: str, overlay: bool = False, command: str | None = None, ends: DeviceEnds = NOWHERE) -> MachineConfig:
@@ -153,7 +174,10 @@ class Resumed:
             numbers = [other.bandwidth or 0 for other in guest.others] + [disk.size for disk in guest.disks]
             if min(guest.memory, *numbers, 0) < 0:
                 raise self._file.error("its sizes make no sense")
-            self._file.require(guest.memory, [disk.size for disk in guest.disks if disk.snapshot])
+            parent = self.content.parent
+            layered = [disk.size for disk in guest.disks if disk.snapshot]
+            self._file.require(guest.memory, layered, parent is not None)
+            self._line = Line(self._file, parent, guest.memory)
         except BaseException:
             self._file.close()
             raise
@@ -162,10 +186,11 @@ class Resumed:
         """The same once more, for another machine; it is not read again."""
         other = object.__new__(type(self))
         vars(other).update(vars(self))
-        other._file = self._file.another()
+        other._file, other._line = self._file.another(), self._line.another()
         return other
 
     def close(self) -> None:
+        self._line.close()
         self._file.close()
 
     def __enter__(self) -> Resumed:
@@ -221,7 +246,7 @@ class Resumed:
 
     def require_whole(self) -> None:
         """Raises HostError for a file that was cut off since; its guest cannot go on."""
-        if not self._file.is_whole:
+        if not all(one.is_whole for one in (self._file, *self._line.files)):
             raise HostError(
                 f"the snapshot {self._file.path!r} was cut off while a guest ran from it; remove one, or replace it, "
                 "but do not write to it"
@@ -235,7 +260,7 @@ class Resumed:
 
     def load(self, memory: GuestMemory, cmdline: bytes, initrd: object, rsdp: int) -> None:
         """Maps the RAM, which has all of these in it. There is no entry: see restore()."""
-        self._file.map(memory)
+        Chain([one.layer_of_ram() for one in (self._file, *self._line.files)]).map(memory)
 
     def restore(self, machine: Parts) -> None:
         """Before the machine runs. Raises BootError for what this host or this machine cannot go on with."""

@@ -63,6 +63,9 @@ def switch_on(vcpu: Vcpu, memory: GuestMemory, state: VcpuState) -> VcpuState:
 
     entry = dict(state.msrs).get(LSTAR, 0)
     gpa = page_walk.translate(memory, sregs, entry)
+    if gpa is None and not runs_program:  # early in its boot the kernel has no system calls yet
+        entry = _rip(state) & -PAGE
+        gpa = page_walk.translate(memory, sregs, entry)
     if gpa is None or gpa % PAGE > PAGE - len(CODE):
         raise BootError("the guest's page tables do not map its kernel; the snapshot is damaged")
     code = memory.view(gpa, len(CODE))
@@ -84,6 +87,12 @@ def switch_on(vcpu: Vcpu, memory: GuestMemory, state: VcpuState) -> VcpuState:
     if state.mp_state == vcpu_state.HALTED:  # Linux looks around after HLT, and halts again
         values["mp_state"] = vcpu_state.RUNNABLE
     return type(state)(**values)
+
+
+def _rip(state: VcpuState) -> int:
+    regs = ffi.new("struct kvm_regs *")
+    ffi.buffer(regs)[:] = state.regs
+    return int(regs.rip)
 
 
 def _returning(memory: GuestMemory, sregs: CData, state: VcpuState, entry: int) -> dict[str, object]:
