@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from corral.memory import PAGE, GuestMemory
-from corral.snapshot.ram import Beside, Chain, Job, Layer, map_size
+from corral.snapshot.ram import Beside, Chain, Layer, RamJob, map_size
 
 PAGES = 1003  # the last word of bits is not full
 SIZE = PAGES * PAGE
@@ -43,7 +43,7 @@ def saved(path: Path, memory: GuestMemory, parent: Chain | None = None) -> tuple
     """As a layer; the descriptor is open."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     os.ftruncate(fd, RAM_AT + memory.size)
-    with Beside(Job(fd, RAM_AT, memory, parent, OWN_AT)) as other:
+    with Beside(RamJob(fd, RAM_AT, memory, parent, OWN_AT)) as other:
         other.wait()
     return fd, RAM_AT, os.pread(fd, map_size(memory.size), OWN_AT) if parent else None
 
@@ -109,17 +109,17 @@ def test_more_runs_than_are_mapped(tmp_path: Path) -> None:
 def test_a_failure_is_told(tmp_path: Path) -> None:
     with ram() as memory, (tmp_path / "x").open("wb") as file:
         memory.write(0, b"\1")
-        with Beside(Job(file.fileno(), 1 << 62, memory)) as other, pytest.raises(OSError, match=r"large|Invalid"):
+        with Beside(RamJob(file.fileno(), 1 << 62, memory)) as other, pytest.raises(OSError, match=r"large|Invalid"):
             other.wait()
         with pytest.raises(OSError, match=r"large|Invalid"):
-            Job(file.fileno(), 1 << 62, memory).save()
+            RamJob(file.fileno(), 1 << 62, memory).save()
 
 
 def test_a_killed_writer_is_told_of() -> None:
     fd = os.memfd_create("ram")
     with ram(1 << 28) as memory:
         memory.write(0, b"\1" * memory.size)
-        with Beside(Job(fd, 0, memory)) as other:
+        with Beside(RamJob(fd, 0, memory)) as other:
             os.kill(other._pid, signal.SIGKILL)
             with pytest.raises(OSError, match="was killed"):
                 other.wait()

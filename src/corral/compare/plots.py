@@ -23,7 +23,7 @@ TICKS = 6
 
 
 @dataclass(frozen=True)
-class Line:
+class PlotLine:
     """One contender: all its samples, and their median with its interval."""
 
     label: str
@@ -120,7 +120,7 @@ class Frame:
         return f"<svg {box} {label}><title>{escape(title)}</title>{''.join(parts)}</svg>"
 
 
-def dots(lines: Sequence[Line], unit: str, title: str, narrow: bool = False) -> str:
+def dots(lines: Sequence[PlotLine], unit: str, title: str, narrow: bool = False) -> str:
     """A dot for each sample, a tick at the median, a bar over its confidence interval."""
     names = [line.label for line in lines]
     frame = Frame(names, [value for line in lines for value in (*line.values, line.low, line.high)], narrow)

@@ -9,7 +9,7 @@ from typing import Any
 from corral.compare import names, suite
 from corral.compare.analysis import ResultRow, ResultTable, verdict
 from corral.compare.numbers import number
-from corral.compare.plots import Line, Stage, dots, stages
+from corral.compare.plots import PlotLine, Stage, dots, stages
 from corral.compare.samples import Results, more_is_better
 from corral.compare.table import missing, summed
 
@@ -101,7 +101,7 @@ def _plot(draw: Callable[[bool], str]) -> str:
 def _section(table: ResultTable, results: Results) -> str:
     better = "more" if more_is_better(table.unit) else "less"
     lines = [
-        Line(results.contenders[row.contender], row.values, row.summary.median, row.summary.low, row.summary.high)
+        PlotLine(results.contenders[row.contender], row.values, row.summary.median, row.summary.low, row.summary.high)
         for row in table.rows
     ]
     reference = results.contenders[table.reference]

@@ -157,7 +157,7 @@ def _forget(folder: str) -> None:
 
 def _begin(
     fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered], parent: ram.Chain | None = None
-) -> tuple[ram.Job, int]:
+) -> tuple[ram.RamJob, int]:
     """Writes all but the RAM. Returns how that is saved, and how many bytes of layers are written."""
     text = content.encode()
     _write_all(fd, _HEAD.pack(MAGIC, VERSION, len(text), sha256(text)) + text)
@@ -166,7 +166,7 @@ def _begin(
     places, end = _layer_offsets(at + memory.size, [disk.size for disk in layers])
     os.ftruncate(fd, end)
     written = sum(disk.save_layer(fd, *place) for disk, place in zip(layers, places, strict=True))
-    return ram.Job(fd, at, memory, parent, own_at), written
+    return ram.RamJob(fd, at, memory, parent, own_at), written
 
 
 def _ram_at(own_at: int, memory: int, has_parent: bool) -> int:

@@ -40,7 +40,7 @@ def map_size(memory: int) -> int:
     return -(-memory // (PAGE * 64)) * 8
 
 
-class Job:
+class RamJob:
     """RAM that is to be saved to `fd`, at `at` and on. With a parent, pages that are the same there are left out, and a
     bit for each that is not goes to `own_at`."""
 
@@ -77,7 +77,7 @@ class Beside:
     """A job that another process does, with the RAM as it is at this moment. A context manager, which ends it. Raises
     OSError."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: RamJob) -> None:
         self._result, tell = os.pipe()
         try:
             self._pid = _told(lib.corral_ram_save_beside(job.native, tell))

@@ -160,7 +160,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_plots_stay_within_their_frame(values: list[float], names: list[str], narrow: bool) -> None:
     """Dots, and every text too: an axis's last number, a long name."""
     middle = sorted(values)[len(values) // 2]
-    lines = [plots.Line(name, tuple(values), middle, min(values), max(values)) for name in names]
+    lines = [plots.PlotLine(name, tuple(values), middle, min(values), max(values)) for name in names]
     root = ElementTree.fromstring(plots.dots(lines, "ms", EVIL, narrow))
     width = float(root.attrib["viewBox"].split()[2])
     found = [float(circle.attrib["cx"]) for circle in root.iter("circle")]
@@ -176,7 +176,7 @@ def test_plots_stay_within_their_frame(values: list[float], names: list[str], na
 
 
 def test_the_last_number_of_an_axis_is_not_cut() -> None:
-    text = plots.dots([plots.Line("VM", (96_000.0,), 96_000.0, 95_000.0, 99_000.0)], "ns", "t")
+    text = plots.dots([plots.PlotLine("VM", (96_000.0,), 96_000.0, 95_000.0, 99_000.0)], "ns", "t")
     (tick,) = [one for one in ElementTree.fromstring(text).iter("text") if one.text == "100,000"]
     assert float(tick.attrib["x"]) + len("100,000") * plots.LETTER / 2 <= plots.WIDE_PAGE
 
