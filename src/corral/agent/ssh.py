@@ -14,7 +14,7 @@ from corral.errors import ConfigError, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.agent.files import Files
+    from corral.agent.files import GuestFiles
 
 KEY, KNOWN, _LOCK = "ssh-key", "ssh-known", "ssh-lock"  # in the folder
 SERVER = "/usr/sbin/sshd"
@@ -30,7 +30,7 @@ _OPTIONS = (
 SERVE = (SERVER, "-i", "-e", *(word for option in _OPTIONS for word in ("-o", option)))
 
 
-def prepare(name: str, folder: str, files: Files) -> None:
+def prepare(name: str, folder: str, files: GuestFiles) -> None:
     """Makes keys and gives the guest its share of them, once. Raises ConfigError for a guest without sshd, HostError
     for a host without ssh, AgentError, GuestTimeout."""
     for program in "ssh", "ssh-keygen":
@@ -42,7 +42,7 @@ def prepare(name: str, folder: str, files: Files) -> None:
             _give_keys(name, folder, files)
 
 
-def _give_keys(name: str, folder: str, files: Files) -> None:
+def _give_keys(name: str, folder: str, files: GuestFiles) -> None:
     try:
         files.stat(SERVER)
     except Refused:

@@ -176,17 +176,17 @@ def _run(saved: Resumed, terms: Terms, number: int, output: int, errors: int) ->
 
     name = f"{terms.name}-{number}" if terms.name else None
     config, channel = _called(terms.config, name), None
-    own: tuple[tuple[bytes, bytes, int], ...] = ()
+    addresses: tuple[tuple[bytes, bytes, int], ...] = ()
     nets = machine_state.cards(config)
     if nets and nets[0].connected:
         nets = clone_cards.of(nets, number)
-        own, left = clone_cards.told(nets), list(nets)
+        addresses, left = clone_cards.told(nets), list(nets)
         others = tuple(left.pop(0) if other.module == "net" else other for other in config.others)
         config = replace(config, others=others)
     streams = config.channel == PIPES
     if config.channel:
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        identity = named(name, own) if name else None
+        identity = named(name, addresses) if name else None
         channel = Channel((nothing, output, errors) if streams else None, command=config.command, identity=identity)
     machine = Machine(config, None, channel, saved)
     console = Console(None if streams else output, None, None, channel)

@@ -8,7 +8,7 @@ import time
 from corral.agent import ssh
 from corral.agent.command import Wanted
 from corral.agent.connection import Connection, Refused
-from corral.agent.files import Files
+from corral.agent.files import GuestFiles
 from corral.cli import guest_name, terminal
 from corral.cli.options import Command, Option
 from corral.errors import ConfigError
@@ -16,7 +16,7 @@ from corral.running import place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.running.place import Guest
+    from corral.running.place import RunningGuest
 
 COMMAND = Command(
     name="ssh",
@@ -52,7 +52,7 @@ def run(words: list[str]) -> int:
     guest = place.running(arguments.operands[0], until)
     if "proxy" in values:
         return _serve(guest, until)
-    files = Files(lambda: Connection(guest.path(place.VSOCK), until))
+    files = GuestFiles(lambda: Connection(guest.path(place.VSOCK), until))
     user = _user(values.get("user", "root"))
     ssh.prepare(guest.name, guest.folder, files)
     options = ssh.options(guest.name, guest.folder, user)
@@ -65,7 +65,7 @@ def run(words: list[str]) -> int:
     raise AssertionError("execvp() returns by an error alone")
 
 
-def _serve(guest: Guest, until: float) -> int:
+def _serve(guest: RunningGuest, until: float) -> int:
     from corral.cli import exec as commands
 
     with Connection(guest.path(place.VSOCK), until) as connection:
