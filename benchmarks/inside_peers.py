@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.measure import interleaved, report, seconds
-from corral.agent.command import Command, wanted
+from corral.agent.command import RunningCommand, wanted
 from corral.agent.connection import Connection
 from corral.errors import CorralError
 from corral.guests import initramfs
@@ -83,7 +83,7 @@ def with_dropbear(box: Sandbox, folder: Path, port: int) -> list[str]:
 def by_agent(path: str) -> float:
     began = time.perf_counter()
     with Connection(path, time.monotonic() + 30) as connection:
-        Command(connection, wanted(["true"]), lambda stream, data: None).wait()
+        RunningCommand(connection, wanted(["true"]), lambda stream, data: None).wait()
     return time.perf_counter() - began
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import corral
-from corral.agent.command import Command, wanted
+from corral.agent.command import RunningCommand, wanted
 from corral.agent.connection import Connection
 from corral.errors import ConfigError, CorralError
 from corral.running import control
@@ -55,7 +55,7 @@ def ask(path: Path, line: str) -> bytes:
 
     until = time.monotonic() + 30
     with Connection(str(path), until) as connection:
-        Command(connection, wanted(line), take).wait(until)
+        RunningCommand(connection, wanted(line), take).wait(until)
     return said
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from corral.arch.x86_64.supervisor import Supervisor, supervisor_mode
-from corral.guests import initramfs
+from corral.guests import container, initramfs
 from tests.support.named_guest import Guests, skip_without_kernel
 
 APPLETS = ("sh", "ls", "cat", "echo", "true", "id", "env", "hostname", "sleep", "kill", "head", "touch", "pwd", "mount")
@@ -44,6 +44,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     (root / "etc/group").write_text(GROUP)
     (root / "etc/resolv.conf").symlink_to("../run/nowhere/resolv.conf")
     (root / "srv/no-program").write_text("no program\n")
+    container.initramfs_path(print)  # what the first run tells of would be among what it says
     made = folder / "image.erofs"
     subprocess.run(["mkfs.erofs", made, root], check=True, capture_output=True)
     return str(made)

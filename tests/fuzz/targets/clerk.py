@@ -13,7 +13,7 @@ from corral.jail import message
 from corral.jail.message import BadMessage
 from corral.memory import GuestMemoryError
 from corral.native import ffi
-from corral.observe.exit_trace import Exit
+from corral.observe.exit_trace import TracedExit
 from corral.printable import printable
 
 LONGEST = 16384
@@ -92,7 +92,7 @@ def _seed(sregs: dict[str, object], vcpus: int, native: bool, exits: int, ram: b
         for _ in range(vcpus)
     )
     remains = Remains("/nowhere", "quiet", of_vcpus, Memory(b""))  # type: ignore[arg-type]
-    some = [Exit(0, n, "IO", "C", 0x1000, 0, 1, 2, 0x3F8, 0x41, 1, 1, True) for n in range(exits)]
+    some = [TracedExit(0, n, "IO", "C", 0x1000, 0, 1, 2, 0x3F8, 0x41, 1, 1, True) for n in range(exits)]
     outcome = Outcome(Over.ENDED, Cause.TRIPLE_FAULT, "a detail\x1b[2J\0", 0)
     fields = [b"", *wire.packed(remains, outcome, b"Kernel panic - not syncing: x\n", False, some)]
     body = b"".join(len(field).to_bytes(4, "little") + field for field in fields)

@@ -18,8 +18,8 @@ MOST = ext4_files.MOST_OF_FOLDERS
 LOOK = """
 import sys
 from corral.images import boot_folder, root
-from corral.images.volumes import Disk
-with Disk(sys.argv[1]) as disk:
+from corral.images.volumes import DiskVolumes
+with DiskVolumes(sys.argv[1]) as disk:
     found = root.of(disk)
     boot_folder.configuration(disk, found, "6.1")
     print(len(disk.volumes), boot_folder.find(disk, found))

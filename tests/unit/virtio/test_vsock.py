@@ -34,6 +34,7 @@ from tests.support.vsock_driver import (
 )
 
 PORT = 1234
+BEGINNING = 256  # bytes of struct beginning (guests/init/identity.h)
 ALL = bytes(range(256))
 
 
@@ -367,7 +368,7 @@ def test_a_guest_that_goes_on_is_told_who_it_is_before_anything_else(driver: Vso
     driver.send(RESPONSE, 25455, first.host_port, source=cid)
     said = driver.hears(RW, 25455).data
     size, kind = struct.unpack_from("<IB", said)
-    assert (size, kind, len(said)) == (160, ord("i"), 8 + 160)
+    assert (size, kind, len(said)) == (BEGINNING, ord("i"), 8 + BEGINNING)
     seconds, name = struct.unpack_from("<q8x64s", said, 8 + 64)
     assert (abs(seconds - time.time()) < 60, name.rstrip(b"\0")) == (True, b"web")
     driver.send(RW, 25455, first.host_port, b"done", source=cid)
