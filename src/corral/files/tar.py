@@ -76,10 +76,13 @@ _ODD = "it is damaged, or not meant well"
 
 
 class Archive:
-    """The members of the archive in `stream`, by iteration; data() has the bytes of the one that came last."""
+    """The members of the archive in `stream`, by iteration; data() has the bytes of the one that came last.
 
-    def __init__(self, stream: Stream) -> None:
+    `vouched_for`: something else says that it is whole, so it may be without the empty blocks at its end."""
+
+    def __init__(self, stream: Stream, vouched_for: bool = False) -> None:
         self._stream = stream
+        self._vouched_for = vouched_for
         self._globals: dict[bytes, bytes] = {}
         self._members = self._headers = self._text_size = self._records = self._skipped = 0
         self._left = 0  # of the last member's data, and then of its padding
@@ -103,6 +106,8 @@ class Archive:
         while True:
             self._skip(self._left + self._padding)
             self._left = self._padding = 0
+            if self._vouched_for and not self._stream.peek(1):
+                return
             block = self._stream.exactly(_BLOCK)
             if not any(block):
                 self._stream.finish()

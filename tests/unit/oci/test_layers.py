@@ -209,6 +209,22 @@ def test_layers_that_are_not_meant_well(
     assert str(caught.value).isprintable()
 
 
+TWO_FILES = layer(text("a", "first"), text("b", "second"))
+BEHIND_THEM = TWO_FILES.rindex(b"second") + 512
+
+
+def test_a_layer_without_the_end_of_an_archive(built: Built) -> None:
+    """As umoci writes them; the digest tells whether one is whole."""
+    assert not any(TWO_FILES[BEHIND_THEM:])
+    files = built(TWO_FILES[:BEHIND_THEM])
+    assert {name: file.data for name, file in files.items() if name} == {"/a": b"first", "/b": b"second"}
+
+
+def test_a_layer_that_ends_within_a_file(built: Built) -> None:
+    with pytest.raises(BootError, match="ends too early"):
+        built(TWO_FILES[: BEHIND_THEM - 512])
+
+
 def test_attributes_for_an_overlay_are_left_out(built: Built) -> None:
     tricks = {"SCHILY.xattr.trusted.overlay.redirect": "/etc", "SCHILY.xattr.user.overlay.opaque": "y"}
     assert built(layer((info("d", tarfile.DIRTYPE, pax_headers=tricks), b"")))["/d"].xattrs == {}
