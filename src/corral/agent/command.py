@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import struct
 import time
@@ -24,6 +23,7 @@ from corral.agent.connection import (
     Connection,
     Refused,
 )
+from corral.core import waiting
 from corral.errors import ConfigError, GuestTimeout
 from corral.startup.record import record
 
@@ -195,9 +195,7 @@ class RunningCommand:
 
 def ready_to_read(one: RunningCommand, until: float | None) -> bool:
     """Waits until something comes, or time.monotonic() is `until`."""
-    poll = select.poll()
-    poll.register(one.fileno(), select.POLLIN)
-    return bool(poll.poll(None if until is None else max(0.0, until - time.monotonic()) * 1000))
+    return bool(waiting.wait_for({one.fileno(): waiting.READABLE}, until))
 
 
 def _size(rows: int, columns: int) -> bytes:

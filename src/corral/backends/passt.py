@@ -6,9 +6,10 @@ It is started with the one end of a socket pair, forks away when it serves, drop
 from __future__ import annotations
 
 import os
-import select
+import time
 
 from corral import network
+from corral.core import waiting
 from corral.errors import ConfigError, HostError
 
 TYPE_CHECKING = False
@@ -89,9 +90,7 @@ class Passt:
         """The status of its first process; 0 also if it has not ended by then. No call of it is refused in the jail."""
         if self._process < 0:
             return 0
-        waiting = select.poll()
-        waiting.register(self._end, select.POLLIN)
-        if not waiting.poll(patience * 1000):
+        if not waiting.wait_for({self._end: waiting.READABLE}, time.monotonic() + patience):
             return 0
         status = os.waitpid(self._process, 0)[1]
         os.close(self._end)

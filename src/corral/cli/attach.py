@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
 
 from corral.cli import guest_name, terminal
 from corral.cli.options import Command
+from corral.core import waiting
 from corral.running import place
 from corral.running.attached import Attached
 
@@ -72,11 +72,8 @@ def _pass_on(console: Attached, keys: Keys | None) -> None:
     input_open = True
     _show(console.early())
     while True:
-        poll = select.poll()
-        poll.register(console.fileno(), select.POLLIN)
-        if input_open:
-            poll.register(0, select.POLLIN)
-        ready = dict(poll.poll())
+        sources = (console.fileno(), 0) if input_open else (console.fileno(),)
+        ready = waiting.wait_for(dict.fromkeys(sources, waiting.READABLE))
         if console.fileno() in ready:
             shown = console.read()
             if shown is None:

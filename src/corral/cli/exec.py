@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
 import time
 
@@ -11,6 +10,7 @@ from corral.agent import command as commands
 from corral.agent.connection import Connection, Refused
 from corral.cli import terminal
 from corral.cli.options import Arguments, Command, Option, parse, seconds
+from corral.core import waiting
 from corral.errors import ConfigError, GuestError, GuestTimeout
 from corral.running import place
 
@@ -117,12 +117,8 @@ def attend(connection: Connection, wanted: Wanted, interactive: bool) -> End:
         one.give(b"")
     with terminal.Raw(raw):
         while one.end is None:
-            poll = select.poll()
-            poll.register(one.fileno(), select.POLLIN)
-            poll.register(wake, select.POLLIN)
-            if interactive and one.wants_input:
-                poll.register(0, select.POLLIN)
-            ready = dict(poll.poll())
+            sources = (one.fileno(), wake, 0) if interactive and one.wants_input else (one.fileno(), wake)
+            ready = waiting.wait_for(dict.fromkeys(sources, waiting.READABLE))
             if wake in ready:
                 os.read(wake, 4096)
             if resized[0]:
@@ -147,6 +143,4 @@ def _write(stream: int, data: bytes) -> None:
         try:
             view = view[os.write(stream, view) :]
         except BlockingIOError:
-            poll = select.poll()
-            poll.register(stream, select.POLLOUT)
-            poll.poll()
+            waiting.wait_for({stream: waiting.WRITABLE})

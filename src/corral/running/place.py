@@ -9,10 +9,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import select
 import stat
 import time
 
+from corral.core import waiting
 from corral.errors import ConfigError, GuestTimeout, HostError
 from corral.startup.record import record
 
@@ -110,9 +110,7 @@ class RunningGuest:
         if fd < 0:
             return True
         try:
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            return bool(poll.poll(None if until is None else max(0.0, until - time.monotonic()) * 1000))
+            return bool(waiting.wait_for({fd: waiting.READABLE}, until))
         finally:
             os.close(fd)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
+import time
 
+from corral.core import waiting
 from corral.errors import GuestError, HostError
 from corral.running import place
 from corral.running.named import READY, VARIABLE
@@ -76,11 +77,9 @@ def start(
 def _await(ready: int, said: TextIO, show: Callable[[str], object]) -> list[str] | None:
     """Shows what it says until the guest runs: None; or until the process ends: its last lines, which are not shown."""
     kept: list[str] = []
-    poll = select.poll()
-    poll.register(ready, select.POLLIN)
     over = False
     while not over:
-        over = bool(poll.poll(LOOK * 1000))
+        over = bool(waiting.wait_for({ready: waiting.READABLE}, time.monotonic() + LOOK))
         kept += said.read(MOST_SAID).splitlines()
         while len(kept) > 1 and not over:  # the last may be why it ends
             show(kept.pop(0))
