@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from corral.devices.cmos import Cmos
 from corral.devices.crt_controller import CrtController
-from corral.devices.i8042 import I8042
+from corral.devices.i8042 import ANSWERS, I8042
 from corral.devices.pci_address import PciAddress
 
 MOMENT = 1_900_000_000
@@ -24,16 +24,12 @@ DEVICES: dict[str, Callable[[], Any]] = {
     "pci_address": PciAddress,
 }
 PORTS = 8  # more than any has
+COMMANDS = sorted(ANSWERS)  # after which the keyboard controller has something to say
 
-# (is_write, offset, size, value): any access of a guest. Values are small more often, for those are commands.
+# (is_write, offset, size, value): any access of a guest.
+values = st.sampled_from(COMMANDS) | st.integers(0, 255) | st.integers(0, 2**32 - 1)
 accesses = st.lists(
-    st.tuples(
-        st.booleans(),
-        st.integers(0, PORTS - 1),
-        st.sampled_from([1, 2, 4]),
-        st.integers(0, 255) | st.integers(0, 2**32 - 1),
-    ),
-    max_size=40,
+    st.tuples(st.booleans(), st.integers(0, PORTS - 1), st.sampled_from([1, 2, 4]), values), max_size=40
 )
 Accesses = list[tuple[bool, int, int, int]]
 
