@@ -8,14 +8,15 @@ import dataclasses
 import enum
 import pickle
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.startup import enums
+from corral.startup import enums, threads
 from corral.startup.record import record
 from corral.startup.undo import Undo
 
@@ -134,3 +135,31 @@ def test_a_record_shows_what_is_asked_for_in_hexadecimal() -> None:
     assert repr(made(4096)) == "Ours(address=0x1000)"
     with pytest.raises(TypeError, match="did you mean address"):
         made(adress=1)
+
+
+@pytest.mark.parametrize("condition", [threading.Condition, threads.Condition])
+@given(items=st.lists(st.integers(0, 3), max_size=12), consumers=st.integers(1, 4))
+@settings(deadline=None)
+def test_a_condition_loses_nobody_who_waits(condition: type[Any], items: list[int], consumers: int) -> None:
+    """Each of some threads takes its share of what another one brings, and all come to their end."""
+    changed, brought, taken = condition(), list[int](), list[int]()
+    wanted = [len(items) // consumers + (at < len(items) % consumers) for at in range(consumers)]
+
+    def take(count: int) -> None:
+        for _ in range(count):
+            with changed:
+                while not brought:
+                    changed.wait()
+                taken.append(brought.pop())
+
+    running = [threading.Thread(target=take, args=(count,), daemon=True) for count in wanted]
+    for thread in running:
+        thread.start()
+    for item in items:
+        with changed:
+            brought.append(item)
+            changed.notify_all()
+    for thread in running:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in running)
+    assert sorted(taken) == sorted(items)
