@@ -146,6 +146,7 @@ class Machine:
             for index, vcpu in enumerate(self.vcpus)
         ]
         undo.push(self.stop)
+        self._allowed = os.sched_getaffinity(0) if self._worker_cpus else set()  # asked here: a jail refuses to tell
 
     @property
     def _worker_cpus(self) -> tuple[int, ...]:
@@ -257,10 +258,9 @@ class Machine:
         was what ended the guest; and what a hook failed with: then the guest is paused, and resume() and run() go on.
         """
         console = console or Console()
-        before = os.sched_getaffinity(0) if self._worker_cpus else None
         ended = self._ended.watch()
         try:
-            if before:
+            if self._allowed:
                 os.sched_setaffinity(0, self._worker_cpus)
             self.start()
             over = console.serve(self.serial, ended, timeout)
@@ -270,8 +270,8 @@ class Machine:
                 self.pause()
             else:
                 self.stop()
-            if before:
-                os.sched_setaffinity(0, before)
+            if self._allowed:
+                os.sched_setaffinity(0, self._allowed)
         self.require_open()
         self.raise_failure()
         if over in (Over.ENDED, Over.TIMEOUT):

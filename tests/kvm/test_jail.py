@@ -50,6 +50,12 @@ def guest(*words: str) -> Iterator[int]:
         process.wait()
 
 
+@pytest.mark.parametrize("words", [["--numa", "auto"], ["--pin", "auto"]])
+def test_a_guest_that_is_placed(words: list[str]) -> None:
+    with guest("--fresh", *words) as pid:
+        assert threads(pid)
+
+
 @pytest.mark.parametrize("words", [[], ["--cpus", "2"], ["--vsock", "{folder}/vsock"]])
 def test_a_process_that_was_stopped_goes_on(words: list[str], tmp_path: Path) -> None:
     """Ctrl-Z and fg: the kernel goes on with a wait by a system call of its own (signal(7))."""
