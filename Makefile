@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-mi
 	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
 .PHONY: help boot check test test-all lint declarations unit unit-1 unit-2 guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize atheris fuzz fuzz-long durability \
-	kvm-long compilers debian13 wheel release install docs bench baseline venv clean
+	kvm-long unit-long compilers debian13 wheel release install docs bench baseline venv clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -32,7 +32,7 @@ boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which ta
 # Some parts at a time, begun in this order; a table of them comes last. `kvm-1` builds the small kernel beside the others.
 UNIT := unit-1 unit-2
 QUICK := kvm-1 kvm-2 lint $(UNIT)
-LONG := nested-hosts nested-machines debian13 install docs durability sanitize fuzz kvm-long compilers
+LONG := nested-hosts nested-machines debian13 install docs durability sanitize fuzz kvm-long unit-long compilers
 
 check: $(VENV)/dev  ## lint and unit: a minute
 	@$(BIN)/python -m tests lint $(UNIT)
@@ -79,16 +79,19 @@ declarations: $(VENV)/dev  ## the types of what the shim offers, made anew from 
 	$(BIN)/python csrc/declarations.py --write
 
 unit: $(VENV)/dev  ## tests that need no KVM
-	$(PYTEST) tests/unit
+	$(PYTEST) -m 'not long' tests/unit
 
 # Halves that take as long as each other.
 FIRST_UNIT := tests/unit/blk tests/unit/boot tests/unit/jail tests/unit/compare
 
 unit-1: $(VENV)/dev
-	$(PYTEST) $(FIRST_UNIT)
+	$(PYTEST) -m 'not long' $(FIRST_UNIT)
 
 unit-2: $(VENV)/dev
-	$(PYTEST) tests/unit $(FIRST_UNIT:%=--ignore=%)
+	$(PYTEST) -m 'not long' tests/unit $(FIRST_UNIT:%=--ignore=%)
+
+unit-long: $(VENV)/dev  ## those that count what hostile input costs
+	$(PYTEST) -m long tests/unit
 
 guests: $(VENV)/ready  ## the kernels that tests and benchmarks boot, made or fetched into the cache
 	@for name in small stock stock-generic; do $(BIN)/corral kernel path $$name >/dev/null || exit; done

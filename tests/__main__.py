@@ -19,7 +19,7 @@ from tests.fuzz import clang
 from tests.support import programs
 from tests.support.results import Part, table
 
-UNIT = {"unit", "unit-1", "unit-2"}
+UNIT = {"unit", "unit-1", "unit-2", "unit-long"}
 WITHOUT_GUESTS = {"lint", *UNIT, "compilers", "fuzz", "debian13", "docs"}  # the others build the small kernel first
 WAITING = {"kvm-1", "kvm-2", "lint", *UNIT}  # for guests, files and processes, for half of their time
 CORES = min(2, len(os.sched_getaffinity(0)))

@@ -38,6 +38,7 @@ def test_a_boot_sector(disk: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_program_goes_before_the_disk(disk: str, tmp_path: Path) -> None:
     """It has its words and its initrd, with several CPUs and memory above 4 GiB."""
     (tmp_path / "initrd").write_text("an initrd\r\n\0")
@@ -50,6 +51,7 @@ def test_a_program_goes_before_the_disk(disk: str, tmp_path: Path) -> None:
     assert "from the second sector" not in done.stdout
 
 
+@pytest.mark.long
 def test_a_disk_without_a_boot_loader(tmp_path: Path) -> None:
     (tmp_path / "disk").write_bytes(bytes(1 << 20))
     disks = (DiskConfig(f"{tmp_path}/disk"),)

@@ -93,6 +93,7 @@ def test_no_two_have_the_same_random_numbers(folder: Path) -> None:
     assert len({done.stdout for done in seen}) == len(seen)
 
 
+@pytest.mark.long
 def test_its_clock_is_the_hosts_and_its_kernel_has_not_stood_still(folder: Path) -> None:
     boot("--", "true")
     kept(folder)

@@ -43,6 +43,7 @@ def rounds(count: int) -> None:
             assert machine.run(Console(), timeout=10).cause is Cause.RESET
 
 
+@pytest.mark.long
 def test_a_thousand_rounds() -> None:
     rounds(WARM_UP)
     fds, threads, mappings, private = footprint(1)

@@ -338,6 +338,7 @@ def flushed(folder: Path, moments: int, count: int, seed: int) -> None:
     assert image.read_bytes() == bytes(1 << 20)
 
 
+@pytest.mark.long
 def test_moments_of_flushed_writes(tmp_path: Path) -> None:
     flushed(tmp_path, 3, 30, 1)
 

@@ -134,6 +134,7 @@ def test_a_multiboot_program_with_a_screen() -> None:
     assert done.stderr.count("-*-") > 20, done.stderr
 
 
+@pytest.mark.long
 def test_memtest_on_the_serial_line() -> None:
     words = [packages.file("memtest86+", "memtest86+x64.bin"), "--append", "console=ttyS0,115200", "--memory", "64M"]
     with subprocess.Popen([*CORRAL, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

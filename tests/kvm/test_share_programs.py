@@ -114,6 +114,7 @@ def test_git(tmp_path: Path, options: str) -> None:
 
 
 @pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.long
 def test_make(tmp_path: Path, options: str) -> None:
     assert run(tmp_path, MAKE, options).split() == ["7"]
     project = tmp_path / "project"
@@ -137,6 +138,7 @@ def test_a_lock_of_the_host_s_holds_a_guest_up(tmp_path: Path) -> None:
     assert here("sqlite3", str(tmp_path / "base.db"), "select * from numbers") == "2\n"
 
 
+@pytest.mark.long
 def test_archives_and_trees(tmp_path: Path) -> None:
     assert run(tmp_path, TAR).split() == ["locked"]
     copy = tmp_path / "copy" / "tree"

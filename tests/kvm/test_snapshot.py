@@ -84,6 +84,7 @@ def test_an_interrupt_on_its_way_waits_for_its_guest(shell: Path) -> None:
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
+@pytest.mark.long
 def test_whatever_it_does_at_that_moment(cpus: int, tmp_path: Path) -> None:
     """In programs, in system calls, in interrupts: their results are right in each that goes on."""
     chance = random.Random(cpus)

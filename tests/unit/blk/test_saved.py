@@ -104,6 +104,7 @@ def test_what_is_queued_and_in_flight_is_answered_once_and_well(open_disk: OpenD
             assert disk.data(request) == content[i * 512 : i * 512 + 4096]
 
 
+@pytest.mark.long
 def test_a_disk_whose_host_does_not_answer_goes_on(engine: int, image: Path, content: bytes) -> None:
     """A hold ends in time, and has changed nothing."""
     reader, writer = full_pipe()

@@ -93,6 +93,7 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("what", COSTLY)
+@pytest.mark.long
 def test_any_initramfs_costs_two_seconds_at_most(save: Save, what: str) -> None:
     path = save(COSTLY[what]())
     assert path.stat().st_size <= 17 << 20

@@ -233,6 +233,7 @@ def hungry(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize("mode", ["limit", "measure"])
+@pytest.mark.long
 def test_bad_kernels_need_little_memory(hungry: list[Path], mode: str) -> None:
     command = [sys.executable, "-c", _LIMITED, mode, *map(str, hungry)]
     # Not under a sanitizer, which has a use of memory of its own.

@@ -53,6 +53,7 @@ KERNELS = {
 
 
 @pytest.mark.parametrize("what", KERNELS)
+@pytest.mark.long
 def test_a_kernel_whose_symbols_are_too_much_is_named(tmp_path: Path, what: str) -> None:
     make, why = KERNELS[what]
     path = tmp_path / "kernel"

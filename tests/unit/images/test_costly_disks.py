@@ -28,6 +28,7 @@ with DiskVolumes(sys.argv[1]) as disk:
 
 @pytest.mark.parametrize("prefix", [b"", b"vmlinuz-", b"6.1."])
 @pytest.mark.parametrize("size", [None, MOST, MOST // 3])
+@pytest.mark.long
 def test_file_systems_of_names_alone(tmp_path: Path, size: int | None, prefix: bytes) -> None:
     """The first of 49 partitions that are all the same one: what is read of it counts for all."""
     disk = with_large_folders(tmp_path / "disk.img", 18, prefix, size)

@@ -81,6 +81,7 @@ def test_root_s_images_keep_every_owner(folder: Path, image: Image) -> None:
     assert image.stat("/sub/file")["uid"] == "0"
 
 
+@pytest.mark.long
 def test_many_small_files_fit(folder: Path, image: Image) -> None:
     for number in range(5000):
         (folder / f"{number}").write_bytes(b"x")

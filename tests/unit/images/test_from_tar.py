@@ -157,6 +157,7 @@ def test_an_archive_of_nothing(image: Image) -> None:
     assert image.names() == set()
 
 
+@pytest.mark.long
 def test_the_size_is_found_and_leaves_room(image: Image) -> None:
     make(image, *((info(f"{n}"), os.urandom(100)) for n in range(6000)), (info("big"), os.urandom(20 * MIB)), size=None)
     assert 200 * MIB < image.path.stat().st_size < 600 * MIB
