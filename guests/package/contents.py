@@ -19,7 +19,7 @@ TAG = "py3-none-manylinux_2_17_x86_64"  # no file of it uses a C library
 
 
 def version() -> str:
-    return kernel.small().version
+    return kernel.get(kernel.SMALL, print).version
 
 
 def about(found: kernel.KernelFile) -> dict[str, str]:
@@ -27,7 +27,7 @@ def about(found: kernel.KernelFile) -> dict[str, str]:
     return {
         "version": found.version,
         "key": kernel.key(found.version),
-        "linux": f"{source} {debian.candidate(source)}",
+        "linux": f"{source} {found.version}",
         "busybox": f"busybox-static {debian.candidate('busybox-static')}",
     }
 
@@ -36,7 +36,7 @@ class Contents(BuildHookInterface):  # type: ignore[type-arg]
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        found = kernel.small(print)
+        found = kernel.get(kernel.SMALL, print)
         self.folder = tempfile.TemporaryDirectory()
         made = Path(self.folder.name)
         (made / "__init__.py").write_text('"""Corral\'s small kernel; see about.json."""\n')
