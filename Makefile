@@ -142,7 +142,7 @@ fuzz: atheris  ## fuzz all that takes what others wrote: FUZZ=20 seconds for eac
 fuzz-long: atheris  ## the same for FUZZ_LONG=1800 seconds each, a night in all; then the lines that were reached
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_LONG) --coverage
 
-# CORRAL_DURABILITY=10 looks ten times as hard, CORRAL_SEED repeats a run.
+# CORRAL_DURABILITY=10 looks ten times as hard, in kvm-long too; CORRAL_SEED repeats a run.
 durability: guests $(VENV)/dev  ## power cuts, kills and failing hosts: what a guest has flushed is there
 	$(PYTEST) tests/durability
 

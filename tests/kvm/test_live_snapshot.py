@@ -21,6 +21,7 @@ from corral.errors import BootError, ConfigError
 from corral.memory import PAGE
 from corral.snapshot import ram
 from corral.snapshot.resumed import Resumed
+from tests.durability.effort import EFFORT
 from tests.support.tiny_guests import flat, tiny_guest
 
 LONG = 120.0
@@ -72,7 +73,7 @@ def test_what_a_guest_does_later_is_not_in_the_file(writer: corral.Machine, tmp_
 @pytest.mark.long
 def test_what_a_guest_does_later_is_in_none_of_a_thousand(writer: corral.Machine, tmp_path: Path) -> None:
     """CORRAL_DURABILITY=10: of ten thousand."""
-    rounds(writer, tmp_path, 1000 * int(os.environ.get("CORRAL_DURABILITY", "1")), 2)
+    rounds(writer, tmp_path, 1000 * EFFORT, 2)
 
 
 def test_it_runs_while_it_is_written(writer: corral.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,8 +241,8 @@ def test_a_killed_save_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_hundred_killed_saves(tmp_path: Path) -> None:
-    killed(tmp_path, 100, 2)
+def test_many_killed_saves(tmp_path: Path) -> None:
+    killed(tmp_path, 20 * EFFORT, 2)
 
 
 def test_the_command(family: Path, tmp_path: Path) -> None:
@@ -272,7 +273,7 @@ def test_a_failure_in_the_jail_is_a_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-BOOTS, BOOTS_LONG = 4, 100
+BOOTS, BOOTS_LONG = 4, 20 * EFFORT
 
 
 def saved_at_random(folder: Path, count: int, seed: int) -> None:
@@ -298,7 +299,7 @@ def test_moments_of_a_boot(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_a_hundred_moments_of_a_boot(tmp_path: Path) -> None:
+def test_many_moments_of_a_boot(tmp_path: Path) -> None:
     saved_at_random(tmp_path, BOOTS_LONG, 2)
 
 
@@ -345,6 +346,6 @@ def test_moments_of_flushed_writes(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_four_hundred_moments_of_flushed_writes(tmp_path: Path) -> None:
-    for seed in range(20):
-        flushed(tmp_path, 20, 200, seed)
+def test_many_moments_of_flushed_writes(tmp_path: Path) -> None:
+    for seed in range(2 * EFFORT):
+        flushed(tmp_path, 10, 50, seed)
