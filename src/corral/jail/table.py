@@ -299,7 +299,7 @@ KINDS = {
 
 # These fail with EACCES and the process goes on: Python asks for files where it can do without, as to show a source
 # line, and the C library copies what it cannot mremap. The next fail with ENOSYS: clone3, and what the C library does
-# without as a thread begins and ends. A call that is in no list ends the process with one line.
+# without as a thread begins and ends, or to count CPUs. A call that is in no list ends the process with one line.
 FAIL = (
     "open",
     "openat",
@@ -317,4 +317,4 @@ FAIL = (
     "getcwd",
     "mremap",
 )
-ABSENT = ("clone3", "set_robust_list", "rt_sigprocmask", "madvise")
+ABSENT = ("clone3", "set_robust_list", "rt_sigprocmask", "madvise", "sched_getaffinity")
