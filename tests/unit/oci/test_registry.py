@@ -216,8 +216,10 @@ def test_a_signal_ends_the_fetching_from_a_registry_that_stalls(
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as pull:
         assert pull.stderr is not None
         expected = "fetching layer 1 of 2" if which == "layer" else "asking"
-        while expected not in (line := pull.stderr.readline()):
-            assert line
+        said: list[str] = []
+        while expected not in "".join(said[-1:]):
+            said.append(pull.stderr.readline())
+            assert said[-1], said
         if which == "config":
             parts = cache / "container-layers/sha256"
             while not (parts.exists() and list(parts.glob("*.part-*"))):
