@@ -96,7 +96,8 @@ class Progress:
         self._last = ""
         self._terminal = os.isatty(2)
         self._clock = clock
-        self._told = 0.0  # when the last line was written
+        self._told = 0.0  # when the last line was written,
+        self._subject = ""  # and what it was about
         self._began: float | None = None
         self._bar: Bar | None = None
 
@@ -106,10 +107,13 @@ class Progress:
         self._last = text
         if self._terminal:
             self._show(text)
-        elif not text.endswith("%") or text.endswith(" 0 %") or self._clock() - self._told > _BETWEEN_PERCENTAGES:
-            self._told = self._clock()
+        elif not text.endswith("%") or self._is_due(text.partition(",")[0]):
+            self._told, self._subject = self._clock(), text.partition(",")[0]
             sys.stderr.write(f"corral: {text}\n")
         sys.stderr.flush()
+
+    def _is_due(self, subject: str) -> bool:
+        return subject != self._subject or self._clock() - self._told > _BETWEEN_PERCENTAGES
 
     def _show(self, text: str) -> None:
         """In place of what was there: a bar of what takes over a second, if it has a percentage at its end."""
