@@ -6,6 +6,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <malloc.h>
@@ -205,12 +206,15 @@ int corral_jail_limit_files(uint64_t bytes)
     return setrlimit(RLIMIT_FSIZE, &most) < 0 ? -errno : 0;
 }
 
-/* With more than eight threads glibc's malloc asks how many CPUs there are, for as many arenas: by
- * sched_getaffinity, from the thread that needs the next one. Told how many arenas, it does not ask. */
+/* What glibc's malloc would ask the kernel for from any thread: how many CPUs there are, for as many arenas
+ * (sched_getaffinity); and the main arena's end (brk), by a thread that has to share that arena, or that frees
+ * what is last in it. Told how many arenas, it does not ask; each thread has one; and nothing of the main one is
+ * given back. */
 static void settle_malloc(void)
 {
 #ifdef M_ARENA_MAX
-    mallopt(M_ARENA_MAX, 8);
+    mallopt(M_ARENA_MAX, 1024);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
 #endif
 }
 
