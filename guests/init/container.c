@@ -18,16 +18,6 @@ static char session_text[64 * 1024];
 static int files[3]; /* of the initramfs: hostname, hosts, resolv.conf */
 static const char *const names[] = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"};
 
-static void must_mount(const char *what, const char *where, const char *type, word flags, const char *options)
-{
-    if (SYSCALL(mount, what, where, type, flags, options) == 0)
-        return;
-    say("corral: init: cannot mount ");
-    say(where);
-    say(" as ");
-    give_up(type);
-}
-
 /* A folder and those above it. */
 static void make_folders(const char *path)
 {

@@ -17,6 +17,17 @@ __attribute__((noreturn, unused)) static void give_up(const char *why)
         SYSCALL(pause, 0, 0, 0, 0, 0);
 }
 
+__attribute__((unused)) static void must_mount(const char *what, const char *where, const char *type, word flags,
+                                               const char *options)
+{
+    if (SYSCALL(mount, what, where, type, flags, options) == 0)
+        return;
+    say("corral: init: cannot mount ");
+    say(where);
+    say(" as ");
+    give_up(type);
+}
+
 /* `path` ends with two digits, which are changed. */
 static void load_modules_of(char *path)
 {

@@ -20,16 +20,6 @@ static char *append(char *to, const char *text)
     return to;
 }
 
-static void must_mount(const char *what, const char *where, const char *type, word flags, const char *options)
-{
-    if (SYSCALL(mount, what, where, type, flags, options) == 0)
-        return;
-    say("corral: init: cannot mount ");
-    say(where);
-    say(" as ");
-    give_up(type);
-}
-
 static void mount_files(char digit, const char *path)
 {
     char tag[] = "host0", lower[] = "/host/0", upper[] = "/layer/upper0", work[] = "/layer/work0";

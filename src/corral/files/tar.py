@@ -7,6 +7,7 @@ Sources: POSIX, pax; the GNU tar manual, "Basic Tar Format" and "Storing Sparse 
 from __future__ import annotations
 
 import os
+import stat
 import struct
 
 from corral.files import xattr
@@ -44,6 +45,14 @@ _KINDS = {
     b"6": "fifo",
     b"D": "folder",
 }
+TYPES = {
+    "file": stat.S_IFREG,
+    "symlink": stat.S_IFLNK,
+    "char": stat.S_IFCHR,
+    "block": stat.S_IFBLK,
+    "folder": stat.S_IFDIR,
+    "fifo": stat.S_IFIFO,
+}  # of a member's kind, as in an inode's mode
 
 
 @record(frozen=True)

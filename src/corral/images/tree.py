@@ -7,13 +7,12 @@ system is there. Which inode is which file, an access time tells: mke2fs copies 
 from __future__ import annotations
 
 import os
-import stat
 
 from corral.errors import HostError
 from corral.files import xattr
 from corral.files.ext4 import ROOT_INODE
 from corral.files.file import Flaw, printable
-from corral.files.tar import Member
+from corral.files.tar import TYPES, Member
 from corral.images.e2fsprogs import BLOCK, quoted
 
 TYPE_CHECKING = False
@@ -31,14 +30,6 @@ _MOST_NODES = 2_000_000  # of any archive; of a small one as many as one could m
 _NODES, _BYTES_A_NODE = 100_000, 64
 _MOST_TEXT = 256 << 20  # names, targets and attributes, in memory
 _XATTR_ROOM = BLOCK - 64  # ext4 has one block for a file's attributes
-_TYPES = {
-    "file": stat.S_IFREG,
-    "symlink": stat.S_IFLNK,
-    "char": stat.S_IFCHR,
-    "block": stat.S_IFBLK,
-    "folder": stat.S_IFDIR,
-    "fifo": stat.S_IFIFO,
-}
 
 
 class TreeNode:
@@ -246,7 +237,7 @@ class Tree:
                 continue
             numbers[node.number] = inode.number
             member, target = node.member, f"<{inode.number}>"
-            mode = _TYPES[member.kind] | (0o777 if member.kind == "symlink" else member.mode)
+            mode = TYPES[member.kind] | (0o777 if member.kind == "symlink" else member.mode)
             if inode.mode != mode:
                 yield f"sif {target} mode 0{mode:o}"
             if inode.uid != member.uid:
@@ -283,7 +274,7 @@ class Tree:
                 raise member.flaw("is a device with a control character in its name; make it again")
             kind = "c" if member.kind == "char" else "b"
             yield f"mknod {word} {kind} {member.device[0]} {member.device[1]}"
-            yield f"sif {path} mode 0{_TYPES[member.kind] | member.mode:o}"
+            yield f"sif {path} mode 0{TYPES[member.kind] | member.mode:o}"
             yield f"sif {path} uid {member.uid}"
             yield f"sif {path} gid {member.gid}"
             yield f"sif {path} atime @{member.mtime}"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import stat
 
 from corral.files.file import Flaw, printable
-from corral.files.tar import Member
+from corral.files.tar import TYPES, Member
 from corral.images import erofs
 
 TYPE_CHECKING = False
@@ -33,14 +33,6 @@ _STEPS, _MORE_STEPS = 1_000_000, 40  # names that are looked up: for any image, 
 _GONE, _OPAQUE, _OTHERS = b".wh.", b".wh..wh..opq", b".wh..wh."
 # What would have a meaning to an overlayfs above the image, which is no business of an image.
 _OF_OVERLAYS = (b"trusted.overlay.", b"user.overlay.")
-_TYPES = {
-    "file": stat.S_IFREG,
-    "symlink": stat.S_IFLNK,
-    "char": stat.S_IFCHR,
-    "block": stat.S_IFBLK,
-    "folder": stat.S_IFDIR,
-    "fifo": stat.S_IFIFO,
-}
 
 
 class _Leaf:
@@ -320,7 +312,7 @@ def _parts(path: bytes) -> list[bytes]:
 
 
 def _meta(member: Member) -> erofs.Meta:
-    mode = _TYPES[member.kind] | (0o777 if member.kind == "symlink" else member.mode)
+    mode = TYPES[member.kind] | (0o777 if member.kind == "symlink" else member.mode)
     return erofs.Meta(mode, member.uid, member.gid, member.mtime, _kept(member.xattrs))
 
 
