@@ -277,7 +277,7 @@ def _boot(
     values, container = arguments.values, wanted.request.container is not None
     has_input = not container or "interactive" in values
     timeout = seconds(values["timeout"]) if "timeout" in values else None
-    with Ends(values.get("console", "stdio"), "early" in values, has_input) as ends:
+    with jails.Settled(jail), Ends(values.get("console", "stdio"), "early" in values, has_input) as ends:
         ends.log = named.open_log() if named and container else None
         shell = Shell(wanted.machine.memory, plan.page if plan else 0, wanted.machine.split_irqchip)
         try:

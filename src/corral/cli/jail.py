@@ -162,6 +162,20 @@ class Jail:
         return f"jail: entered{''.join(f', without {what}' for what in self._lacks)}"
 
 
+class Settled:
+    """Around what begins a jail, and may end before it is entered: a name and images are free after it."""
+
+    def __init__(self, jail: Jail | None) -> None:
+        self._jail = jail
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        if self._jail and self._jail.clerk:
+            self._jail.clerk.settle()
+
+
 class _Entered:
     """Inside of what `outer` attaches, the jail, which nothing leaves."""
 

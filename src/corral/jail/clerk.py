@@ -51,16 +51,21 @@ class Clerk:
     @property
     def pid(self) -> int:
         """When it has been started. Raises HostError."""
+        self.settle()
+        if self._pid < 0:
+            why = os.strerror(-self._pid)
+            raise HostError(f"cannot start {PROGRAM}, which makes reports: {why}; --jail off runs without a jail")
+        return self._pid
+
+    def settle(self) -> None:
+        """Until it has been started, or could not be: no descriptor of this process is in it but those given to it,
+        so the lock on a name or an image goes with this process."""
         if not self._pid:
             prepared = ffi.new("struct corral_jail_prepared *")
             lib.corral_jail_await(prepared)
             for fd in self._given:
                 os.close(fd)
             self._pid = int(prepared.pid)
-        if self._pid < 0:
-            why = os.strerror(-self._pid)
-            raise HostError(f"cannot start {PROGRAM}, which makes reports: {why}; --jail off runs without a jail")
-        return self._pid
 
     def removes(self, path: str) -> None:
         """Before the jail: what it is to remove when the VMM has ended, a file or an empty folder."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from corral.cli import jail as jails
 from corral.errors import HostError
 from corral.jail import clerk as clerks
 from corral.jail.clerk import Clerk
@@ -57,3 +58,14 @@ def test_one_that_is_missing_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(clerks, "PROGRAM", "/nowhere/clerk")
     with pytest.raises(HostError, match=r"cannot start /nowhere/clerk.*No such file"):
         Clerk(MODULE).tell("", "", "")
+
+
+def test_it_has_let_go_of_the_vmms_locks_when_that_ends_before_there_is_a_guest() -> None:
+    jail = jails.Jail("on", ())
+    with jails.Settled(jail):
+        clerk = jail.clerk = Clerk(MODULE)
+    # A program of its own: what it was forked with, and closes by that, is closed.
+    assert os.path.samefile(f"/proc/{clerk._pid}/exe", clerks.PROGRAM)
+    clerk.tell("", "", "")
+    close(clerk)
+    assert ended(clerk.pid)
