@@ -3,13 +3,17 @@
 A start imports fifty small modules. To find and open a file for each takes longer than to run them where files are
 slow: a network's, a container's layers, a cold cache. The bundle lies beside Python's own bytecode files and follows
 their rules: made by the first run that may write there, and a module whose source has changed since is not taken from
-it. Nothing needs it, and nothing that goes wrong with it is anybody's concern.
+it. Nothing needs it: what cannot be read is passed over.
+
+It has all modules of all commands that ever ran, more than a start needs, so it is mapped and not read: Python's
+magic number, the sizes of two parts, an index, and the bytecode that this has the places of.
 """
 
 from __future__ import annotations
 
 import gc
 import marshal
+import mmap
 import os
 import sys
 from _frozen_importlib import ModuleSpec
@@ -21,8 +25,11 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
     from typing import NoReturn
 
-    Entry = tuple[str, int, int, bool, bytes]  # source, its size and time of change (ns), is a package, bytecode
+    About = tuple[str, int, int, bool]  # source, its size and time of change (ns), is a package
+    Entry = tuple[str, int, int, bool, int, int]  # the same, and the place and size of its bytecode
+    Code = bytes | memoryview
 
+_SIZE = 4  # bytes of a size
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -32,14 +39,23 @@ class Bundle:
     def __init__(self, path: str) -> None:
         self.path = path
         self._entries: dict[str, Entry] = {}
+        self._codes = memoryview(b"")
         self._served = {name for name in sys.modules if name.startswith("corral.")}  # or there before it could serve
         self.held = False
         try:
-            with open(path, "rb") as file:
-                if file.read(len(MAGIC_NUMBER)) == MAGIC_NUMBER:
-                    self._entries = marshal.loads(file.read())
+            self._open()
         except (OSError, EOFError, ValueError, TypeError):
             pass
+
+    def _open(self) -> None:
+        with open(self.path, "rb", buffering=0) as file:
+            content = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+        if content[: len(MAGIC_NUMBER)] == MAGIC_NUMBER:
+            start = len(MAGIC_NUMBER) + 2 * _SIZE
+            sizes = content[len(MAGIC_NUMBER) : start].cast("I")
+            index, codes = content[start : start + sizes[0]], content[start + sizes[0] :]
+            if len(codes) == sizes[1]:
+                self._entries, self._codes = marshal.loads(index), codes
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
         entry = self._entries.get(name)
@@ -59,20 +75,27 @@ class Bundle:
         exec(self.get_code(module.__name__), module.__dict__)
 
     def get_code(self, name: str) -> CodeType:
-        code: CodeType = marshal.loads(self._entries[name][4])
+        code: CodeType = marshal.loads(self._code(name))
         return code
+
+    def _code(self, name: str) -> memoryview:
+        place, size = self._entries[name][4:]
+        return self._codes[place : place + size]
 
     def keep(self) -> None:
         """Adds what this process has imported in another way, if it may write."""
         if self.held:
             return
-        new = {name: entry for name, entry in self._imported() if self._entries.get(name) != entry}
+        new = self._imported()
         if not new or sys.dont_write_bytecode:
             return
+        old: dict[str, tuple[About, Code]] = {
+            name: (entry[:4], self._code(name)) for name, entry in self._entries.items() if _is_current(entry)
+        }
         temporary = f"{self.path}.{os.getpid()}"
         try:
             with open(temporary, "xb") as file:
-                file.write(MAGIC_NUMBER + marshal.dumps({**self._entries, **new}))
+                file.write(_content(old | new))
             os.replace(temporary, self.path)
         except OSError:
             if os.path.exists(temporary):
@@ -81,8 +104,8 @@ class Bundle:
     def has(self, names: Sequence[str]) -> bool:
         return all(name in self._entries and _is_current(self._entries[name]) for name in names)
 
-    def _imported(self) -> list[tuple[str, Entry]]:
-        entries = []
+    def _imported(self) -> dict[str, tuple[About, Code]]:
+        imported: dict[str, tuple[About, Code]] = {}
         for name, module in list(sys.modules.items()):
             # By name first: what others put there need not be a module, as `typing.io` is none.
             if not name.startswith("corral.") or name in self._served:
@@ -93,8 +116,19 @@ class Bundle:
             code = spec.loader.get_code(name)  # type: ignore[union-attr]
             status = os.stat(spec.origin)
             package = spec.submodule_search_locations is not None
-            entries.append((name, (spec.origin, status.st_size, status.st_mtime_ns, package, marshal.dumps(code))))
-        return entries
+            about = spec.origin, status.st_size, status.st_mtime_ns, package
+            imported[name] = about, marshal.dumps(code)
+        return imported
+
+
+def _content(modules: dict[str, tuple[About, Code]]) -> bytes:
+    index: dict[str, Entry] = {}
+    codes = bytearray()
+    for name, (about, code) in modules.items():
+        index[name] = (*about, len(codes), len(code))
+        codes += code
+    packed = marshal.dumps(index)
+    return MAGIC_NUMBER + len(packed).to_bytes(_SIZE, "little") + len(codes).to_bytes(_SIZE, "little") + packed + codes
 
 
 _used: Bundle | None = None
