@@ -43,6 +43,7 @@ LAYERS = [
     "oci",
     "injection",
     "snapshot",
+    "store",
     "machine",
     "doctor",
     "launch",
