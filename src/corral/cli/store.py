@@ -8,12 +8,14 @@ from corral.errors import BootError, ConfigError, HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corral.cli.options import Arguments
     from corral.store import Pushed
 
 WORDS = ("push", "pull", "list", "rm", "prune")
 _OPERANDS = {"push": "FILE URL", "pull": "URL FILE", "list": "URL", "rm": "URL", "prune": "URL"}
-_OPTIONS = {"pull": {"digest", "any-host"}, "prune": {"force"}}
+_OPTIONS = {"push": {"whole"}, "pull": {"digest", "any-host"}, "prune": {"force"}}
 
 
 def run(arguments: Arguments) -> int:
@@ -32,11 +34,12 @@ def run(arguments: Arguments) -> int:
     before = time.monotonic()
     if word == "push":
         with Progress() as progress:
-            pushed = store.push(operands[0], operands[1], progress)
+            pushed = store.push(operands[0], operands[1], "whole" in values, _late(progress))
         tell_pushed(operands[1], pushed, before)
     elif word == "pull":
         with Progress() as progress:
-            fetched = store.pull(*operands, values.get("digest"), "any-host" in values, progress)
+            url, path = operands
+            fetched = store.pull(url, path, values.get("digest"), "any-host" in values, _late(progress))
         print(f"{operands[1]}: {fetched} chunks fetched, in {_ms(before)} ms")
     elif word == "list":
         _list(operands[0])
@@ -45,6 +48,17 @@ def run(arguments: Arguments) -> int:
     else:
         print(f"removed {store.prune(operands[0], 'force' in values)} chunks")
     return 0
+
+
+def _late(progress: Callable[[str], None]) -> Callable[[str], None]:
+    """What takes less than a second says nothing on its way."""
+    begin = time.monotonic() + 1
+
+    def tell(text: str) -> None:
+        if time.monotonic() > begin:
+            progress(text)
+
+    return tell
 
 
 def tell_pushed(url: str, pushed: Pushed, before: float) -> None:

@@ -248,7 +248,7 @@ class Resumed:
 
     def require_whole(self) -> None:
         """Raises HostError for a file that was cut off since; its guest cannot go on."""
-        if not all(one.is_whole for one in self.files):
+        if not all(one.is_whole for one in self.generations):
             raise HostError(
                 f"the snapshot {self._file.path!r} was cut off while a guest ran from it; remove one, or replace it, "
                 "but do not write to it"
@@ -262,10 +262,10 @@ class Resumed:
 
     def load(self, memory: GuestMemory, cmdline: bytes, initrd: object, rsdp: int) -> None:
         """Maps the RAM, which has all of these in it. There is no entry: see restore()."""
-        Chain([one.layer_of_ram() for one in self.files]).map(memory)
+        Chain([one.layer_of_ram() for one in self.generations]).map(memory)
 
     @property
-    def files(self) -> list[file.SnapshotFile]:
+    def generations(self) -> list[file.SnapshotFile]:
         """It and its parents, the oldest last."""
         return [self._file, *self._line.files]
 
@@ -278,7 +278,7 @@ class Resumed:
             raise self._file.error(str(error)) from None
 
     def require_host(self, system: System, found: tuple[Entry, ...]) -> None:
-        """That its guest can go on here, where a first vCPU has the CPUID `found`. Raises BootError, with what lacks."""
+        """That its guest can go on here, where vCPU 0 has the CPUID `found`. Raises BootError, with what it lacks."""
         host = host_of(system)
         saved = self.content.host
         if host.kind != saved.kind:

@@ -37,7 +37,7 @@ def of_snapshot(text: str) -> Address:
     root, slash, name = text.rpartition("/")
     if not slash or not root or root.endswith(":/") or not _NAME.fullmatch(name) or UNFINISHED in name:
         raise ConfigError(
-            f"{text!r} names no snapshot in a store; write the store, / and a name of letters, digits, dots and dashes, "
+            f"{text!r} names no snapshot in a store; write the store, / and a name of letters, digits, dots, dashes, "
             "like s3://BUCKET/FOLDER/NAME"
         )
     return _address(root, name)

@@ -1,4 +1,4 @@
-"""A snapshot's file as a store has it: parts of chunks, without holes, and whole: what its parents have is its own there."""
+"""A snapshot's file as a store has it: parts of chunks, without holes; what its parents have is its own there."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class Contents:
     def __init__(self, path: str) -> None:
         self.resumed = Resumed(path)
         content = self.resumed.content
-        own, disks = self.resumed.files[0], [disk.size for disk in content.guest.disks if disk.snapshot]
+        own, disks = self.resumed.generations[0], [disk.size for disk in content.guest.disks if disk.snapshot]
         head = file.head(file.dump(replace(content, parent=None)))
         ram, layers, self.size = file.places(len(head), content.guest.memory, disks)
         fd, had = own.layer_places()
         self.stretches = [
             Stretch(0, len(head), (), head),
-            Stretch(ram, content.guest.memory, [one.layer_of_ram() for one in self.resumed.files]),
+            Stretch(ram, content.guest.memory, [one.layer_of_ram() for one in self.resumed.generations]),
         ]
         for disk, (map_at, data_at), (map_was, data_was) in zip(disks, layers, had, strict=True):
             bits = int(lib.corral_blk_map_size(disk))

@@ -61,9 +61,7 @@ def _manifest(place: Place, source: Address) -> tuple[Manifest, bytes]:
     try:
         text = place.read(manifest.name(source.name), manifest.MOST)
     except FileNotFoundError:
-        raise BootError(
-            f"there is no snapshot {str(source)!r}; corral snapshot list tells which there are"
-        ) from None
+        raise BootError(f"there is no snapshot {str(source)!r}; corral snapshot list tells which there are") from None
     return manifest.decode(text, str(source))
 
 
@@ -111,7 +109,7 @@ def _fetch(
 
 
 def _lost(source: Address, what: str) -> BootError:
-    return BootError(f"snapshot {str(source)!r}: {what}; push the snapshot again under another name")
+    return BootError(f"snapshot {str(source)!r}: {what}; push it again, with --whole")
 
 
 def _require_room(fd: int, wanted: int, path: str) -> None:

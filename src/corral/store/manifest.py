@@ -49,8 +49,8 @@ class Part:
 
 @record(frozen=True)
 class Manifest:
-    """`saved`: when it was pushed, in seconds since 1970; `memory`, `size`: bytes of RAM and of the file; `chunk`: bytes
-    of a chunk."""
+    """`saved`: when it was pushed, in seconds since 1970; `memory`, `size`: bytes of RAM and of the file; `chunk`:
+    bytes of a chunk."""
 
     corral: str
     saved: int

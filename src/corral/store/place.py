@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         HostError when the store does not do it, but for what is said of it."""
 
         at_once: int  # calls that it is quicker with
+        is_near: bool  # has() takes no time
 
         def read(self, name: str, most: int) -> bytes:
             """The file, or its first `most` + 1 bytes. Raises FileNotFoundError."""
@@ -54,7 +55,7 @@ def opened(address: Address) -> Place:
 class Folder:
     """A folder of this host."""
 
-    at_once = 4
+    at_once, is_near = 4, True
 
     def __init__(self, root: str) -> None:
         self._root = root

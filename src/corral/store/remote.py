@@ -15,7 +15,7 @@ _TEXT = 300  # characters of what a store says
 
 
 class Remote:
-    at_once = 16
+    at_once, is_near = 16, False
 
     def __init__(self, address: Address) -> None:
         self._address, self._root = address, address.root.rstrip("/")

@@ -7,7 +7,7 @@ import time
 
 from corral import __version__
 from corral.startup.record import record
-from corral.store import address, chunks, manifest, turns, workers
+from corral.store import address, chunks, kept, manifest, turns, workers
 from corral.store.contents import Contents, Stretch
 from corral.store.manifest import Manifest, Part, Run
 from corral.store.place import opened
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 @record(frozen=True)
 class Pushed:
-    """`digest`: SHA-256 of the manifest, in hexadecimal digits; `chunks`: how many the snapshot has; `sent`: how many of
-    them the store did not have; `bytes`: what those take there."""
+    """`digest`: SHA-256 of the manifest, in hexadecimal digits; `chunks`: how many the snapshot has; `sent`: how many
+    of them the store did not have; `bytes`: what those take there."""
 
     digest: str
     chunks: int
@@ -31,26 +31,32 @@ class Pushed:
 
 
 def push(
-    path: str | os.PathLike[str], url: str, progress: Callable[[str], None] = lambda text: None
+    path: str | os.PathLike[str],
+    url: str,
+    whole: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> Pushed:
     """Stores the snapshot in the file `path` as `url`, in place of what has that name there; what the store has already
-    is not sent. One that has a parent is whole there. The name is there when all of it is, and on the store's disk.
-    Raises BootError for a file that is no snapshot, ConfigError, HostError."""
+    is sent with `whole` alone, which mends chunks that were damaged there. One that has a parent is whole there. The
+    name is there when all of it is, and on the store's disk. Raises BootError for a file that is no snapshot,
+    ConfigError, HostError."""
     to = address.of_snapshot(url)
     with Contents(os.fspath(path)) as contents:
         place = opened(to)
         with turns.pushing(place):
-            return _push(contents, place, to.name, progress)
+            return _push(contents, place, to.name, whole, progress)
 
 
-def _push(contents: Contents, place: Place, name: str, progress: Callable[[str], None]) -> Pushed:
+def _push(contents: Contents, place: Place, name: str, whole: bool, progress: Callable[[str], None]) -> Pushed:
+    known = set[bytes]() if whole or place.is_near else kept.known(place)
+
     def send(item: tuple[Stretch, int]) -> tuple[bytes, int]:
         data = item[0].read(item[1])
         if chunks.is_zero(data):
             return b"", 0
         key = chunks.digest(data)
         file = chunks.name(key)
-        if place.has(file):
+        if not whole and (key in known or place.has(file)):
             return key, 0
         packed = chunks.pack(data)
         place.write(file, packed)

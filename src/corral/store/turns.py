@@ -1,4 +1,4 @@
-"""Pushes run beside each other, but none beside a prune: it would remove chunks that a push has found and not named yet.
+"""Pushes run beside each other, none beside a prune: it would remove chunks that a push has found and not named yet.
 
 Each leaves a mark before it looks for the other's, so of two that begin at once one at least sees the other. What was
 killed leaves its mark, which counts for a day.
@@ -28,7 +28,7 @@ def pushing(place: Place) -> Iterator[None]:
     with _mark(place, _PUSHING):
         if (age := _age(place, _PRUNING)) is not None:
             raise HostError(
-                f"the store is being pruned, since {age:.0f} s; try again when that has ended, and if it was killed run "
+                f"the store is being pruned, since {age:.0f} s; try again when that has ended; if it was killed run "
                 "corral snapshot prune once more"
             )
         yield
@@ -43,8 +43,8 @@ def pruning(place: Place, force: bool) -> Iterator[None]:
                 place.remove(name)
         elif (age := _age(place, _PUSHING)) is not None:
             raise HostError(
-                f"a push to the store has not ended, which began {age:.0f} s ago; try again later, or with --force if it "
-                "was killed"
+                f"a push to the store has not ended, which began {age:.0f} s ago; try again later, or with --force if "
+                "it was killed"
             )
         yield
 

@@ -29,8 +29,8 @@ class _Job(Generic[T, R]):
 
 def each(function: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
     """Results in the order of `items`, which are asked for as threads become free; `count` threads. The first error is
-    raised, and what has not begun is not begun. Not joined but when all went well: a store that does not answer would be
-    waited for. Raises HostError when one takes longer than PATIENCE."""
+    raised, and what has not begun is not begun. Threads are waited for when all went well alone: a store may not
+    answer. Raises HostError when one takes longer than PATIENCE."""
     jobs: SimpleQueue[_Job[T, R] | None] = SimpleQueue()
     stopped = threading.Event()
 
