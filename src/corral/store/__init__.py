@@ -7,7 +7,7 @@ A store has each chunk of its snapshots once, under the SHA-256 of what is in it
 """
 
 from corral.store.fetching import local_copy, pull
-from corral.store.kept import Stored, prune, remove, snapshots
+from corral.store.kept import StoredSnapshot, prune, remove, snapshots
 from corral.store.sending import Pushed, push
 
-__all__ = ["Pushed", "Stored", "local_copy", "prune", "pull", "push", "remove", "snapshots"]
+__all__ = ["Pushed", "StoredSnapshot", "local_copy", "prune", "pull", "push", "remove", "snapshots"]

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corral.store.manifest import Manifest
+    from corral.store.manifest import StoreManifest
     from corral.store.place import Place
 
 _SPARE = 16 << 20  # bytes that stay free on the disk
@@ -57,7 +57,7 @@ def local_copy(url: str, progress: Callable[[str], None] = lambda text: None) ->
     return os.path.join(target, NAME)
 
 
-def _manifest(place: Place, source: Address) -> tuple[Manifest, bytes]:
+def _manifest(place: Place, source: Address) -> tuple[StoreManifest, bytes]:
     try:
         text = place.read(manifest.name(source.name), manifest.MOST)
     except FileNotFoundError:
@@ -66,7 +66,7 @@ def _manifest(place: Place, source: Address) -> tuple[Manifest, bytes]:
 
 
 def _fetch(
-    place: Place, source: Address, found: Manifest, path: str, any_host: bool, progress: Callable[[str], None]
+    place: Place, source: Address, found: StoreManifest, path: str, any_host: bool, progress: Callable[[str], None]
 ) -> int:
     kept = node_cache.KeptChunks() if source.scheme else None
 

@@ -12,14 +12,14 @@ from corral.store.place import opened
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.store.manifest import Manifest
+    from corral.store.manifest import StoreManifest
     from corral.store.place import Place
 
 NEWEST = 8  # manifests
 
 
 @record(frozen=True)
-class Stored:
+class StoredSnapshot:
     """A snapshot in a store. `digest` in hexadecimal digits; `saved`: when it was pushed, in seconds since 1970;
     `memory`: bytes of RAM; `chunks`: how many are not zeros."""
 
@@ -33,12 +33,12 @@ class Stored:
     chunks: int
 
 
-def snapshots(url: str) -> list[Stored]:
+def snapshots(url: str) -> list[StoredSnapshot]:
     """Those in the store `url`, by name. Raises BootError for one whose manifest is damaged, ConfigError, HostError."""
     found = []
     for name, (one, digest) in _manifests(_existing(url)).items():
         count = sum(1 for _ in manifest.keys(one))
-        found.append(Stored(name, digest.hex(), one.saved, one.memory, one.cpus, one.kind, one.cpu, count))
+        found.append(StoredSnapshot(name, digest.hex(), one.saved, one.memory, one.cpus, one.kind, one.cpu, count))
     return found
 
 
@@ -89,8 +89,8 @@ def known(place: Place) -> set[bytes]:
     return set().union(*workers.each(read, newest, place.at_once))
 
 
-def _manifests(place: Place) -> dict[str, tuple[Manifest, bytes]]:
-    def read(name: str) -> tuple[str, tuple[Manifest, bytes]] | None:
+def _manifests(place: Place) -> dict[str, tuple[StoreManifest, bytes]]:
+    def read(name: str) -> tuple[str, tuple[StoreManifest, bytes]] | None:
         short = name.removeprefix(f"{manifest.FOLDER}/")
         try:
             return short, manifest.decode(place.read(name, manifest.MOST), short)

@@ -2,7 +2,7 @@
 
     line 1   "corral snapshot, manifest 1"
     line 2   the SHA-256 of the rest: the snapshot's digest, by which it is known
-    rest     JSON: a Manifest
+    rest     JSON: a StoreManifest
 
 Chunks of zeros are in no list. `whole` is the SHA-256 of all chunks' with their places, so it stands for each byte.
 """
@@ -48,7 +48,7 @@ class Part:
 
 
 @record(frozen=True)
-class Manifest:
+class StoreManifest:
     """`saved`: when it was pushed, in seconds since 1970; `memory`, `size`: bytes of RAM and of the file; `chunk`:
     bytes of a chunk."""
 
@@ -64,7 +64,7 @@ class Manifest:
     whole: bytes
 
 
-_RECORDS: dict[str, type] = {"Run": Run, "Part": Part, "Manifest": Manifest}
+_RECORDS: dict[str, type] = {"Run": Run, "Part": Part, "StoreManifest": StoreManifest}
 
 
 def name(snapshot: str) -> str:
@@ -81,7 +81,7 @@ def whole(parts: tuple[Part, ...]) -> bytes:
     return found.digest()
 
 
-def keys(manifest: Manifest) -> Iterator[tuple[int, int, bytes]]:
+def keys(manifest: StoreManifest) -> Iterator[tuple[int, int, bytes]]:
     """Of each chunk that is not zeros: where it is in the file, its length, its SHA-256."""
     for part in manifest.parts:
         for run in part.runs:
@@ -91,14 +91,14 @@ def keys(manifest: Manifest) -> Iterator[tuple[int, int, bytes]]:
                 yield part.at + at, min(chunks.SIZE, part.length - at), key
 
 
-def encode(manifest: Manifest) -> tuple[bytes, bytes]:
+def encode(manifest: StoreManifest) -> tuple[bytes, bytes]:
     """What goes into a store, and its digest."""
     rest = json.dumps(values.to_plain(manifest), separators=(",", ":")).encode()
     digest = hashlib.sha256(rest).digest()
     return _HEAD + digest.hex().encode() + b"\n" + rest, digest
 
 
-def decode(data: bytes, what: str) -> tuple[Manifest, bytes]:
+def decode(data: bytes, what: str) -> tuple[StoreManifest, bytes]:
     """The manifest, and its digest. `what` is its name, for a message. Raises BootError."""
 
     def error(text: str) -> BootError:
@@ -113,7 +113,7 @@ def decode(data: bytes, what: str) -> tuple[Manifest, bytes]:
     if line != digest.hex().encode() + b"\n":
         raise error("its manifest was changed or cut off in the store; push it again")
     try:
-        found: Manifest = values.from_plain("Manifest", json.loads(rest), _RECORDS)
+        found: StoreManifest = values.from_plain("StoreManifest", json.loads(rest), _RECORDS)
     except (ValueError, RecursionError):
         raise error("its manifest is no JSON; push it again") from None
     except BootError as bad:
@@ -123,7 +123,7 @@ def decode(data: bytes, what: str) -> tuple[Manifest, bytes]:
     return found, digest
 
 
-def _flaw(manifest: Manifest) -> str:
+def _flaw(manifest: StoreManifest) -> str:
     if manifest.chunk != chunks.SIZE:
         return f"chunks of {manifest.chunk} bytes"
     if not 0 < manifest.size <= MOST_FILE:

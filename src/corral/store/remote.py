@@ -27,7 +27,8 @@ class Remote:
             ) from None
         options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
         if address.scheme in ("s3", "s3a"):
-            options["config_kwargs"] = {"connect_timeout": _ANSWER, "read_timeout": _ANSWER}
+            once = {"max_attempts": 1}  # s3fs tries again by itself
+            options["config_kwargs"] = {"connect_timeout": _ANSWER, "read_timeout": _ANSWER, "retries": once}
         try:
             self._system = fsspec.filesystem(address.scheme, **options)
         except ImportError:

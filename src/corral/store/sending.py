@@ -8,8 +8,8 @@ import time
 from corral import __version__
 from corral.startup.record import record
 from corral.store import address, chunks, kept, manifest, turns, workers
-from corral.store.contents import Contents, Stretch
-from corral.store.manifest import Manifest, Part, Run
+from corral.store.chunked import Chunked, Stretch
+from corral.store.manifest import Part, Run, StoreManifest
 from corral.store.place import opened
 
 TYPE_CHECKING = False
@@ -41,13 +41,13 @@ def push(
     name is there when all of it is, and on the store's disk. Raises BootError for a file that is no snapshot,
     ConfigError, HostError."""
     to = address.of_snapshot(url)
-    with Contents(os.fspath(path)) as contents:
+    with Chunked(os.fspath(path)) as source:
         place = opened(to)
         with turns.pushing(place):
-            return _push(contents, place, to.name, whole, progress)
+            return _push(source, place, to.name, whole, progress)
 
 
-def _push(contents: Contents, place: Place, name: str, whole: bool, progress: Callable[[str], None]) -> Pushed:
+def _push(source: Chunked, place: Place, name: str, whole: bool, progress: Callable[[str], None]) -> Pushed:
     known = set[bytes]() if whole or place.is_near else kept.known(place)
 
     def send(item: tuple[Stretch, int]) -> tuple[bytes, int]:
@@ -62,8 +62,8 @@ def _push(contents: Contents, place: Place, name: str, whole: bool, progress: Ca
         place.write(file, packed)
         return key, len(packed)
 
-    items = [(stretch, number) for stretch in contents.stretches for number in stretch.numbers()]
-    keys: dict[int, list[tuple[int, bytes]]] = {stretch.at: [] for stretch in contents.stretches}
+    items = [(stretch, number) for stretch in source.stretches for number in stretch.numbers()]
+    keys: dict[int, list[tuple[int, bytes]]] = {stretch.at: [] for stretch in source.stretches}
     fresh, total = dict[bytes, int](), 0
     for count, ((stretch, number), (key, size)) in enumerate(
         zip(items, workers.each(send, items, place.at_once), strict=True), 1
@@ -74,11 +74,11 @@ def _push(contents: Contents, place: Place, name: str, whole: bool, progress: Ca
             keys[stretch.at].append((number, key))
         if size:
             fresh[key] = size
-    parts = tuple(Part(one.at, one.length, tuple(_runs(keys[one.at]))) for one in contents.stretches)
-    content = contents.resumed.content
+    parts = tuple(Part(one.at, one.length, tuple(_runs(keys[one.at]))) for one in source.stretches)
+    content = source.resumed.content
     guest, host = content.guest, content.host
-    about = __version__, int(time.time()), host.kind, host.cpu, guest.memory, guest.cpus, contents.size
-    text, digest = manifest.encode(Manifest(*about, chunks.SIZE, parts, manifest.whole(parts)))
+    about = __version__, int(time.time()), host.kind, host.cpu, guest.memory, guest.cpus, source.size
+    text, digest = manifest.encode(StoreManifest(*about, chunks.SIZE, parts, manifest.whole(parts)))
     if fresh:
         place.settle()
     place.write(manifest.name(name), text)

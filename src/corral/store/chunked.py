@@ -53,7 +53,7 @@ class Stretch:
             raise HostError(f"the snapshot cannot be read: {error.strerror}; see dmesg") from None
 
 
-class Contents:
+class Chunked:
     """An open snapshot. A context manager. Raises BootError."""
 
     def __init__(self, path: str) -> None:
@@ -75,7 +75,7 @@ class Contents:
                 if length
             ]
 
-    def __enter__(self) -> Contents:
+    def __enter__(self) -> Chunked:
         return self
 
     def __exit__(self, *exception: object) -> None:
