@@ -126,7 +126,8 @@ def _push_running(guest: RunningGuest, url: str, patience: float) -> int:
     before = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="corral-push-", dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
         path = os.path.join(folder, "guest")
-        saving.save(guest, path, patience)
+        with open(path, "xb") as file:  # not synced, as a file that stays would be
+            saving.save_into(guest, file.fileno(), patience)
         store.tell_pushed(url, stores.push(path, url), before)
     return 0
 
