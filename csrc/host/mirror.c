@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,6 +19,10 @@
 #define IN_MEMORY (1ULL << 63)
 #define IN_SWAP (1ULL << 62)
 #define OF_FILE (1ULL << 61)
+
+/* Of an entry of a page table: present and accessed; and the address in it. */
+#define USED 0x21ULL
+#define ADDRESS 0x000ffffffffff000ULL
 
 static bool is_zero(const uint8_t *page)
 {
@@ -103,13 +106,25 @@ void corral_mirror_exchange(const struct corral_mirror *m, uint64_t n, const uin
     }
 }
 
-uint64_t corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty)
+/* Whether a page has lost what may be an entry of a page table (SDM 3A, 4.5): present and accessed, as all are that
+ * a translation was made from, and of an address below `end`. */
+static bool loses_entry(const uint64_t *now, const uint64_t *then, uint64_t end)
 {
+    for (unsigned i = 0; i < PAGE / sizeof *now; i++)
+        if (now[i] != then[i] && (now[i] & USED) == USED && (now[i] & ADDRESS) < end)
+            return true;
+    return false;
+}
+
+uint64_t corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, uint64_t end, bool *tables)
+{
+    *tables = false;
     uint64_t copied = 0;
     FOR_EACH (m, dirty, i) {
         uint8_t *ram = m->ram + i * PAGE;
         const uint8_t *copy = m->copy + i * PAGE;
         if (memcmp(ram, copy, PAGE)) {
+            *tables = *tables || loses_entry((const void *)ram, (const void *)copy, end);
             memcpy(ram, copy, PAGE);
             m->idle[i] = 0;
             copied++;
