@@ -64,15 +64,16 @@ int64_t corral_mirror_fill(const struct corral_mirror *m)
 }
 
 /* For each page of a bitmap; `i` is its number. */
-#define FOR_EACH(m, bits, i)                                                                                       \
-    for (uint64_t word_ = 0; word_ < ((m)->pages + 63) / 64; word_++)                                              \
-        for (uint64_t left_ = (bits)[word_], i; left_ && (i = word_ * 64 + __builtin_ctzll(left_), true);          \
+#define FOR_EACH(m, bits, i)                                                                                      \
+    for (uint64_t word_ = 0; word_ < ((m)->pages + 63) / 64; word_++)                                             \
+        for (uint64_t left_ = (bits)[word_], i; left_ && (i = word_ * 64 + __builtin_ctzll(left_), true);         \
              left_ &= left_ - 1)
 
 uint64_t corral_mirror_changed(const struct corral_mirror *m, uint64_t *dirty)
 {
     uint64_t changed = 0;
-    FOR_EACH (m, dirty, i) {
+    FOR_EACH(m, dirty, i)
+    {
         if (memcmp(m->ram + i * PAGE, m->copy + i * PAGE, PAGE))
             changed++;
         else
@@ -84,7 +85,8 @@ uint64_t corral_mirror_changed(const struct corral_mirror *m, uint64_t *dirty)
 void corral_mirror_advance(const struct corral_mirror *m, const uint64_t *dirty, uint32_t *pages,
                            uint8_t *contents)
 {
-    FOR_EACH (m, dirty, i) {
+    FOR_EACH(m, dirty, i)
+    {
         uint8_t *copy = m->copy + i * PAGE;
         *pages++ = i;
         memcpy(contents, copy, PAGE);
@@ -106,8 +108,8 @@ void corral_mirror_exchange(const struct corral_mirror *m, uint64_t n, const uin
     }
 }
 
-/* Whether a page has lost what may be an entry of a page table (SDM 3A, 4.5): present and accessed, as all are that
- * a translation was made from, and of an address below `end`. */
+/* Whether a page has lost what may be an entry of a page table (SDM 3A, 4.5): present and accessed, as all are
+ * that a translation was made from, and of an address below `end`. */
 static bool loses_entry(const uint64_t *now, const uint64_t *then, uint64_t end)
 {
     for (unsigned i = 0; i < PAGE / sizeof *now; i++)
@@ -120,7 +122,8 @@ uint64_t corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, uin
 {
     *tables = false;
     uint64_t copied = 0;
-    FOR_EACH (m, dirty, i) {
+    FOR_EACH(m, dirty, i)
+    {
         uint8_t *ram = m->ram + i * PAGE;
         const uint8_t *copy = m->copy + i * PAGE;
         if (memcmp(ram, copy, PAGE)) {

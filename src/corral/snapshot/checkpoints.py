@@ -115,7 +115,8 @@ class Checkpoints:
             way.append(link.towards)
         for one, towards in zip(way[-2::-1], way[:0:-1], strict=True):
             link = one.link
-            assert link and link.towards is towards
+            assert link
+            assert link.towards is towards
             self._mirror.exchange(link.count, link.pages, link.contents, self._log.bits)
             one.link, towards.link = None, Link(one, link.count, link.pages, link.contents)
         self._at = to
