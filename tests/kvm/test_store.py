@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -267,6 +268,8 @@ def test_commands(saved: tuple[Path, Path], tmp_path: Path) -> None:
     listed = run("snapshot", "list", f"{tmp_path}/store").stdout.splitlines()
     assert listed[0].split()[0] == "NAME"
     assert (listed[1].split()[0], listed[1].split()[-1]) == ("one", digest)
+    (one,) = json.loads(run("snapshot", "list", f"{tmp_path}/store", "--json").stdout)
+    assert (one["name"], one["digest"], one["memory"], one["cpus"]) == ("one", digest, 16 << 20, 1)
     done = run("snapshot", "pull", url, "back", "--digest", digest, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert goes_on(str(tmp_path / "back")) == TEXT[:1]

@@ -48,6 +48,7 @@ push, pull, list, rm and prune have snapshots in a store that many hosts reach: 
         Option("whole", "", "with push: also what the store has already, should that be damaged"),
         Option("digest", "HEX", "with pull: only what push told this digest of"),
         Option("any-host", "", "with pull: also where its guest cannot go on"),
+        Option("json", "", "with list: for programs; sizes in bytes, times in seconds since 1970"),
         Option("force", "", "with prune: pushes that have not ended were killed"),
     ),
     epilog="""\
@@ -88,7 +89,7 @@ def run(words: list[str]) -> int:
         return _info(arguments)
     if arguments.operands[:1] and arguments.operands[0] in store.WORDS:
         return store.run(arguments)
-    if given := {"whole", "digest", "any-host", "force"} & arguments.values.keys():
+    if given := {"whole", "digest", "any-host", "force", "json"} & arguments.values.keys():
         raise ConfigError(f"--{min(given)} is about a store; see corral snapshot --help")
     if len(arguments.operands) == 2:
         return _save_running(arguments)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 WORDS = ("push", "pull", "list", "rm", "prune")
 _OPERANDS = {"push": "FILE URL", "pull": "URL FILE", "list": "URL", "rm": "URL", "prune": "URL"}
-_OPTIONS = {"push": {"whole"}, "pull": {"digest", "any-host"}, "prune": {"force"}}
+_OPTIONS = {"list": {"json"}, "push": {"whole"}, "pull": {"digest", "any-host"}, "prune": {"force"}}
 
 
 def run(arguments: Arguments) -> int:
@@ -42,7 +42,7 @@ def run(arguments: Arguments) -> int:
             fetched = store.pull(url, path, values.get("digest"), "any-host" in values, _late(progress))
         print(f"{operands[1]}: {fetched} chunks fetched, in {_ms(before)} ms")
     elif word == "list":
-        _list(operands[0])
+        print(_json(operands[0])) if "json" in values else _list(operands[0])
     elif word == "rm":
         store.remove(operands[0])
     else:
@@ -70,6 +70,15 @@ def tell_pushed(url: str, pushed: Pushed, before: float) -> None:
 
 def _ms(before: float) -> int:
     return round((time.monotonic() - before) * 1000)
+
+
+def _json(url: str) -> str:
+    import json
+
+    from corral import store
+    from corral.snapshot import values
+
+    return json.dumps([values.to_plain(one) for one in store.snapshots(url)], indent=2)
 
 
 def _list(url: str) -> None:
