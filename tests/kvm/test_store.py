@@ -22,6 +22,7 @@ from corral.snapshot import host
 from corral.snapshot.resumed import Resumed
 from corral.startup.record import replace
 from corral.store import fetching, node_cache
+from tests.support import named_guest
 from tests.support.file_systems import ext4
 from tests.support.stored import family, goes_on
 
@@ -276,6 +277,44 @@ def test_commands(saved: tuple[Path, Path], tmp_path: Path) -> None:
     assert run("snapshot", "rm", url).returncode == 0
     assert run("snapshot", "prune", f"{tmp_path}/store").stdout.startswith("removed ")
     assert not files(tmp_path / "store")
+
+
+def test_a_guest_with_a_name_is_suspended_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `corral snapshot NAME URL` and `corral boot --restore URL` do it, and clones of it."""
+    monkeypatch.undo()  # the small kernel is in the user's cache
+    named_guest.skip_without_kernel()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    url = f"file://{tmp_path}/store/web"
+    guests = named_guest.Guests(tmp_path)
+    try:
+        guests.boot("web", "--memory", "256M")
+        assert guests.exec("web", "sh", "-c", "echo kept >/tmp/file").returncode == 0
+        for _ in range(2):
+            done = guests.run("snapshot", "web", url)
+            assert done.returncode == 0, done.stderr.decode()
+            assert b"chunks sent" in done.stdout
+        assert guests.run("kill", "web").returncode == 0
+        guests.boot("web-2", "--restore", url)
+        assert guests.exec("web-2", "cat", "/tmp/file").stdout == b"kept\n"
+        assert guests.exec("web-2", "hostname").stdout == b"web-2\n"
+        done = guests.run("snapshot", "web-2", str(tmp_path / "nothing://x"))
+        assert done.returncode == 3
+        done = guests.run("snapshot", "web-2", "zz://x/y")
+        assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+        assert guests.exec("web-2", "hostname").stdout == b"web-2\n"  # it goes on
+    finally:
+        guests.close()
+    assert not list(tmp_path.glob("corral-push-*"))
+
+
+def test_clones_of_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    named_guest.skip_without_kernel()
+    done = run("snapshot", str(tmp_path / "ready"))
+    assert done.returncode == 0, done.stderr
+    store.push(tmp_path / "ready", str(tmp_path / "store/ready"))
+    done = run("clone", f"file://{tmp_path}/store/ready", "-n", "2", "--", "hostname")
+    assert sorted(done.stdout.splitlines()) == ["1: corral-1", "2: corral-2"], done.stderr
 
 
 @pytest.mark.parametrize(
