@@ -21,7 +21,7 @@ from corral.kvm import system
 from corral.snapshot import host
 from corral.snapshot.resumed import Resumed
 from corral.startup.record import replace
-from corral.store import fetching, node_cache
+from corral.store import fetching, manifest, node_cache
 from tests.support import named_guest
 from tests.support.file_systems import ext4
 from tests.support.stored import family, goes_on
@@ -249,6 +249,28 @@ def test_a_killed_push_leaves_nothing_to_be_seen(saved: tuple[Path, Path], tmp_p
     store.prune(str(root), force=True)
     assert not [path for path in files(root) if "unfinished" in path.name]
     store.pull(f"{root}/last", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == saved[0].read_bytes()
+
+
+def test_more_than_a_manifest_holds_is_refused_before_it_is_sent(
+    saved: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "MOST_CHUNKS", 3)
+    with pytest.raises(ConfigError, match="at most 0 GiB"):
+        store.push(saved[0], str(tmp_path / "store/one"))
+    assert not files(tmp_path / "store")
+
+
+def test_a_store_without_room_is_one_line_and_no_snapshot(saved: tuple[Path, Path], tmp_path: Path) -> None:
+    """No file of that process may have more than 20 KiB."""
+    url = str(tmp_path / "store/one")
+    limited = f"ulimit -f 20; exec {sys.executable} -m corral snapshot push {saved[0]} {url}"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=LONG, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    assert not files(tmp_path / "store/snapshots")
+    assert not [path for path in files(tmp_path / "store") if "unfinished" in path.name]
+    store.push(saved[0], url)
+    store.pull(url, tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == saved[0].read_bytes()
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 _HEAD = b"corral snapshot, manifest 1\n"
 FOLDER = "snapshots"
-MOST = 64 << 20  # bytes of one: 60 GiB of memory that is not zero
+MOST = 48 << 20  # bytes of one
+MOST_CHUNKS = 1 << 19  # 32 GiB that are not zero; their SHA-256s take 32 MiB of it
 MOST_FILE = 1 << 46  # bytes of a snapshot, most of which are holes
 _LINE = 2 * chunks.DIGEST + 1
 
@@ -126,6 +127,8 @@ def decode(data: bytes, what: str) -> tuple[StoreManifest, bytes]:
 def _flaw(manifest: StoreManifest) -> str:
     if manifest.chunk != chunks.SIZE:
         return f"chunks of {manifest.chunk} bytes"
+    if sum(len(run.keys) for part in manifest.parts for run in part.runs) > MOST_CHUNKS * chunks.DIGEST:
+        return f"more than {MOST_CHUNKS} chunks"
     if not 0 < manifest.size <= MOST_FILE:
         return f"a file of {manifest.size} bytes"
     at = 0

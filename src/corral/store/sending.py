@@ -6,6 +6,7 @@ import os
 import time
 
 from corral import __version__
+from corral.errors import ConfigError
 from corral.startup.record import record
 from corral.store import address, chunks, kept, manifest, turns, workers
 from corral.store.chunked import Chunked, Stretch
@@ -63,6 +64,9 @@ def _push(source: Chunked, place: Place, name: str, whole: bool, progress: Calla
         return key, len(packed)
 
     items = [(stretch, number) for stretch in source.stretches for number in stretch.numbers()]
+    if len(items) > manifest.MOST_CHUNKS:
+        most = manifest.MOST_CHUNKS * chunks.SIZE >> 30
+        raise ConfigError(f"a store takes at most {most} GiB that are not zero of one snapshot; save a smaller guest")
     keys: dict[int, list[tuple[int, bytes]]] = {stretch.at: [] for stretch in source.stretches}
     fresh, total = dict[bytes, int](), 0
     for count, ((stretch, number), (key, size)) in enumerate(
