@@ -11,6 +11,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import corral
+from corral import store
 from corral.cli import COMMANDS, help, image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,9 +55,13 @@ def commands() -> str:
 
 
 def python() -> str:
-    """The names of the package."""
+    """The names of the package, and of corral.store."""
     entries = [
         f"::: corral.{corral._AT[name]}.{corral._CALLED.get(name, name)}\n    options: {{heading: corral.{name}}}"
         for name in corral.__all__
+    ]
+    entries += [
+        f"::: {getattr(store, name).__module__}.{name}\n    options: {{heading: corral.store.{name}}}"
+        for name in store.__all__
     ]
     return "\n\n".join(["# Python", *entries])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from io import FileIO
 
 from corral.errors import HostError
 
@@ -81,9 +82,8 @@ class Folder:
         path = self._path(name)
         beside = f"{path}.unfinished-{os.urandom(8).hex()}"
         try:
-            self._make(os.path.dirname(path))
             try:
-                with open(beside, "xb", buffering=0) as file:
+                with self._create(beside) as file:
                     rest = memoryview(data)
                     while rest:
                         rest = rest[file.write(rest) :]
@@ -142,10 +142,17 @@ class Folder:
     def _path(self, name: str) -> str:
         return os.path.join(self._root, name)
 
-    def _make(self, folder: str) -> None:
-        if folder not in self._made:
-            os.makedirs(folder, exist_ok=True)
-            self._made.add(folder)
+    def _create(self, path: str) -> FileIO:
+        """A file in a folder that is there or is made, also when it was removed since, as `corral cache --clean` does."""
+        folder = os.path.dirname(path)
+        if folder in self._made:
+            try:
+                return FileIO(path, "x")
+            except FileNotFoundError:
+                pass
+        os.makedirs(folder, exist_ok=True)
+        self._made.add(folder)
+        return FileIO(path, "x")
 
     def _failed(self, error: OSError) -> HostError:
         from corral import os_errors

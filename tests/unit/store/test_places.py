@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -45,6 +46,14 @@ def test_files_are_there_by_name(place: Place) -> None:
     place.remove("a/b/one")
     with pytest.raises(FileNotFoundError):
         place.read("a/b/one", 100)
+
+
+def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    place = Folder(str(tmp_path / "kept"))
+    place.write("a/one", b"1")
+    shutil.rmtree(tmp_path / "kept")
+    place.write("a/two", b"2")
+    assert list(place.files("a")) == ["a/two"]
 
 
 def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
