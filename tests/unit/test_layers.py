@@ -44,6 +44,7 @@ LAYERS = [
     "oci",
     "injection",
     "snapshot",
+    "store",
     "machine",
     "doctor",
     "launch",

@@ -49,7 +49,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         _require_restorable(arguments)
         command = None if arguments.rest is None else tuple(arguments.rest)
         return BootRequest(
-            snapshot=values["restore"],
+            snapshot=snapshot(values["restore"]),
             overlay="overlay" in values,
             nets=nets(every, values.get("name", values.get("hostname", ""))),
             others=tuple(parse_vsock(text) for text in every.get("vsock", [])),
@@ -84,6 +84,15 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         **_cpus(values),
         **_payload(arguments),
     )
+
+
+def snapshot(text: str) -> str:
+    """The path of a snapshot's file; of one in a store, of its copy here. Raises BootError, ConfigError, HostError."""
+    if "://" not in text:
+        return text
+    from corral.cli import store
+
+    return store.fetched(text)
 
 
 def _require_restorable(arguments: Arguments) -> None:
