@@ -22,6 +22,7 @@ LAYERS = [
     "os_errors",
     "host_files",
     "user_cache",
+    "user_runtime",
     "voice",
     "startup",
     "native",

@@ -82,7 +82,7 @@ def run(words: list[str]) -> int:
     from corral.snapshot.resumed import Resumed
 
     with Resumed(snapshot(arguments.operands[0])) as saved:
-        nets = wired(arguments.every)
+        nets = wired(arguments.every, values.get("name", ""))
         config = saved.config("overlay" in values, _line(arguments), DeviceEnds(nets))
         _check(saved, config, number, arguments)
         terms = Terms(
