@@ -143,7 +143,7 @@ class Folder:
         return os.path.join(self._root, name)
 
     def _create(self, path: str) -> FileIO:
-        """A file in a folder that is there or is made, also when it was removed since, as `corral cache --clean` does."""
+        """A new file; its folder is made, once more if it was removed since, as `corral cache --clean` does."""
         folder = os.path.dirname(path)
         if folder in self._made:
             try:
