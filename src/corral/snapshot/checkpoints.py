@@ -13,6 +13,7 @@ from corral.errors import ConfigError, HostError
 from corral.kvm.dirty_log import DirtyLog
 from corral.native import check, ffi, lib
 from corral.snapshot import machine_state
+from corral.snapshot.programs import Programs
 from corral.snapshot.ram import Chain
 from corral.startup.record import record
 
@@ -63,10 +64,12 @@ class Checkpoints:
         self._machine, memory = machine, machine.memory
         self._log = DirtyLog(machine.system, machine.vm, memory)
         self._mirror = Mirror(memory, self._log.words)
+        self._programs = Programs(machine)
         self._at: Checkpoint | None = None  # what the mirror is as
         self.copied = 0  # pages, by the last reset
 
     def close(self) -> None:
+        self._programs.close()
         self._mirror.close()
 
     def take(self) -> Checkpoint:
@@ -84,6 +87,7 @@ class Checkpoints:
             self._log.clear()
             self._mirror.forget_touched()
             self._at = taken
+            self._programs.is_in(state)
         return taken
 
     def reset(self, to: Checkpoint | None = None) -> None:
@@ -92,7 +96,7 @@ class Checkpoints:
         to = to or self._at
         if to is None or not to.belongs_to(self):
             raise ConfigError("this machine has no such checkpoint; take one: vm.checkpoint()")
-        with machine_state.GoingBack(self._machine, to.state) as going:
+        with machine_state.GoingBack(self._machine, to.state, self._programs) as going:
             self._gather()
             self._turn(to)
             self.copied, tables = self._mirror.reset(self._log.bits)
