@@ -23,6 +23,7 @@
 /* Of an entry of a page table: present and accessed; and the address in it. */
 #define USED 0x21ULL
 #define ADDRESS 0x000ffffffffff000ULL
+#define ADDRESS_END (1ULL << 46)
 
 static bool is_zero(const uint8_t *page)
 {
@@ -109,35 +110,34 @@ void corral_mirror_exchange(const struct corral_mirror *m, uint64_t n, const uin
 }
 
 /* Whether a page has lost what may be an entry of a page table (SDM 3A, 4.5): present and accessed, as all are
- * that a translation was made from, and of an address below `end`. */
-static bool loses_entry(const uint64_t *now, const uint64_t *then, uint64_t end)
+ * that a translation was made from, and of an address that a processor may have. */
+static bool loses_entry(const uint64_t *now, const uint64_t *then)
 {
     for (unsigned i = 0; i < PAGE / sizeof *now; i++)
-        if (now[i] != then[i] && (now[i] & USED) == USED && (now[i] & ADDRESS) < end)
+        if (now[i] != then[i] && (now[i] & USED) == USED && (now[i] & ADDRESS) < ADDRESS_END)
             return true;
     return false;
 }
 
-uint64_t corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, uint64_t end, bool *tables)
+void corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, struct corral_mirror_result *result)
 {
-    *tables = false;
-    uint64_t copied = 0;
+    *result = (struct corral_mirror_result){0};
     FOR_EACH(m, dirty, i)
     {
         uint8_t *ram = m->ram + i * PAGE;
         const uint8_t *copy = m->copy + i * PAGE;
         if (memcmp(ram, copy, PAGE)) {
-            *tables = *tables || loses_entry((const void *)ram, (const void *)copy, end);
+            result->tables = result->tables || loses_entry((const void *)ram, (const void *)copy);
             memcpy(ram, copy, PAGE);
             m->idle[i] = 0;
-            copied++;
+            result->copied++;
         } else if (++m->idle[i] >= IDLE_MOST) {
             m->idle[i] = 0;
+            result->left++;
             continue;
         }
         dirty[i / 64] &= ~(1ULL << i % 64);
     }
-    return copied;
 }
 
 void corral_mirror_add(uint64_t *bits, const uint64_t *others, uint64_t words)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from corral.core.vcpu_thread import State
 from corral.errors import ConfigError
 from corral.machine import Machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.config import MachineConfig
+    from corral.script.jailed import ScriptJail
     from corral.snapshot.checkpoints import Checkpoint, Checkpoints
     from corral.startup.undo import Undo
 
 
 class CheckpointedMachine(Machine):
+    _jail: ScriptJail | None = None
+
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         self._checkpoints: Checkpoints | None = None
         undo.push(self._drop_checkpoints)  # the last: nothing writes memory any more
@@ -27,6 +31,8 @@ class CheckpointedMachine(Machine):
         the others what it has written since. Raises ConfigError for a machine that cannot go back, GuestError,
         HostError."""
         self.pause()
+        if self._jail:
+            raise ConfigError("a guest in a jail cannot be taken a checkpoint of yet; leave the jail out")
         if not self.started or any(thread.end or thread.failure for thread in self.threads):
             raise ConfigError("only a guest that has started and has not ended can be taken a checkpoint of")
         if self._checkpoints is None:
@@ -38,7 +44,11 @@ class CheckpointedMachine(Machine):
     def reset(self, checkpoint: Checkpoint | None = None) -> None:
         """Brings the guest back to a checkpoint in place, to the last that it was at when none is given; it is paused
         then. Raises ConfigError for a checkpoint that is not this machine's, GuestError, HostError."""
-        self.pause()
+        self.require_open()
         if self._checkpoints is None:
             raise ConfigError("this machine has no checkpoint; take one: vm.checkpoint()")
+        if any(thread.state is not State.PAUSED for thread in self.threads):
+            self.pause()
+        if any(thread.end or thread.failure for thread in self.threads):
+            raise ConfigError("a guest that has ended cannot go back; take snapshots of it: vm.snapshot()")
         self._checkpoints.reset(checkpoint)

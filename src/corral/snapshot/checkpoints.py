@@ -62,6 +62,7 @@ class Checkpoints:
     def __init__(self, machine: Parts) -> None:
         refuse(machine)
         self._machine, memory = machine, machine.memory
+        machine.vm.is_logged = True
         self._log = DirtyLog(machine.system, machine.vm, memory)
         self._mirror = Mirror(memory, self._log.words)
         self._programs = Programs(machine)
@@ -99,10 +100,11 @@ class Checkpoints:
         with machine_state.GoingBack(self._machine, to.state, self._programs) as going:
             self._gather()
             self._turn(to)
-            self.copied, tables = self._mirror.reset(self._log.bits)
-            if tables:
+            done = self._mirror.reset(self._log.bits)
+            self.copied = done.copied
+            if done.tables:
                 self._log.begin_anew()
-            else:
+            elif done.left:
                 self._log.clear()
             self._mirror.forget_touched()
             going.done()
@@ -151,7 +153,7 @@ class Mirror:
                 "idle": self._idle,
             },
         )
-        self._end, self._tables = 1 << 46, ffi.new("bool *")
+        self._result = ffi.new("struct corral_mirror_result *")
         memory.native.touched = self._touched
 
     def close(self) -> None:
@@ -179,16 +181,17 @@ class Mirror:
     def exchange(self, count: int, pages: CData, contents: CData, bits: CData) -> None:
         lib.corral_mirror_exchange(self.native, count, pages, contents, bits)
 
-    def reset(self, bits: CData) -> tuple[int, bool]:
-        """Returns how many pages were copied, and whether they had what may be tables of pages; in `bits` stay those
-        that need not be in the log any more."""
-        copied = lib.corral_mirror_reset(self.native, bits, self._end, self._tables)
-        return int(copied), bool(self._tables[0])
+    def reset(self, bits: CData) -> CData:
+        """A struct corral_mirror_result; in `bits` stay the pages that need not be in the log any more."""
+        lib.corral_mirror_reset(self.native, bits, self._result)
+        return self._result
 
 
 def refuse(machine: Parts) -> None:
     """Raises ConfigError, with the reason, for a machine that cannot go back in place."""
     machine_state.refuse(machine)
+    if any(vcpu.native.watches for vcpu in machine.vcpus):
+        raise ConfigError("this host's KVM watches memory by slots of its own: remove the watchpoints first")
     for config in machine.config.disks:
         if not config.read_only:
             raise ConfigError(
