@@ -19,6 +19,7 @@ NAMES = [
     "boot",
     "native",
     "restore",
+    "reset",
     "run",
     "disk_boot",
     "fio",

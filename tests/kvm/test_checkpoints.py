@@ -38,6 +38,11 @@ def go_on(vm: corral.Machine) -> int:
     return vm.regs.rax
 
 
+def privileged(vm: corral.Machine) -> list[int]:
+    """SYSCALL's entry, GS's other base and the paravirtual clock's page."""
+    return [vm.vcpus[0].get_msr(index) for index in (0xC0000082, 0xC0000102, 0x4B564D01)]
+
+
 def ram(vm: corral.Machine) -> bytes:
     return vm.memory.read(0, vm.memory.size)
 
@@ -68,6 +73,33 @@ def test_moments_are_reached_in_any_order(writer: corral.Machine) -> None:
             moments.append((writer.checkpoint(), writer.regs.rax, ram(writer)))
         if chance.random() < 0.2 and len(moments) > 1:
             moments.pop(chance.randrange(len(moments)))
+
+
+def test_what_a_kernel_changes_is_taken_back() -> None:
+    """A program's registers are not all then: the kernel of this one loads others, between two of its exits."""
+    with corral.linux() as vm:
+        vm.console.expect("# ", timeout=LONG)
+        moment, before = vm.checkpoint(), privileged(vm)
+        vm.console.send("cat /proc/uptime | md5sum; echo is $((6*7))\n")
+        vm.console.expect("is 42", timeout=LONG)
+        vm.reset(moment)
+        assert privileged(vm) == before
+
+
+def test_a_guest_that_has_ended_lives_again() -> None:
+    dies = "mov $5, %eax; out %al, $0x80; inc %rax; out %al, $0x80; mov $0, %esp; ud2"
+    kernel = flat("user_interrupt", CODE, 64, INSTRUCTIONS=dies, CODE_3=0x1B, GATES=0xEE)
+    config = MachineConfig(str(kernel), memory=16 << 20, flat=parse_flat(f"long@{CODE:#x}"), debug_exit=0xF4)
+    with corral.Machine(config) as vm:
+        assert go_on(vm) == 5
+        moment = vm.checkpoint()
+        for _ in range(3):
+            assert go_on(vm) == 6
+            status = vm.wait(LONG).status  # its kernel has told of the exception, and ended
+            assert status == 33
+            vm.reset(moment)
+            assert vm.regs.rax == 5
+            assert vm.outcome is None
 
 
 def test_a_checkpoint_is_of_one_machine(writer: corral.Machine) -> None:

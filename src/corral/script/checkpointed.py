@@ -43,12 +43,21 @@ class CheckpointedMachine(Machine):
 
     def reset(self, checkpoint: Checkpoint | None = None) -> None:
         """Brings the guest back to a checkpoint in place, to the last that it was at when none is given; it is paused
-        then. Raises ConfigError for a checkpoint that is not this machine's, GuestError, HostError."""
+        then. One that has ended lives again. What it has said to its console, and what was sent to it, stays said.
+        Raises ConfigError for a checkpoint that is not this machine's, BootError for tables of a guest that lead nowhere,
+        GuestError, HostError, and what a device or a hook has failed with."""
         self.require_open()
         if self._checkpoints is None:
             raise ConfigError("this machine has no checkpoint; take one: vm.checkpoint()")
         if any(thread.state is not State.PAUSED for thread in self.threads):
             self.pause()
-        if any(thread.end or thread.failure for thread in self.threads):
-            raise ConfigError("a guest that has ended cannot go back; take snapshots of it: vm.snapshot()")
+        self.raise_failure()
+        if any(thread.end for thread in self.threads):
+            self._revive()
         self._checkpoints.reset(checkpoint)
+
+    def _revive(self) -> None:
+        for thread in self.threads:
+            thread.revive()
+        self._ended.clear()
+        self.outcome = None
