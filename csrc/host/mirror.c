@@ -25,6 +25,8 @@
 #define ADDRESS 0x000ffffffffff000ULL
 #define ADDRESS_END (1ULL << 46)
 
+#define BLOCK 8u /* words that are compared and copied at once */
+
 static bool is_zero(const uint8_t *page)
 {
     return !page[0] && !memcmp(page, page + 1, PAGE - 1);
@@ -109,14 +111,31 @@ void corral_mirror_exchange(const struct corral_mirror *m, uint64_t n, const uin
     }
 }
 
-/* Whether a page has lost what may be an entry of a page table (SDM 3A, 4.5): present and accessed, as all are
+/* Whether words have lost what may be an entry of a page table (SDM 3A, 4.5): present and accessed, as all are
  * that a translation was made from, and of an address that a processor may have. */
 static bool loses_entry(const uint64_t *now, const uint64_t *then)
 {
-    for (unsigned i = 0; i < PAGE / sizeof *now; i++)
+    for (unsigned i = 0; i < BLOCK; i++)
         if (now[i] != then[i] && (now[i] & USED) == USED && (now[i] & ADDRESS) < ADDRESS_END)
             return true;
     return false;
+}
+
+/* Copies what differs. Returns whether anything did. */
+static bool bring_back(uint64_t *now, const uint64_t *then, bool *tables)
+{
+    bool changed = false;
+    for (unsigned at = 0; at < PAGE / sizeof *now; at += BLOCK, now += BLOCK, then += BLOCK) {
+        uint64_t differs = 0;
+        for (unsigned i = 0; i < BLOCK; i++)
+            differs |= now[i] ^ then[i];
+        if (!differs)
+            continue;
+        *tables = *tables || loses_entry(now, then);
+        memcpy(now, then, BLOCK * sizeof *now);
+        changed = true;
+    }
+    return changed;
 }
 
 void corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, struct corral_mirror_result *result)
@@ -124,11 +143,7 @@ void corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, struct 
     *result = (struct corral_mirror_result){0};
     FOR_EACH(m, dirty, i)
     {
-        uint8_t *ram = m->ram + i * PAGE;
-        const uint8_t *copy = m->copy + i * PAGE;
-        if (memcmp(ram, copy, PAGE)) {
-            result->tables = result->tables || loses_entry((const void *)ram, (const void *)copy);
-            memcpy(ram, copy, PAGE);
+        if (bring_back((void *)(m->ram + i * PAGE), (const void *)(m->copy + i * PAGE), &result->tables)) {
             m->idle[i] = 0;
             result->copied++;
         } else if (++m->idle[i] >= IDLE_MOST) {

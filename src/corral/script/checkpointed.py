@@ -44,7 +44,7 @@ class CheckpointedMachine(Machine):
     def reset(self, checkpoint: Checkpoint | None = None) -> None:
         """Brings the guest back to a checkpoint in place, to the last that it was at when none is given; it is paused
         then. One that has ended lives again. What it has said to its console, and what was sent to it, stays said.
-        Raises ConfigError for a checkpoint that is not this machine's, BootError for tables of a guest that lead nowhere,
+        Raises ConfigError for a checkpoint that is not this machine's, BootError for page tables that lead nowhere,
         GuestError, HostError, and what a device or a hook has failed with."""
         self.require_open()
         if self._checkpoints is None:

@@ -24,8 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.config import MachineConfig
     from corral.devices.virtio.mmio import MmioTransport
-    from corral.kvm.vcpu import Vcpu
     from corral.kvm.system import System
+    from corral.kvm.vcpu import Vcpu
     from corral.network import NetConfig
     from corral.snapshot.parts import Parts
     from corral.snapshot.programs import Programs

@@ -59,7 +59,8 @@ class Programs:
         if state is not self._state:
             return False
         pairs = list(zip(self._vcpus, self._counts, strict=True))
-        if not all([check("statistics", vcpu.held(lib.corral_only_program_ran, count)) for vcpu, count in pairs]):
+        looks = [check("statistics", vcpu.held(lib.corral_only_program_ran, count)) for vcpu, count in pairs]
+        if not all(looks):
             self._state = None
             return False
         for vcpu, native in zip(self._vcpus, self._native, strict=True):
@@ -72,7 +73,7 @@ _LONG_MODE, _CPL = 1 << 10, 3
 
 
 def _is_program(vcpu: VcpuState) -> bool:
-    """Whether it is in a program of 64-bit mode, whose kernel is interpreted, with no timer set: that ends by itself."""
+    """Whether it is in a 64-bit program, whose kernel is interpreted, and has no timer set, which ends by itself."""
     sregs = ffi.new("struct kvm_sregs *")
     ffi.buffer(sregs)[:] = vcpu.sregs
     timer = dict(vcpu.msrs).get(TSC_DEADLINE, 0)
