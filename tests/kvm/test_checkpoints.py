@@ -102,6 +102,46 @@ def test_a_guest_that_has_ended_lives_again() -> None:
             assert vm.outcome is None
 
 
+def test_back_by_seconds() -> None:
+    with corral.Machine(MachineConfig(str(tiny_guest("spin")), memory=16 << 20)) as vm:
+        vm.run_until("r", timeout=LONG)
+        with pytest.raises(ConfigError, match="remembers no moments"):
+            vm.back(1)
+        with pytest.raises(ConfigError, match="one each 2 s"):
+            vm.remember(1, 2)
+        vm.remember(30, 0.02)
+        with pytest.raises(corral.GuestTimeout):
+            vm.run_until("never", timeout=0.3)
+        age = vm.back(0.1)
+        assert age >= 0.1
+        with pytest.raises(ConfigError, match="at most"):
+            vm.back(30)
+        vm.back(0)
+        vm.remember(0)
+        with pytest.raises(ConfigError, match="remembers no moments"):
+            vm.back(0)
+
+
+def test_back_in_linux() -> None:
+    with corral.linux() as vm:
+        vm.console.expect("# ", timeout=LONG)
+        vm.remember(10, 0.02)
+        vm.console.send("i=0; while :; do i=$((i+1)); echo at $i; done\n")
+        numbers = []
+        for _ in range(5):
+            with pytest.raises(corral.GuestTimeout):
+                vm.run_until("never", timeout=0.2)
+            numbers.append(counted(vm.console.output)[-1])
+            vm.back(0.15)
+            said = len(vm.console.output)
+            vm.run_until(condition=lambda vm, said=said: len(counted(vm.console.output[said:])) > 1, timeout=LONG)
+            assert 0 < counted(vm.console.output[said:])[1] <= numbers[-1] + 2
+
+
+def counted(said: bytes) -> list[int]:
+    return [int(number) for number in re.findall(rb"at (\d+)\r\n", said)]
+
+
 def test_a_checkpoint_is_of_one_machine(writer: corral.Machine) -> None:
     with pytest.raises(ConfigError, match="has no checkpoint"):
         writer.reset()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from corral.core.vcpu_thread import State
 from corral.errors import ConfigError
 from corral.machine import Machine
@@ -10,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.config import MachineConfig
     from corral.script.jailed import ScriptJail
+    from corral.script.moments import Moments
     from corral.snapshot.checkpoints import Checkpoint, Checkpoints
     from corral.startup.undo import Undo
 
@@ -19,6 +22,7 @@ class CheckpointedMachine(Machine):
 
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         self._checkpoints: Checkpoints | None = None
+        self._moments: Moments | None = None
         undo.push(self._drop_checkpoints)  # the last: nothing writes memory any more
         super()._build(config, undo)
 
@@ -61,3 +65,47 @@ class CheckpointedMachine(Machine):
             thread.revive()
         self._ended.clear()
         self.outcome = None
+
+    def remember(self, seconds: float = 30.0, every: float = 0.1, most: int = 1 << 30) -> None:
+        """From now on, while run_until() or wait() runs the guest, keeps a checkpoint `every` so many seconds, for the
+        last `seconds` in which it ran, in up to `most` bytes; 0 seconds: keeps none any more. Raises what checkpoint()
+        does, and ConfigError for numbers that make no sense."""
+        from corral.script.moments import Moments
+
+        self.require_open()
+        moments = Moments(seconds, every, most) if seconds else None
+        if moments:
+            moments.keep(self.checkpoint())
+        self._moments = moments
+
+    def back(self, seconds: float) -> float:
+        """Goes back by so many seconds of the guest's, or a little more: to the youngest moment that is so old. Returns
+        by how many; the moments after it are gone. Raises ConfigError where none is kept that is so old, and what
+        reset() does."""
+        self.pause()
+        if self._moments is None:
+            raise ConfigError("this machine remembers no moments; have it begin: vm.remember(30)")
+        self._moments.stands()
+        age, moment = self._moments.before(seconds)
+        self.reset(moment)
+        return age
+
+    def _limits(self, deadline: float | None, most: float | None) -> list[float]:
+        """Seconds, each of which bounds how long the guest is not looked at."""
+        limits = [] if most is None else [most]
+        if deadline is not None:
+            limits.append(max(0.0, deadline - time.monotonic()))
+        if self._moments:
+            self._moments.goes_on()
+            limits.append(self._moments.left)
+        return limits
+
+    def _keep_moment(self) -> None:
+        """If one is due; the guest is paused then, and for who runs it to go on."""
+        if (
+            self._moments
+            and not self._moments.left
+            and not any(thread.end or thread.failure for thread in self.threads)
+        ):
+            self._moments.stands()
+            self._moments.keep(self.checkpoint())

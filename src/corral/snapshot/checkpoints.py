@@ -13,6 +13,7 @@ from corral.errors import ConfigError, HostError
 from corral.kvm.dirty_log import DirtyLog
 from corral.native import check, ffi, lib
 from corral.snapshot import machine_state
+from corral.snapshot.going_back import GoingBack
 from corral.snapshot.programs import Programs
 from corral.snapshot.ram import Chain
 from corral.startup.record import record
@@ -97,7 +98,7 @@ class Checkpoints:
         to = to or self._at
         if to is None or not to.belongs_to(self):
             raise ConfigError("this machine has no such checkpoint; take one: vm.checkpoint()")
-        with machine_state.GoingBack(self._machine, to.state, self._programs) as going:
+        with GoingBack(self._machine, to.state, self._programs) as going:
             self._gather()
             self._turn(to)
             done = self._mirror.reset(self._log.bits)

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from corral.kvm.vcpu import Vcpu
     from corral.network import NetConfig
     from corral.snapshot.parts import Parts
-    from corral.snapshot.programs import Programs
 
 TRIES = 20  # to find a moment at which no vCPU is in the middle of an exit
 
@@ -116,44 +115,6 @@ class Still:
         self.release()
 
 
-class GoingBack:
-    """A machine that is paused and on its way to a `state` that it was in. In the block it leaves its memory alone,
-    which is to be as it was then when done() is called; without that the devices go on. Raises what Still does."""
-
-    def __init__(self, machine: Parts, state: MachineState, programs: Programs) -> None:
-        self._machine, self._state, self._programs = machine, state, programs
-        self._vcpus_done = False
-        self._stopped: list[tuple[MmioTransport, NegotiationState]] = []
-
-    def __enter__(self) -> GoingBack:
-        machine = self._machine
-        try:
-            self._vcpus_done = self._programs.go_back(self._state)
-            for vcpu, state in () if self._vcpus_done else zip(machine.vcpus, self._state.vcpus, strict=True):
-                vcpu_state.abandon(vcpu)
-                native_mode.prepare_to_go_back(vcpu, machine.memory, state)
-            for transport in machine.virtio:
-                self._stopped.append((transport, transport.save()))
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def done(self) -> None:
-        self._stopped = []
-        machine, state = self._machine, self._state
-        for vcpu, one in () if self._vcpus_done else zip(machine.vcpus, state.vcpus, strict=True):
-            _restore_vcpu(machine, vcpu, native_mode.switch_back(vcpu, machine.memory, one), state.lidt)
-        _restore_devices(machine, state)
-        if not self._vcpus_done:
-            self._programs.is_in(state)
-
-    def __exit__(self, *exception: object) -> None:
-        stopped, self._stopped = self._stopped, []
-        for transport, state in stopped:
-            transport.restore(state)
-
-
 def _read(machine: Parts, virtio: tuple[NegotiationState, ...]) -> MachineState:
     msrs = vcpu_state.msrs_to_keep(machine.system, _sets_tsc(machine.system))
     ioapic, pit = machine.shell.ioapic, machine.pit.save()
@@ -186,19 +147,21 @@ def restore(machine: Parts, state: MachineState) -> None:
         for vcpu, one in zip(machine.vcpus, state.vcpus, strict=True):
             if one.native:
                 one = native_mode.switch_on(vcpu, machine.memory, one)
-            _restore_vcpu(machine, vcpu, one, state.lidt)
-        _restore_devices(machine, state)
+            restore_vcpu(machine, vcpu, one, state.lidt)
+        restore_devices(machine, state)
     except (ValueError, OverflowError) as error:  # cffi's, of a number that its field cannot hold
         raise BootError(f"the state does not fit this machine: {error}") from None
 
 
-def _restore_vcpu(machine: Parts, vcpu: Vcpu, state: VcpuState, lidt: tuple[int, ...] | None) -> None:
+def restore_vcpu(machine: Parts, vcpu: Vcpu, state: VcpuState, lidt: tuple[int, ...] | None) -> None:
+    """One that is in the mode of `state` already. Raises KvmError, ValueError."""
     vcpu_state.restore(vcpu, state)
     if lidt is not None and machine.system.kind is Kind.PAGETABLE:
         vcpu.watch_interrupts(lidt, restored=True)
 
 
-def _restore_devices(machine: Parts, state: MachineState) -> None:
+def restore_devices(machine: Parts, state: MachineState) -> None:
+    """All but the vCPUs. Raises KvmError; ValueError and OverflowError for a state that they cannot have."""
     machine.lidt = state.lidt
     _restore_controllers(machine, state)
     machine.serial.restore(state.serial)
