@@ -20,6 +20,7 @@ NAMES = [
     "native",
     "restore",
     "reset",
+    "store",
     "run",
     "disk_boot",
     "fio",
