@@ -6,13 +6,15 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import corral
 from corral.boot.payload import parse_flat
-from corral.config import MachineConfig
+from corral.config import DiskConfig, MachineConfig
 from corral.errors import ConfigError
+from corral.kvm.system import Kind
 from corral.memory import PAGE
 from tests.support.tiny_guests import flat, tiny_guest
 
@@ -171,3 +173,24 @@ def test_linux_goes_back_whatever_it_does(cpus: int) -> None:
             if number % 5 == 4:
                 vm.checkpoint()  # in the middle of something, perhaps
             vm.reset(chance.choice(moments))
+
+
+def test_what_cannot_go_back_is_refused_by_name(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(1 << 20))
+    kernel = str(tiny_guest("spin"))
+    with corral.Machine(MachineConfig(kernel, memory=16 << 20, disks=(DiskConfig(str(disk)),))) as vm:
+        vm.run_until("r", timeout=LONG)
+        with pytest.raises(ConfigError, match=r"disk\.img' cannot be taken back; add ,ro"):
+            vm.checkpoint()
+    with corral.Machine(MachineConfig(kernel, memory=16 << 20)) as vm:
+        vm.run_until("r", timeout=LONG)
+        if vm.system.kind is not Kind.PAGETABLE:
+            pytest.skip("this KVM watches memory by debug registers: nothing keeps it from that")
+        point = vm.watchpoint(AT, 4)
+        with pytest.raises(ConfigError, match="remove the watchpoints"):
+            vm.checkpoint()
+        vm.remove(point)
+        vm.checkpoint()
+        with pytest.raises(ConfigError, match="has checkpoints"):
+            vm.watchpoint(AT, 4)

@@ -11,6 +11,7 @@ from corral.machine import Machine
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.config import MachineConfig
+    from corral.debug.debugger import Debugger
     from corral.script.jailed import ScriptJail
     from corral.script.moments import Moments
     from corral.snapshot.checkpoints import Checkpoint, Checkpoints
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 class CheckpointedMachine(Machine):
     _jail: ScriptJail | None = None
+    _debugger: Debugger | None = None
 
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         self._checkpoints: Checkpoints | None = None
@@ -37,6 +39,8 @@ class CheckpointedMachine(Machine):
         self.pause()
         if self._jail:
             raise ConfigError("a guest in a jail cannot be taken a checkpoint of yet; leave the jail out")
+        if self._debugger and self._debugger.watches_pages:
+            raise ConfigError("this host's KVM watches memory by slots of their own: remove the watchpoints first")
         if not self.started or any(thread.end or thread.failure for thread in self.threads):
             raise ConfigError("only a guest that has started and has not ended can be taken a checkpoint of")
         if self._checkpoints is None:

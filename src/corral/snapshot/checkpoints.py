@@ -191,8 +191,6 @@ class Mirror:
 def refuse(machine: Parts) -> None:
     """Raises ConfigError, with the reason, for a machine that cannot go back in place."""
     machine_state.refuse(machine)
-    if any(vcpu.native.watches for vcpu in machine.vcpus):
-        raise ConfigError("this host's KVM watches memory by slots of its own: remove the watchpoints first")
     for config in machine.config.disks:
         if not config.read_only:
             raise ConfigError(
