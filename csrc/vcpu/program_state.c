@@ -46,7 +46,7 @@ int corral_program_put_back(struct corral_vcpu *v, const struct corral_program_s
             result = 0;
     }
     v->run->immediate_exit = before;
-    if (!result && ioctl(v->fd, KVM_SET_XSAVE, &state->xsave) < 0)
+    if (!result && ioctl(v->fd, KVM_SET_XSAVE, state->xsave) < 0)
         result = -errno;
     if (!result && ioctl(v->fd, KVM_SET_LAPIC, &state->lapic) < 0)
         result = -errno;

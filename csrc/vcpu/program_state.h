@@ -10,7 +10,7 @@ struct corral_program_state {
     struct kvm_regs regs;
     struct kvm_sregs sregs;
     struct kvm_vcpu_events events;
-    struct kvm_xsave xsave;
+    uint8_t xsave[4096];          /* a struct kvm_xsave without what may follow it */
     struct kvm_lapic_state lapic; /* its timer and the devices change that, whoever runs */
 };
 
