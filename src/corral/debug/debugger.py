@@ -301,11 +301,6 @@ class Debugger:
         """How many more debug registers there are for points."""
         return DEBUG_REGISTERS - len(self._in_registers())
 
-    @property
-    def watches_pages(self) -> bool:
-        """Whether a watchpoint is one by memory slots (watched_pages.py)."""
-        return bool(self._watched())
-
     def _in_registers(self) -> list[Point]:
         return [p for p in self.points if p.kind is not PointKind.SOFTWARE and p.gpa is None]
 

@@ -39,7 +39,8 @@ class CheckpointedMachine(Machine):
         self.pause()
         if self._jail:
             raise ConfigError("a guest in a jail cannot be taken a checkpoint of yet; leave the jail out")
-        if self._debugger and self._debugger.watches_pages:
+        points = self._debugger.points if self._debugger else ()
+        if any(point.gpa is not None and not point.kind.executes for point in points):
             raise ConfigError("this host's KVM watches memory by slots of their own: remove the watchpoints first")
         if not self.started or any(thread.end or thread.failure for thread in self.threads):
             raise ConfigError("only a guest that has started and has not ended can be taken a checkpoint of")
