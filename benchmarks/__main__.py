@@ -19,6 +19,7 @@ NAMES = [
     "boot",
     "native",
     "restore",
+    "reset",
     "store",
     "run",
     "disk_boot",

@@ -23,6 +23,9 @@
 /* Of an entry of a page table: present and accessed; and the address in it. */
 #define USED 0x21ULL
 #define ADDRESS 0x000ffffffffff000ULL
+#define ADDRESS_END (1ULL << 46)
+
+#define BLOCK 8u /* words that are compared and copied at once */
 
 static bool is_zero(const uint8_t *page)
 {
@@ -108,36 +111,48 @@ void corral_mirror_exchange(const struct corral_mirror *m, uint64_t n, const uin
     }
 }
 
-/* Whether a page has lost what may be an entry of a page table (SDM 3A, 4.5): present and accessed, as all are
- * that a translation was made from, and of an address below `end`. */
-static bool loses_entry(const uint64_t *now, const uint64_t *then, uint64_t end)
+/* Whether words have lost what may be an entry of a page table (SDM 3A, 4.5): present and accessed, as all are
+ * that a translation was made from, and of an address that a processor may have. */
+static bool loses_entry(const uint64_t *now, const uint64_t *then)
 {
-    for (unsigned i = 0; i < PAGE / sizeof *now; i++)
-        if (now[i] != then[i] && (now[i] & USED) == USED && (now[i] & ADDRESS) < end)
+    for (unsigned i = 0; i < BLOCK; i++)
+        if (now[i] != then[i] && (now[i] & USED) == USED && (now[i] & ADDRESS) < ADDRESS_END)
             return true;
     return false;
 }
 
-uint64_t corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, uint64_t end, bool *tables)
+/* Copies what differs. Returns whether anything did. */
+static bool bring_back(uint64_t *now, const uint64_t *then, bool *tables)
 {
-    *tables = false;
-    uint64_t copied = 0;
+    bool changed = false;
+    for (unsigned at = 0; at < PAGE / sizeof *now; at += BLOCK, now += BLOCK, then += BLOCK) {
+        uint64_t differs = 0;
+        for (unsigned i = 0; i < BLOCK; i++)
+            differs |= now[i] ^ then[i];
+        if (!differs)
+            continue;
+        *tables = *tables || loses_entry(now, then);
+        memcpy(now, then, BLOCK * sizeof *now);
+        changed = true;
+    }
+    return changed;
+}
+
+void corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, struct corral_mirror_result *result)
+{
+    *result = (struct corral_mirror_result){0};
     FOR_EACH(m, dirty, i)
     {
-        uint8_t *ram = m->ram + i * PAGE;
-        const uint8_t *copy = m->copy + i * PAGE;
-        if (memcmp(ram, copy, PAGE)) {
-            *tables = *tables || loses_entry((const void *)ram, (const void *)copy, end);
-            memcpy(ram, copy, PAGE);
+        if (bring_back((void *)(m->ram + i * PAGE), (const void *)(m->copy + i * PAGE), &result->tables)) {
             m->idle[i] = 0;
-            copied++;
+            result->copied++;
         } else if (++m->idle[i] >= IDLE_MOST) {
             m->idle[i] = 0;
+            result->left++;
             continue;
         }
         dirty[i / 64] &= ~(1ULL << i % 64);
     }
-    return copied;
 }
 
 void corral_mirror_add(uint64_t *bits, const uint64_t *others, uint64_t words)

@@ -33,11 +33,16 @@ void corral_mirror_advance(const struct corral_mirror *m, const uint64_t *dirty,
 void corral_mirror_exchange(const struct corral_mirror *m, uint64_t n, const uint32_t *pages, uint8_t *contents,
                             uint64_t *dirty);
 
+struct corral_mirror_result {
+    uint64_t copied; /* pages */
+    uint64_t left;   /* pages, in `dirty` */
+    bool tables;     /* a word that has changed may be an entry of a page table that a vCPU has used: KVM and the
+                        processor may know what it said */
+};
+
 /* Brings RAM back to the copy in the pages of `dirty`. Those that have not changed for many resets are left in it,
- * and all others taken out: KVM shall tell of them anew when they change. Returns how many pages were copied.
- * `*tables`: a word that has changed may be an entry of a page table that a vCPU has used, below the guest
- * physical address `end`; KVM and the processor may know what it said. */
-uint64_t corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, uint64_t end, bool *tables);
+ * and all others taken out: KVM shall tell of them anew when they change. */
+void corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, struct corral_mirror_result *result);
 
 /* Adds what is in `others`, of so many words. */
 void corral_mirror_add(uint64_t *bits, const uint64_t *others, uint64_t words);

@@ -73,6 +73,7 @@ RUNNING: Arguments = {
     "fork": (1,),
     "step": (0, 0.1),
     "wait": (0.1,),
+    "back": (0.1,),
     "mmio": (0xD1000000,),
     "pio": (0x5670,),
     "regs_of": (1,),

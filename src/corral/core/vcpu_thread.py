@@ -104,6 +104,17 @@ class VcpuThread:
             while self._started and self.state not in (State.STOPPED, State.FAILED):
                 self._changed.wait()
 
+    def revive(self) -> None:
+        """Of a guest that has ended by itself, once the thread is over: another begins, and is paused. The vCPU is as
+        it was at the end. Raises HostError as start() does."""
+        with self._changed:
+            if self.end is None or self.state is not State.STOPPED:
+                return
+            self.end, self._started = None, False
+            self.state, self._wanted = State.CREATED, State.PAUSED
+        self.start()
+        self.pause()
+
     def request_stop(self) -> None:
         """Begins to end the thread, as request_pause() begins to pause."""
         self._want(State.STOPPED)

@@ -38,6 +38,8 @@ class WatchedPages:
         vcpus = self._machine.vcpus
         if not self._machine.system.capability("READONLY_MEM"):
             raise ConfigError("this host's KVM has no read-only memory, without which nothing can be watched")
+        if self._machine.vm.is_logged:
+            raise ConfigError("this host's KVM lets no memory be watched of a guest that has checkpoints")
         if others >= MOST:
             raise ConfigError(f"{MOST} watchpoints are there already; remove one")
         if len(vcpus) > 1:

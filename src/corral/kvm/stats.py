@@ -49,6 +49,22 @@ class Statistics:
         """All, as they are now."""
         return parse(self._bytes)
 
+    @property
+    def fd(self) -> int:
+        """For C, until close()."""
+        return int(self._fd.value)
+
+    def offset(self, name: str) -> int:
+        """Where a statistic is in what the descriptor reads. Raises HostError: this KVM has none of this name."""
+        header = self._bytes(0, _HEADER.size)
+        _, name_size, count, _, descriptors, data = _HEADER.unpack(header)
+        size = _DESCRIPTOR.size + min(name_size, _MOST)
+        for number in range(min(count, _MOST)):
+            raw = self._bytes(descriptors + size * number, size)
+            if raw[_DESCRIPTOR.size :].partition(b"\0")[0] == name.encode():
+                return int(data + _DESCRIPTOR.unpack_from(raw)[3])
+        raise HostError(f"this host's KVM does not count {name}")
+
     def _bytes(self, offset: int, length: int) -> bytes:
         """By preadv2(2), which the jail has for other things."""
         data = bytearray(length)

@@ -14,6 +14,7 @@ class Vm:
     def __init__(self, fd: int, vcpu_mmap_size: int) -> None:
         self.fd = Handle(fd, os.close)
         self._vcpu_mmap_size = vcpu_mmap_size
+        self.is_logged = False  # its memory slots have a log of written pages (dirty_log.py), and stay as they are
 
     def close(self) -> None:
         self.fd.close()

@@ -249,9 +249,7 @@ class ScriptedMachine(CheckpointedMachine):
 
     def _serve(self, deadline: float | None, most: float | None) -> None:
         """Until there is output, an end, a hit of an exit hook or a breakpoint, or for `most` seconds."""
-        limits = [] if most is None else [most]
-        if deadline is not None:
-            limits.append(max(0.0, deadline - time.monotonic()))
+        limits = self._limits(deadline, most)
         watches = [self.serial.watch, self._ended.watch, self._hit.watch]
         if self._debugger:
             watches.append(self._debugger.event.watch)
@@ -265,6 +263,7 @@ class ScriptedMachine(CheckpointedMachine):
         self.console.drain()
         if self._session:
             self._session.drain()
+        self._keep_moment()
 
     def _stopped(self) -> Stop | None:
         """What a breakpoint or watchpoint has stopped the guest for, if its callback does not say to go on."""

@@ -13,6 +13,8 @@ from corral.errors import ConfigError, HostError
 from corral.kvm.dirty_log import DirtyLog
 from corral.native import check, ffi, lib
 from corral.snapshot import machine_state
+from corral.snapshot.going_back import GoingBack
+from corral.snapshot.programs import Programs
 from corral.snapshot.ram import Chain
 from corral.startup.record import record
 
@@ -61,12 +63,15 @@ class Checkpoints:
     def __init__(self, machine: Parts) -> None:
         refuse(machine)
         self._machine, memory = machine, machine.memory
+        machine.vm.is_logged = True
         self._log = DirtyLog(machine.system, machine.vm, memory)
         self._mirror = Mirror(memory, self._log.words)
+        self._programs = Programs(machine)
         self._at: Checkpoint | None = None  # what the mirror is as
         self.copied = 0  # pages, by the last reset
 
     def close(self) -> None:
+        self._programs.close()
         self._mirror.close()
 
     def take(self) -> Checkpoint:
@@ -84,6 +89,7 @@ class Checkpoints:
             self._log.clear()
             self._mirror.forget_touched()
             self._at = taken
+            self._programs.is_in(state)
         return taken
 
     def reset(self, to: Checkpoint | None = None) -> None:
@@ -92,13 +98,14 @@ class Checkpoints:
         to = to or self._at
         if to is None or not to.belongs_to(self):
             raise ConfigError("this machine has no such checkpoint; take one: vm.checkpoint()")
-        with machine_state.GoingBack(self._machine, to.state) as going:
+        with GoingBack(self._machine, to.state, self._programs) as going:
             self._gather()
             self._turn(to)
-            self.copied, tables = self._mirror.reset(self._log.bits)
-            if tables:
+            done = self._mirror.reset(self._log.bits)
+            self.copied = done.copied
+            if done.tables:
                 self._log.begin_anew()
-            else:
+            elif done.left:
                 self._log.clear()
             self._mirror.forget_touched()
             going.done()
@@ -147,7 +154,7 @@ class Mirror:
                 "idle": self._idle,
             },
         )
-        self._end, self._tables = 1 << 46, ffi.new("bool *")
+        self._result = ffi.new("struct corral_mirror_result *")
         memory.native.touched = self._touched
 
     def close(self) -> None:
@@ -175,11 +182,10 @@ class Mirror:
     def exchange(self, count: int, pages: CData, contents: CData, bits: CData) -> None:
         lib.corral_mirror_exchange(self.native, count, pages, contents, bits)
 
-    def reset(self, bits: CData) -> tuple[int, bool]:
-        """Returns how many pages were copied, and whether they had what may be tables of pages; in `bits` stay those
-        that need not be in the log any more."""
-        copied = lib.corral_mirror_reset(self.native, bits, self._end, self._tables)
-        return int(copied), bool(self._tables[0])
+    def reset(self, bits: CData) -> CData:
+        """A struct corral_mirror_result; in `bits` stay the pages that need not be in the log any more."""
+        lib.corral_mirror_reset(self.native, bits, self._result)
+        return self._result
 
 
 def refuse(machine: Parts) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from corral.config import MachineConfig
     from corral.devices.virtio.mmio import MmioTransport
     from corral.kvm.system import System
+    from corral.kvm.vcpu import Vcpu
     from corral.network import NetConfig
     from corral.snapshot.parts import Parts
 
@@ -114,37 +115,6 @@ class Still:
         self.release()
 
 
-class GoingBack:
-    """A machine that is paused and on its way to a `state` that it was in. In the block it leaves its memory alone,
-    which is to be as it was then when done() is called; without that the devices go on. Raises what Still does."""
-
-    def __init__(self, machine: Parts, state: MachineState) -> None:
-        self._machine, self._state = machine, state
-        self._stopped: list[tuple[MmioTransport, NegotiationState]] = []
-
-    def __enter__(self) -> GoingBack:
-        machine = self._machine
-        try:
-            for vcpu, state in zip(machine.vcpus, self._state.vcpus, strict=True):
-                vcpu_state.abandon(vcpu)
-                native_mode.prepare_to_go_back(vcpu, machine.memory, state)
-            for transport in machine.virtio:
-                self._stopped.append((transport, transport.save()))
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def done(self) -> None:
-        self._stopped = []
-        restore(self._machine, self._state, again=True)
-
-    def __exit__(self, *exception: object) -> None:
-        stopped, self._stopped = self._stopped, []
-        for transport, state in stopped:
-            transport.restore(state)
-
-
 def _read(machine: Parts, virtio: tuple[NegotiationState, ...]) -> MachineState:
     msrs = vcpu_state.msrs_to_keep(machine.system, _sets_tsc(machine.system))
     ioapic, pit = machine.shell.ioapic, machine.pit.save()
@@ -166,35 +136,43 @@ def _read(machine: Parts, virtio: tuple[NegotiationState, ...]) -> MachineState:
     )
 
 
-def restore(machine: Parts, state: MachineState, again: bool = False) -> None:
-    """Into a machine that has its memory already and has not run; `again`: it has, and is GoingBack. Raises BootError
-    for a state that KVM refuses or this machine cannot have, KvmError."""
+def restore(machine: Parts, state: MachineState) -> None:
+    """Into a machine that has its memory already and has not run. Raises BootError for a state that KVM refuses or
+    this machine cannot have, KvmError."""
     if len(state.vcpus) != len(machine.vcpus):
         raise BootError(f"the state is of {len(state.vcpus)} vCPUs, and the machine has {len(machine.vcpus)}")
     if len(state.virtio) != len(machine.virtio):
         raise BootError(f"the state is of {len(state.virtio)} devices, and the machine has {len(machine.virtio)}")
     try:
         for vcpu, one in zip(machine.vcpus, state.vcpus, strict=True):
-            if again:
-                one = native_mode.switch_back(vcpu, machine.memory, one)
-            elif one.native:
+            if one.native:
                 one = native_mode.switch_on(vcpu, machine.memory, one)
-            vcpu_state.restore(vcpu, one)
-            if state.lidt is not None and machine.system.kind is Kind.PAGETABLE:
-                vcpu.watch_interrupts(state.lidt, restored=True)
-        machine.lidt = state.lidt
-        _restore_controllers(machine, state)
-        machine.serial.restore(state.serial)
-        if machine.screen and state.screen:
-            machine.screen.restore(state.screen)
-        if machine.channel and state.channel:
-            machine.channel.restore(state.channel)
-        for transport, device in zip(machine.virtio, state.virtio, strict=True):
-            transport.restore(device)
-        if machine.channel:
-            machine.channel.serve()  # what the guest waits for is there before it runs
+            restore_vcpu(machine, vcpu, one, state.lidt)
+        restore_devices(machine, state)
     except (ValueError, OverflowError) as error:  # cffi's, of a number that its field cannot hold
         raise BootError(f"the state does not fit this machine: {error}") from None
+
+
+def restore_vcpu(machine: Parts, vcpu: Vcpu, state: VcpuState, lidt: tuple[int, ...] | None) -> None:
+    """One that is in the mode of `state` already. Raises KvmError, ValueError."""
+    vcpu_state.restore(vcpu, state)
+    if lidt is not None and machine.system.kind is Kind.PAGETABLE:
+        vcpu.watch_interrupts(lidt, restored=True)
+
+
+def restore_devices(machine: Parts, state: MachineState) -> None:
+    """All but the vCPUs. Raises KvmError; ValueError and OverflowError for a state that they cannot have."""
+    machine.lidt = state.lidt
+    _restore_controllers(machine, state)
+    machine.serial.restore(state.serial)
+    if machine.screen and state.screen:
+        machine.screen.restore(state.screen)
+    if machine.channel and state.channel:
+        machine.channel.restore(state.channel)
+    for transport, device in zip(machine.virtio, state.virtio, strict=True):
+        transport.restore(device)
+    if machine.channel:
+        machine.channel.serve()  # what the guest waits for is there before it runs
     machine.i8042.restore(state.i8042)
     machine.cmos.restore(state.cmos)
     machine.pci_address.restore(state.pci_address)
