@@ -31,6 +31,7 @@ COMMANDS = {
     "logs": "what a guest has said on its console",
     "net": "the network cards of a guest: how they are, and where it may connect to from here on",
     "pause": "have a guest's CPUs stand still",
+    "pool": "processes that have Corral loaded, so that corral-client starts in milliseconds",
     "port": "a TCP port of this host that leads to one of a guest",
     "profile": "boot a guest and sample where it spends its time; flame graphs",
     "prune": "remove what is kept of container images and not needed",
