@@ -6,7 +6,6 @@
  * fail: then this program becomes `corral`, which is beside it. Nothing runs twice: a process of the pool begins
  * when it is told to, and from there on this program becomes nothing else. */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -73,17 +72,14 @@ static uint64_t key(void)
     return hash;
 }
 
-static bool has_more_descriptors(void)
+/* Whether a word names a descriptor, as a shell's <(...) does, or one is handed on. Others are of no use to the
+ * command: it keeps them open, and so does this program. */
+static bool needs_descriptors(char **words)
 {
-    DIR *all = opendir("/proc/self/fd");
-    if (!all)
-        return true;
-    bool more = false;
-    for (const struct dirent *one; (one = readdir(all));)
-        if (one->d_name[0] != '.' && atoi(one->d_name) > 2 && atoi(one->d_name) != dirfd(all))
-            more = true;
-    closedir(all);
-    return more;
+    for (; *words; words++)
+        if (strstr(*words, "/fd/"))
+            return true;
+    return getenv("CORRAL_BACKGROUND");
 }
 
 /* A terminal's job in the background: what reads from there must be stopped by the terminal, as no other process
@@ -102,7 +98,7 @@ static bool is_served(int argc, char **argv)
         known |= strcmp(argv[1], served[i]) == 0;
     for (int fd = 0; fd <= 2; fd++)
         known = known && fstat(fd, &about) == 0;
-    return known && !has_more_descriptors() && !is_in_background();
+    return known && !needs_descriptors(argv) && !is_in_background();
 }
 
 /* The pool's socket, connected; -1: there is none of this user's. */

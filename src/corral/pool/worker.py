@@ -59,7 +59,7 @@ def work(terms: Terms) -> NoReturn:
         # Whoever reads its output sees the end of that no later than the client's.
         for stream in (0, 1, 2):
             os.close(stream)
-        connection.send(bytes([status & 0xFF]))
+        os.write(connection.fileno(), bytes([status & 0xFF]))  # in the jail there is no send()
     except (BadRequest, BrokenPipeError):
         pass
     finally:
