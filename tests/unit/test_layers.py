@@ -48,6 +48,7 @@ LAYERS = [
     "launch",
     "agent",
     "running",
+    "pool",
     "observe",
     "debug",
     "script",

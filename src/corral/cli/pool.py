@@ -187,15 +187,15 @@ def _load() -> None:
         __import__(name)
     for _ in range(2):
         said = io.StringIO()
-        with contextlib.redirect_stderr(said), open(os.devnull) as nothing, contextlib.redirect_stdout(said):
-            before = os.dup(0), os.dup(1)
-            try:
-                os.dup2(nothing.fileno(), 0)
+        mine, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        try:
+            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
                 status = cli.main(REHEARSED)
-            finally:
-                for stream, fd in enumerate(before):
-                    os.dup2(fd, stream)
-                    os.close(fd)
+        finally:
+            os.dup2(mine, 0)
+            os.close(mine)
         if status:
             last = (said.getvalue().strip().splitlines() or ["it said nothing"])[-1].removeprefix("corral: ")
             raise HostError(f"corral {' '.join(REHEARSED)} ends with status {status}: {last}")

@@ -88,6 +88,7 @@ class Keeper:
             signal.signal(number, _end)
         gc.collect()
         gc.freeze()  # what they share with this process stays shared
+        self._own = _own_memory()
         try:
             self._fill()
             ready()
@@ -121,6 +122,8 @@ class Keeper:
             for fd in (*self._pids, *self._ours):
                 os.close(fd)
             lib.corral_name_thread(b"corral")
+            for start, length in self._own:  # now, and not page by page when a command waits for it
+                lib.corral_memory_populate(start, length)
             worker.work(self._terms)
         finally:
             os._exit(worker.BUG)
@@ -148,16 +151,30 @@ class Keeper:
             time.sleep(LULL)
 
     def _write(self) -> None:
-        facts = {"pid": os.getpid(), "size": self._size, "waiting": len(self._idle)}
-        facts |= {"running": len(self._pids) - len(self._idle), "served": self._served}
-        facts |= {"left": self._left, "why": self._why}
-        text = json.dumps(facts).encode()
+        running = len(self._pids) - len(self._idle)
+        counts = {"size": self._size, "waiting": len(self._idle), "running": running, "served": self._served}
+        text = json.dumps({"pid": os.getpid(), **counts, "left": self._left, "why": self._why}).encode()
         os.pwrite(self._lock, text, 0)
         os.ftruncate(self._lock, len(text))
 
 
 def _end(number: int, frame: FrameType | None) -> None:
     raise _Over
+
+
+def _own_memory() -> list[tuple[int, int]]:
+    """Address and length of what a child has of this process's memory until either writes there: mappings that are
+    mostly in use."""
+    found = []
+    with open("/proc/self/smaps", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            words = line.split()
+            if not words[0].endswith(":"):
+                start, end = (int(one, 16) for one in words[0].split("-"))
+                writable = words[1] == "rw-p"
+            elif words[0] == "Anonymous:" and writable and int(words[1]) * 2048 > end - start:
+                found.append((start, end - start))
+    return found
 
 
 def to_null() -> None:

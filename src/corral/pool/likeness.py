@@ -1,7 +1,7 @@
 """What a process of the pool has in common with the program that asks it, or leaves the command to that.
 
-The words, the environment, the folder, the umask, ignored signals and the standard descriptors are handed over. All else
-that a command takes from its process has to be the same: who it is and what it may, its limits, its CPUs, its
+The words, the environment, the folder, the umask, ignored signals and the standard descriptors are handed over. All
+else that a command takes from its process has to be the same: who it is and what it may, its limits, its CPUs, its
 namespaces, and what Python reads at its start.
 """
 
