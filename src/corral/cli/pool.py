@@ -132,7 +132,7 @@ def _start(at: PoolPlace, size: int) -> int:
 
 
 def begin(size: int, ready: int) -> None:
-    """The process of a keeper in the background. `ready`: a descriptor that is told when its workers wait."""
+    """The process of a keeper in the background. `ready`: a descriptor that is told when it serves."""
     import gc
 
     from corral import voice

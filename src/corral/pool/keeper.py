@@ -16,7 +16,7 @@ from corral.errors import ConfigError, HostError
 from corral.native import lib
 from corral.pool import likeness, worker
 from corral.pool.place import PoolPlace
-from corral.pool.worker import NEWS, Terms
+from corral.pool.worker import NEWS, WorkerTerms
 from corral.voice import Voice
 
 TYPE_CHECKING = False
@@ -73,7 +73,7 @@ class Keeper:
         self._ours = self._news, self._life, self._lock
         like, environment = likeness.of_process(os.getpid()), likeness.of_environment(os.environ)
         parts = self._listener, lifeline, theirs, like, environment, likeness.of_program(), self._main
-        self._terms = Terms(*parts)
+        self._terms = WorkerTerms(*parts)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -83,15 +83,16 @@ class Keeper:
         os.close(self._lock)
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Until SIGTERM, SIGINT or SIGHUP. `ready` is called when all workers wait."""
+        """Until SIGTERM, SIGINT or SIGHUP. `ready` is called before the first worker is forked, so that none has what the
+        caller gives up then; who connects from here on is served."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _end)
         gc.collect()
         gc.freeze()  # what they share with this process stays shared
         self._own = _own_memory()
         try:
-            self._fill()
             ready()
+            self._fill()
             while True:
                 watched = dict.fromkeys((self._news, *self._pids), READABLE)
                 came = wait_for(watched, self._due or None)

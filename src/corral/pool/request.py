@@ -20,7 +20,7 @@ class BadRequest(Exception):
 
 
 @record(frozen=True)
-class Request:
+class Handed:
     """`descriptors` are the receiver's to close. `ignored` has a bit for each signal's number."""
 
     words: list[str]
@@ -34,7 +34,7 @@ class Request:
             os.close(fd)
 
 
-def receive(connection: socket.socket) -> Request:
+def receive(connection: socket.socket) -> Handed:
     """Within the time limit of the socket for each part. Raises BadRequest; no descriptor is left open then."""
     descriptors: list[int] = []
     try:
@@ -53,7 +53,7 @@ def receive(connection: socket.socket) -> Request:
             raise BadRequest("other strings than it says")
         pairs = (one.partition("=") for one in strings[words:])
         environment = {name: value for name, equals, value in pairs if equals and name}
-        return Request(strings[:words], environment, tuple(descriptors), mask & 0o777, ignored)
+        return Handed(strings[:words], environment, tuple(descriptors), mask & 0o777, ignored)
     except (OSError, struct.error, BadRequest) as error:
         for fd in descriptors:
             os.close(fd)

@@ -12,7 +12,7 @@ import sys
 
 from corral.jail import confine
 from corral.pool import likeness
-from corral.pool.request import BadRequest, Request, receive
+from corral.pool.request import BadRequest, Handed, receive
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ _SIGNALS = (
 
 
 @record(frozen=True)
-class Terms:
+class WorkerTerms:
     """What all workers of a pool have: the socket that they take commands from; the end of a pipe that is readable
     when the keeper is gone; the end of one for news; what they have to be like; and what runs a command's words."""
 
@@ -48,7 +48,7 @@ class Terms:
     main: Main
 
 
-def work(terms: Terms) -> NoReturn:
+def work(terms: WorkerTerms) -> NoReturn:
     """In a child of the keeper. Whatever happens, nothing of the keeper's life goes on here."""
     status = BUG
     try:
@@ -56,7 +56,7 @@ def work(terms: Terms) -> NoReturn:
         _take(terms, connection, request)
         status = _command(terms.main, request.words)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the client leaves when it has the status
-        # Whoever reads its output sees the end of that no later than the client's.
+        # The reader of its output sees the end of that no later than the client's.
         for stream in (0, 1, 2):
             os.close(stream)
         os.write(connection.fileno(), bytes([status & 0xFF]))  # in the jail there is no send()
@@ -66,7 +66,7 @@ def work(terms: Terms) -> NoReturn:
         os._exit(status)
 
 
-def _next(terms: Terms) -> tuple[socket.socket, Request]:
+def _next(terms: WorkerTerms) -> tuple[socket.socket, Handed]:
     """The next command that this process can run. Ends with the keeper."""
     poll = select.poll()
     poll.register(terms.listener, select.POLLIN)
@@ -92,7 +92,7 @@ def _next(terms: Terms) -> tuple[socket.socket, Request]:
         _tell(terms, why)
 
 
-def _difference(terms: Terms, connection: socket.socket, request: Request) -> str:
+def _difference(terms: WorkerTerms, connection: socket.socket, request: Handed) -> str:
     """Why the client has to do it itself, in a few words; "": it has not."""
     pid, uid, _ = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     if uid != os.geteuid():
@@ -111,11 +111,11 @@ def _difference(terms: Terms, connection: socket.socket, request: Request) -> st
         return "a process that cannot be looked at"
 
 
-def _tell(terms: Terms, why: str) -> None:
+def _tell(terms: WorkerTerms, why: str) -> None:
     os.write(terms.news, NEWS.pack(os.getpid(), why.encode()))
 
 
-def _take(terms: Terms, connection: socket.socket, request: Request) -> None:
+def _take(terms: WorkerTerms, connection: socket.socket, request: Handed) -> None:
     """Becomes what the client would be, and waits for its last word. Raises BadRequest where that does not come: the
     client does it itself."""
     _tell(terms, "")

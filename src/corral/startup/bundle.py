@@ -49,7 +49,10 @@ class Bundle:
 
     def _open(self) -> None:
         with open(self.path, "rb", buffering=0) as file:
-            content = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+            if file.fileno() > 2:
+                content = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+            else:  # a standard descriptor is closed: the map's own would be in its place
+                content = memoryview(file.readall())
         if content[: len(MAGIC_NUMBER)] == MAGIC_NUMBER:
             start = len(MAGIC_NUMBER) + 2 * _SIZE
             sizes = content[len(MAGIC_NUMBER) : start].cast("I")
