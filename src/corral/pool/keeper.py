@@ -83,8 +83,8 @@ class Keeper:
         os.close(self._lock)
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Until SIGTERM, SIGINT or SIGHUP. `ready` is called before the first worker is forked, so that none has what the
-        caller gives up then; who connects from here on is served."""
+        """Until SIGTERM, SIGINT or SIGHUP. `ready` is called before the first worker is forked, so that none has what
+        the caller gives up then; a client that connects from here on is served."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, _end)
         gc.collect()

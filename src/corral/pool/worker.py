@@ -56,7 +56,7 @@ def work(terms: WorkerTerms) -> NoReturn:
         _take(terms, connection, request)
         status = _command(terms.main, request.words)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the client leaves when it has the status
-        # The reader of its output sees the end of that no later than the client's.
+        # The reader of its output sees its end no later than the client's.
         for stream in (0, 1, 2):
             os.close(stream)
         os.write(connection.fileno(), bytes([status & 0xFF]))  # in the jail there is no send()
