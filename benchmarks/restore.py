@@ -1,11 +1,11 @@
 """restore: a guest that goes on from a snapshot, against booting it, and against a container.
 
-Whole processes: `corral boot -- true` from the boot cache, the same by a process of a pool, and without either,
-`corral boot --restore` of a shell whose standard input is at its end, and `runc run` of a program that says a line, where there is runc. `corral clone`: what
-one of many takes. `vm.snapshot()` of a guest with 64 MiB in use that goes on: how long it stands still, how long the
-call takes, and that on a parent. And in a process that has Corral loaded: `corral.restore()` alone, until a program in
-the guest has run an instruction, and until the restored shell has answered a line; a hundred at once, and the memory
-that is theirs alone.
+Whole processes: `corral boot -- true` from the boot cache, the same by a process of a pool, and without either, `corral
+boot --restore` of a shell whose standard input is at its end, and `runc run` of a program that says a line, where there
+is runc. `corral clone`: what one of many takes. `vm.snapshot()` of a guest with 64 MiB in use that goes on: how long it
+stands still, how long the call takes, and that on a parent. And in a process that has Corral loaded: `corral.restore()`
+alone, until a program in the guest has run an instruction, and until the restored shell has answered a line; a hundred
+at once, and the memory that is theirs alone.
 """
 
 from __future__ import annotations
