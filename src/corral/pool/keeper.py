@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 
+from corral.core.shell import make_ahead
 from corral.core.waiting import READABLE, wait_for
 from corral.errors import ConfigError, HostError
 from corral.native import lib
@@ -125,6 +126,7 @@ class Keeper:
             lib.corral_name_thread(b"corral")
             for start, length in self._own:  # now, and not page by page when a command waits for it
                 lib.corral_memory_populate(start, length)
+            make_ahead()
             worker.work(self._terms)
         finally:
             os._exit(worker.BUG)
