@@ -7,6 +7,7 @@ import sys
 
 from corral import __version__, voice
 from corral.errors import ConfigError, CorralError, HostError
+from corral.startup import bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,8 +141,8 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _module(name: str) -> Any:
-    """That of a command. By __import__: a plain start has no other use for importlib."""
-    return __import__(f"corral.cli.{name}", fromlist=["run"])
+    """That of a command."""
+    return bundle.imported(f"corral.cli.{name}")
 
 
 def commands_text() -> str:

@@ -19,6 +19,7 @@ from corral.core.shell import asked_for
 from corral.launch.draft import Draft, draft
 from corral.launch.events import Notice
 from corral.launch.request import NAMES
+from corral.startup import bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -352,6 +353,7 @@ def _machine(
         return ends.open_channel(config.channel, config.command, wanted.request.hostname)
 
     if not anew and ends.is_plain and wanted.request.kernel is None:
+        bundle.imported("corral.launch.boot_cache")
         from corral.launch import boot_cache
 
         if boot_cache.serves(wanted):

@@ -65,6 +65,7 @@ class System:
 
     def close(self) -> None:
         self.fd.close()
+        self._supported = None
 
     def __enter__(self) -> System:
         return self
