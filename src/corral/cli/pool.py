@@ -166,36 +166,28 @@ def _keep(at: PoolPlace, size: int, ready: int | None) -> int:
             os.close(ready)
 
     with keeper.Keeper(at, size, main) as kept:
-        _load()
+        if status := _load():
+            return status
         bundle.hold()
         os.chdir("/")
         kept.run(tell)
     return 0
 
 
-def _load() -> None:
-    """All that a command of the pool needs, by running one: the second goes on from the boot cache where there is one.
-    Raises HostError where it does not run."""
-    import contextlib
-    import io
-
+def _load() -> int:
+    """All that a command of the pool needs, by running one; the second goes on from the boot cache where there is one.
+    What the first has to say is said: it may build a kernel. Returns the exit status of one that failed."""
     from corral import cli
     from corral.cli import jail, run, session  # noqa: F401
     from corral.jail import clerk, confine, message  # noqa: F401
 
     for name in (*jail.AT_THE_END, "corral.cli.forwarded", "corral.cli.run_words", "corral.cli.exec", "traceback"):
         __import__(name)
-    for _ in range(2):
-        said = io.StringIO()
-        mine, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        os.dup2(nothing, 0)
-        os.close(nothing)
-        try:
-            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-                status = cli.main(REHEARSED)
-        finally:
-            os.dup2(mine, 0)
-            os.close(mine)
-        if status:
-            last = (said.getvalue().strip().splitlines() or ["it said nothing"])[-1].removeprefix("corral: ")
-            raise HostError(f"corral {' '.join(REHEARSED)} ends with status {status}: {last}")
+    mine, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    try:
+        return cli.main(REHEARSED) or cli.main(REHEARSED)
+    finally:
+        os.dup2(mine, 0)
+        os.close(mine)
