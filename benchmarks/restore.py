@@ -1,18 +1,21 @@
 """restore: a guest that goes on from a snapshot, against booting it, and against a container.
 
-Whole processes: `corral boot -- true` from the boot cache and without it, `corral boot --restore` of a shell whose
-standard input is at its end, and `runc run` of a program that says a line, where there is runc. `corral clone`: what
-one of many takes. `vm.snapshot()` of a guest with 64 MiB in use that goes on: how long it stands still, how long the
-call takes, and that on a parent. And in a process that has Corral loaded: `corral.restore()` alone, until a program in
-the guest has run an instruction, and until the restored shell has answered a line; a hundred at once, and the memory
-that is theirs alone.
+Whole processes: `corral boot -- true` from the boot cache, the same by a process of a pool, and without either, `corral
+boot --restore` of a shell whose standard input is at its end, and `runc run` of a program that says a line, where there
+is runc. `corral clone`: what one of many takes. `vm.snapshot()` of a guest with 64 MiB in use that goes on: how long it
+stands still, how long the call takes, and that on a parent. And in a process that has Corral loaded: `corral.restore()`
+alone, until a program in the guest has run an instruction, and until the restored shell has answered a line; a hundred
+at once, and the memory that is theirs alone.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from tests.support.tiny_guests import flat
 ROUNDS = 15
 LIMIT = 60.0  # seconds
 WHOLE, BOOT, CACHED, RUNC = "corral boot --restore", "corral boot --fresh -- true", "corral boot -- true", "runc run"
+POOLED = "corral-client boot -- true"
 CALL, ANSWER = "corral.restore()", "until its shell answered"
 FIRST = "until an instruction of a program"
 COUNTER = 0x300000  # where that program counts
@@ -152,14 +156,32 @@ def contain(runc: Runc) -> float:
         runc.kit.tidy_up(launch.undo)
 
 
+@contextmanager
+def pool(program: str, folder: Path) -> Iterator[list[str]]:
+    """What runs `boot -- true` by a pool of this benchmark's own."""
+    folder.mkdir(0o700)
+    environment = installed.environment() | {"XDG_RUNTIME_DIR": str(folder)}
+    subprocess.run([program, "pool", "start"], check=True, env=environment)
+    try:
+        yield ["env", f"XDG_RUNTIME_DIR={folder}", f"{program}-client", "boot", "--", "true"]
+        told = subprocess.run([program, "pool", "status"], check=True, env=environment, capture_output=True, text=True)
+        print(f"  pool: {told.stdout.strip()}")
+    finally:
+        subprocess.run([program, "pool", "stop"], check=True, env=environment)
+
+
 def main() -> bool:
     program = installed.corral()
-    with tempfile.TemporaryDirectory(prefix="corral-restore-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="corral-restore-") as folder,
+        pool(program, Path(folder, "run")) as pooled,
+    ):
         path = Path(folder, "shell")
         save(path)
         whole = {
             WHOLE: partial(seconds, [program, "boot", "--restore", str(path)], installed.environment()),
             CACHED: partial(seconds, [program, "boot", "--", "true"], installed.environment()),
+            POOLED: partial(seconds, pooled, installed.environment()),
             BOOT: partial(seconds, [program, "boot", "--fresh", "--", "true"], installed.environment()),
         }
         runc = Runc(Kit(Path(folder), 0))
@@ -169,6 +191,7 @@ def main() -> bool:
         met = verdict("restore / boot", medians[WHOLE] / medians[BOOT], 0.8)
         if RUNC in medians:
             met &= verdict("boot from the cache / runc", medians[CACHED] / medians[RUNC], 1.0)
+            met &= verdict("the same by a pool / runc", medians[POOLED] / medians[RUNC], 1.0)
         ready, counting = Path(folder, "ready"), Path(folder, "counting")
         seconds([program, "snapshot", str(ready)], installed.environment())
         cloned = [program, "clone", str(ready), "-n", str(CLONES), "--", "true"]

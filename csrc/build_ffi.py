@@ -3,7 +3,8 @@
 
 Beside it go programs of their own: the server of shared folders, `_corral_folder_server` (csrc/p9server), and what
 waits in the clerk's place, `_corral_clerk` (csrc/clerk), and the switch of guests that share a network,
-`_corral_switch` (csrc/switch).
+`_corral_switch` (csrc/switch). And beside the command `corral` goes `corral-client` (csrc/client), by which processes
+of a pool are asked.
 
 As a hatchling build hook it puts all into the wheel. As a command it compiles into a folder, which is
 how the sanitizer build is made:  python csrc/build_ffi.py --into DIR [--sanitize]
@@ -31,10 +32,12 @@ INCLUDES = [f"-I{folder}" for folder in FOLDERS]
 MODULE = "_corral_shim"
 FILE = f"{MODULE}.abi3.so"
 SERVER_SOURCES = CSRC / "p9server"
+CLIENT = "corral-client"  # for people, so among the scripts
 PROGRAMS = {
     "_corral_folder_server": SERVER_SOURCES,
     "_corral_clerk": CSRC / "clerk",
     "_corral_switch": CSRC / "switch",
+    CLIENT: CSRC / "client",
 }
 
 COMPLETION = {
@@ -50,8 +53,8 @@ GENERATED_WARNINGS = ["-Werror=incompatible-pointer-types"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
 # It reads what a guest sends.
 HARDENED = ["-fPIE", "-pie", "-fstack-protector-strong", "-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"]
-# The dynamic linker takes a third of the time in which the clerk starts. Without a libc.a it is linked as usual.
-STATIC = {"_corral_clerk": ["-static-pie"]}
+# The dynamic linker takes a third of the time in which these start. Without a libc.a it is linked as usual.
+STATIC = {"_corral_clerk": ["-static-pie"], CLIENT: ["-static-pie"]}
 HEADERS = ["<linux/kvm.h>"]
 # What the io_uring engine needs of liburing. It is built in where this compiles and links; Corral has another engine.
 URING_PROBE = """
@@ -226,6 +229,9 @@ else:
             build_data["tag"] = f"cp311-abi3-{platform}"
             programs = [compile_program(name, Path(self.folder.name)) for name in PROGRAMS]
             for file in (shim, *programs):
+                if file.name == CLIENT:
+                    build_data["shared_scripts"][str(file)] = file.name
+                    continue
                 build_data["force_include"][str(file)] = file.name
                 build_data["force_include_editable"][str(file)] = file.name
             if version != "editable":

@@ -98,7 +98,7 @@ class Machine:
 
             bind(self.memory, plan)
         self.positions = apic_ids.placed(plan.cpus) if plan else apic_ids.flat(config.cpus)
-        rsdp = self._describe_to_guest(config)
+        rsdp = 0 if resumed else self._describe_to_guest(config)
         entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd, rsdp)
 
         self._create_devices(undo, kernel.expects_bios)

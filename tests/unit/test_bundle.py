@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -87,3 +88,71 @@ def test_it_lies_where_python_is_told_to_keep_bytecode(package: Path, tmp_path: 
 def test_it_stays_out_where_python_keeps_no_bytecode(package: Path) -> None:
     assert run(package, "-B") == ["SourceFileLoader", "-"]
     assert not bundle_of(package).exists()
+
+
+TOGETHER = """
+import json, sys
+from corral.startup import bundle
+bundle.use()
+before = set(sys.modules)
+try:
+    module = bundle.imported("corral.config")
+    failed = ""
+except ImportError as error:
+    failed = str(error)
+names = sorted(name for name in set(sys.modules) - before if name.startswith("corral."))
+about = {
+    name: [str(getattr(sys.modules[name], key, None)) for key in ("__file__", "__package__", "__path__", "__doc__")]
+    + [sorted(vars(sys.modules[name]).keys() - {"__cached__"}), sys.modules[name].__spec__.name]
+    for name in names
+}
+children = [name for name in names if getattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2], 0)]
+print(json.dumps([failed, about, children == names, not failed and module is sys.modules["corral.config"]]))
+if not failed:
+    print(json.dumps(bundle._used._orders.get("corral.config", [])))
+    bundle.keep()
+"""
+
+
+def together(package: Path) -> list[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    command = [sys.executable, "-c", TOGETHER]
+    done = subprocess.run(command, cwd=package.parent, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_what_comes_with_a_module_is_run_in_order_and_is_the_same(package: Path) -> None:
+    first, second, third = (together(package) for _ in range(3))
+    assert (first[1], second[1]) == ("[]", "[]")
+    order = json.loads(third[1])
+    assert order[-1] == "corral.config"
+    assert set(order) == set(json.loads(third[0])[1])
+    assert json.loads(second[0]) == json.loads(third[0])
+    assert json.loads(third[0])[0::2] + json.loads(third[0])[3:] == ["", True, True]
+
+
+def test_an_order_is_not_used_for_a_source_that_has_changed(package: Path) -> None:
+    for _ in range(3):
+        together(package)
+    with (package / "memory.py").open("a") as file:
+        file.write("\nfrom corral import spelling\n")
+    for _ in range(3):
+        told = together(package)
+        assert "corral.spelling" in json.loads(told[0])[1]
+    assert "corral.spelling" in json.loads(told[1])
+
+
+def test_a_module_that_fails_is_not_left_half_imported(package: Path) -> None:
+    with (package / "memory.py").open("a") as file:
+        file.write("\nimport os\nif 'FAILS' in os.environ:\n    raise ImportError('on purpose')\n")
+    whole = [json.loads(together(package)[0])[1] for _ in range(3)][-1]
+    os.environ["FAILS"] = "1"
+    try:
+        failed, about, _, _ = json.loads(together(package)[0])
+    finally:
+        del os.environ["FAILS"]
+    assert failed == "on purpose"
+    assert "corral.memory" not in about
+    assert "corral.config" not in about
+    assert about.keys() < whole.keys()

@@ -50,6 +50,7 @@ LAYERS = [
     "launch",
     "agent",
     "running",
+    "pool",
     "observe",
     "debug",
     "script",

@@ -7,6 +7,7 @@ import sys
 
 from corral import __version__, voice
 from corral.errors import ConfigError, CorralError, HostError
+from corral.startup import bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ COMMANDS = {
     "logs": "what a guest has said on its console",
     "net": "the network cards of a guest: how they are, and where it may connect to from here on",
     "pause": "have a guest's CPUs stand still",
+    "pool": "processes that have Corral loaded, so that corral-client starts in milliseconds",
     "port": "a TCP port of this host that leads to one of a guest",
     "profile": "boot a guest and sample where it spends its time; flame graphs",
     "prune": "remove what is kept of container images and not needed",
@@ -139,8 +141,8 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _module(name: str) -> Any:
-    """That of a command. By __import__: a plain start has no other use for importlib."""
-    return __import__(f"corral.cli.{name}", fromlist=["run"])
+    """That of a command."""
+    return bundle.imported(f"corral.cli.{name}")
 
 
 def commands_text() -> str:

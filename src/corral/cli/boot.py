@@ -15,10 +15,11 @@ from corral.cli.ending import Closing, conclude, died
 from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.session import Ends
 from corral.cli.told import Told
-from corral.core.shell import Shell
+from corral.core.shell import asked_for
 from corral.launch.draft import Draft, draft
 from corral.launch.events import Notice
 from corral.launch.request import NAMES
+from corral.startup import bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
     from corral.core.exits import Outcome
+    from corral.core.shell import Shell
     from corral.launch.request import BootRequest
     from corral.machine import Machine
     from corral.numa.plan import Plan
@@ -279,7 +281,7 @@ def _boot(
     timeout = seconds(values["timeout"]) if "timeout" in values else None
     with jails.Settled(jail), Ends(values.get("console", "stdio"), "early" in values, has_input) as ends:
         ends.log = named.open_log() if named and container else None
-        shell = Shell(wanted.machine.memory, plan.page if plan else 0, wanted.machine.split_irqchip)
+        shell = asked_for(wanted.machine.memory, plan.page if plan else 0, wanted.machine.split_irqchip)
         try:
             # Imported while the host's kernel is busy with the VM.
             from corral.backends.console import Console
@@ -351,6 +353,7 @@ def _machine(
         return ends.open_channel(config.channel, config.command, wanted.request.hostname)
 
     if not anew and ends.is_plain and wanted.request.kernel is None:
+        bundle.imported("corral.launch.boot_cache")
         from corral.launch import boot_cache
 
         if boot_cache.serves(wanted):

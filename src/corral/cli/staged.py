@@ -46,7 +46,7 @@ def _wrap() -> None:
     from corral.cli import boot as module
 
     boot: Any = module
-    _end_stage_with(boot, "Shell", "KVM: VM, interrupts, memory", before="imports, command line")
+    _end_stage_with(boot, "asked_for", "KVM: VM, interrupts, memory", before="imports, command line")
     inner = boot._machine
 
     def machine(*arguments: Any) -> Any:

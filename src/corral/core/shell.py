@@ -12,6 +12,7 @@ from __future__ import annotations
 from corral.arch.x86_64 import layout
 from corral.core.bus import Bus
 from corral.core.ioapic import PINS, REGISTERS, Ioapic
+from corral.errors import CorralError
 from corral.kvm.system import System
 from corral.memory import GuestMemory
 from corral.startup.threads import allocate_lock, start_new_thread
@@ -19,6 +20,34 @@ from corral.startup.undo import Undo
 
 # Without a deadline timer Linux measures that of its local APIC by an 8254's ticks.
 SPLIT_NEEDS = ("SPLIT_IRQCHIP", "TSC_DEADLINE_TIMER")
+
+
+_last: tuple[int, int, bool] | None = None  # what the last one was asked for with
+_ahead: Shell | None = None  # one that is asked for with the same, made before it is
+
+
+def asked_for(memory: int, page: int = 0, split: bool = False) -> Shell:
+    """A Shell, the caller's; the one that is there already if it is of this kind."""
+    global _last, _ahead
+    ready, _ahead, same = _ahead, None, _last == (memory, page, split)
+    _last = memory, page, split
+    if ready and same:
+        return ready
+    if ready:
+        ready.close()
+    return Shell(memory, page, split)
+
+
+def make_ahead() -> None:
+    """What asked_for() gave last, for the next time: a process that waits for its command has time for it. It is left
+    to asked_for() to tell what this host lacks."""
+    global _ahead
+    if _last:
+        try:
+            _ahead = Shell(*_last)
+            _ahead.system.supported_cpuid()
+        except CorralError:
+            _ahead = None
 
 
 class Shell:

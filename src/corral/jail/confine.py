@@ -31,6 +31,12 @@ def inherited() -> tuple[int, ...]:
     return _inherited
 
 
+def have_inherited_nothing() -> None:
+    """For a process of the pool: all that is open is its own, and stays open in the jail."""
+    global _inherited
+    _inherited = ()
+
+
 def _is_open(fd: int) -> bool:
     try:
         os.fstat(fd)

@@ -1,0 +1,1 @@
+"""Processes that have Python and Corral loaded, and wait for a command (docs/pool.md)."""
