@@ -47,6 +47,7 @@ LAYERS = [
     "doctor",
     "launch",
     "agent",
+    "introspect",
     "running",
     "observe",
     "debug",

@@ -252,6 +252,22 @@ class SnapshotFile:
     def layer_of_ram(self) -> ram.Layer:
         return self._fd, self._ram_at, self._own
 
+    def extents(self, memory: int) -> list[tuple[int, int]]:
+        """(start, end) of the RAM's `memory` bytes where the file has no holes."""
+        at, end, found = self._ram_at, self._ram_at + memory, []
+        while at < end:
+            try:
+                at = os.lseek(self._fd, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing follows
+                    break
+                raise
+            hole = min(os.lseek(self._fd, at, os.SEEK_HOLE), end)
+            if at < end:
+                found.append((at - self._ram_at, hole - self._ram_at))
+            at = hole
+        return found
+
     def identity(self) -> tuple[int, int]:
         """Its size in bytes, and when it was last written, in nanoseconds since 1970."""
         status = os.fstat(self._fd)

@@ -262,6 +262,17 @@ class Resumed:
         """Maps the RAM, which has all of these in it. There is no entry: see restore()."""
         Chain([one.layer_of_ram() for one in (self._file, *self._line.files)]).map(memory)
 
+    def extents(self) -> list[tuple[int, int]]:
+        """(start, end) of the RAM that may hold something else than zeros, in order, with what its parents have."""
+        found = sorted(piece for one in (self._file, *self._line.files) for piece in one.extents(self.content.guest.memory))
+        joined: list[tuple[int, int]] = []
+        for start, end in found:
+            if joined and start <= joined[-1][1]:
+                joined[-1] = joined[-1][0], max(end, joined[-1][1])
+            else:
+                joined.append((start, end))
+        return joined
+
     def restore(self, machine: Parts) -> None:
         """Before the machine runs. Raises BootError for what this host or this machine cannot go on with."""
         host = host_of(machine.system)
