@@ -11,10 +11,9 @@ import re
 from corral.arch.x86_64 import page_walk
 from corral.arch.x86_64.page_walk import CR0_PG, CR4_LA57, EFER_LMA
 from corral.errors import BootError
-from corral.introspect.subject import KERNEL_HALF
+from corral.introspect.subject import KERNEL_HALF, Tables
 from corral.memory import PAGE, GuestMemoryError
 from corral.printable import printable
-from corral.startup.record import record
 from corral.symbols import table
 
 TYPE_CHECKING = False
@@ -43,16 +42,6 @@ class Damaged(BootError):
     """What the guest's kernel keeps does not make sense."""
 
 
-@record(frozen=True)
-class _Tables:
-    """What a page walk asks of a struct kvm_sregs."""
-
-    cr0: int
-    cr3: int
-    cr4: int
-    efer: int
-
-
 class Kernel:
     """`offset` is what KASLR has added to its symbols' addresses, `phys_base` where it is loaded instead of at the
     place that it is linked for. Raises NotLinux."""
@@ -68,7 +57,7 @@ class Kernel:
         try:
             root = self._image_gpa(self.symbol("init_top_pgt"))
             level5 = self._flag("__pgtable_l5_enabled")
-            self._tables = _Tables(CR0_PG, root, CR4_LA57 * level5, EFER_LMA)
+            self._tables = Tables(CR0_PG, root, CR4_LA57 * level5, EFER_LMA)
             self.has_five_levels = bool(level5)
             self.page_offset = self._base("page_offset_base", DIRECT_MAP_5 if level5 else DIRECT_MAP)
             self.vmemmap = self._base("vmemmap_base", VMEMMAP_5 if level5 else VMEMMAP)

@@ -51,6 +51,21 @@ class Subject:
     kernel: str
 
 
+@record(frozen=True)
+class Tables:
+    """What a page walk asks of a struct kvm_sregs (arch/x86_64/page_walk.py)."""
+
+    cr0: int
+    cr3: int
+    cr4: int
+    efer: int
+
+
+def tables(vcpu: Values) -> Tables:
+    """Those of a vCPU."""
+    return Tables(vcpu["cr0"], vcpu["cr3"], vcpu["cr4"], vcpu["efer"])
+
+
 def values(regs: CData, sregs: CData) -> Values:
     """Of a struct kvm_regs and a struct kvm_sregs. Kernel code that runs natively on a pagetable KVM has the selectors
     of CPL 3 there; here it has its own."""
