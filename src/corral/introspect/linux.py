@@ -71,6 +71,10 @@ class Linux:
         self._kernel: Kernel | None = None
         self._types: Types | None = None
 
+    def use(self, kernel: Kernel, types: Types) -> None:
+        """These, which the caller has found already."""
+        self._kernel, self._types = kernel, types
+
     @property
     def kernel(self) -> Kernel:
         if self._kernel is None:

@@ -56,6 +56,7 @@ class Types:
             raise BadTypes("the kernel's BTF is damaged, or of a version that Corral does not know")
         self._names = data[length + names_at : length + names_at + names_size]
         self._types = types = data[length + types_at : length + types_at + types_size]
+        self._offsets: dict[tuple[str, ...], int] = {}
         self._places = [0]  # of a type by its number; 0 is void
         self._named: dict[bytes, int] = {}  # structures and unions
         self._enums: list[int] = []
@@ -121,6 +122,12 @@ class Types:
 
     def offset(self, structure: str, *path: str) -> int:
         """In bytes, of a member, or of a member of that, and so on. Raises BadTypes."""
+        known = self._offsets.get((structure, *path))
+        if known is None:
+            known = self._offsets[structure, *path] = self._offset(structure, path)
+        return known
+
+    def _offset(self, structure: str, path: tuple[str, ...]) -> int:
         number, offset, where = self._number(structure), 0, structure
         for name in path:
             if not self._is_structure(number):

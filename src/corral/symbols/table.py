@@ -103,10 +103,11 @@ class Symbols:
         name, offset = found
         return f"{name}+{offset:#x}" if offset else name
 
-    def near(self, address: int) -> str | None:
-        """`name`, or `name+0x8`, of whatever it is that an address less than 64 KiB behind its beginning is in."""
+    def near(self, address: int, within: int = 1 << 16) -> str | None:
+        """`name`, or `name+0x8`, of whatever it is that an address less than `within` bytes behind its beginning is
+        in."""
         at = bisect(self._functions, (address, "\x7f")) - 1
-        if at < 0 or address - self._functions[at][0] >= 1 << 16:
+        if at < 0 or address - self._functions[at][0] >= within:
             return None
         start, name = self._functions[at]
         return f"{name}+{address - start:#x}" if address > start else name
