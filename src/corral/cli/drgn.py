@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 COMMAND = Command(
     name="drgn",
     summary="""\
-A Python prompt in which `prog` is the kernel of a guest that runs, or of one that is in a snapshot: drgn's Program, with
-its helpers. With SCRIPT, runs that instead. Memory is only read. drgn is a package of its own: corral[introspect].
+A Python prompt in which `prog` is the kernel of a guest that runs, or of one that is in a snapshot: drgn's Program,
+with its helpers. With SCRIPT, runs that instead. Memory is only read. drgn is a package of its own: corral[introspect].
 Types are known once corral kernel debuginfo has been there for the guest's kernel.""",
     operands=("NAME|SNAPSHOT", "SCRIPT"),
     rest="ARGUMENTS of SCRIPT",

@@ -48,5 +48,5 @@ def _save(source: str, path: str) -> int:
     from corral.running import looking, place
 
     guest = place.running(source)
-    with core_dump.Publishing(path) as fd:
+    with core_dump.PublishingCore(path) as fd:
         return looking.write_core(guest, fd)

@@ -22,8 +22,8 @@ COMMAND = Command(
   corral kernel build [NAME]   builds or fetches it, if it is not in the cache
   corral kernel path [NAME]    the file, for other tools; builds or fetches it first
   corral kernel symbols NAME FILE  writes its symbols, an ELF file for gdb; NAME may be a kernel file
-  corral kernel debuginfo [NAME]   makes or fetches its debug information, and tells the file: a vmlinux for drgn, crash,
-                               gdb; for corral drgn and corral diff it is found by itself
+  corral kernel debuginfo [NAME]  makes or fetches its debug information, and tells the file: a vmlinux for
+                               drgn, crash and gdb; corral drgn and corral diff find it by themselves
   corral kernel list           what there is
   corral kernel check FILE     how a Linux of yours runs here, what it lacks, and what to do; boots nothing
 

@@ -11,7 +11,7 @@ from corral.cli.terminal import leave_on_signals
 from corral.core import waiting
 from corral.errors import ConfigError, HostError
 from corral.running import place
-from corral.running.qmp import Session
+from corral.running.qmp import QmpSession
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def _session(guest: RunningGuest) -> Session:
+def _session(guest: RunningGuest) -> QmpSession:
     from corral.cli import stop
 
-    return Session(guest, lambda: stop.ask(guest), lambda: guest.signal(signal.SIGKILL))
+    return QmpSession(guest, lambda: stop.ask(guest), lambda: guest.signal(signal.SIGKILL))
 
 
 def _listen(guest: RunningGuest, path: str, ended: int) -> None:
@@ -87,7 +87,7 @@ def _listen(guest: RunningGuest, path: str, ended: int) -> None:
             os.unlink(path)
 
 
-def _serve(session: Session, source: int, sink: int, ended: int) -> None:
+def _serve(session: QmpSession, source: int, sink: int, ended: int) -> None:
     """One client, to its end or the guest's."""
     try:
         if not _send(sink, session.greeting()):

@@ -1,1 +1,1 @@
-"""Looking into a guest by what its kernel means: tasks, modules, messages, types, core files (docs/research/introspection.md)."""
+"""Looking into a guest by what its kernel means (docs/research/introspection.md)."""

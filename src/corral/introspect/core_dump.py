@@ -7,7 +7,7 @@ import os
 from corral import os_errors
 from corral.errors import ConfigError, HostError
 from corral.introspect import core_file
-from corral.introspect.kernel import Kernel, NotLinux, find
+from corral.introspect.kernel import GuestKernel, NotLinux, find
 from corral.memory import GuestMemory
 from corral.snapshot.ram import RamJob
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from corral.introspect.subject import Subject
 
 
-class Publishing:
+class PublishingCore:
     """A context manager: an empty file, which is at `path` when all has gone well; else what was there stays. Raises
     HostError, also for an OSError within; ConfigError for a place where something else than a core file is."""
 
@@ -28,7 +28,7 @@ class Publishing:
     def __enter__(self) -> int:
         try:
             self._fd = os.open(self._beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise self._failed(error) from None
         return self._fd
 
@@ -44,7 +44,7 @@ class Publishing:
         if isinstance(error, OSError):
             raise self._failed(error) from None
 
-    def _failed(self, error: OSError | ValueError) -> HostError:
+    def _failed(self, error: OSError) -> HostError:
         cure = os_errors.text(error, "see who may write there, and whether there is room")
         return HostError(f"cannot write the core file {self._path!r}: {cure}")
 
@@ -57,7 +57,7 @@ def _is_core(path: str) -> bool:
         return False
 
 
-def kernel_of(subject: Subject) -> Kernel | None:
+def kernel_of(subject: Subject) -> GuestKernel | None:
     """None: the guest is not Linux, or not one whose symbols are known; a core file has its memory and registers."""
     try:
         return find(subject)
@@ -66,10 +66,10 @@ def kernel_of(subject: Subject) -> Kernel | None:
 
 
 def write(path: str, subject: Subject) -> int:
-    """Publishes it; returns how many bytes of RAM are in it. The guest is paused. Raises as Publishing does."""
+    """Publishes it; returns how many bytes of RAM are in it. The guest is paused. Raises as PublishingCore does."""
     memory = subject.memory
     assert isinstance(memory, GuestMemory)
-    with Publishing(path) as fd:
+    with PublishingCore(path) as fd:
         head = core_file.head(subject.vcpus, memory.regions, kernel_of(subject))
         os.pwrite(fd, head, 0)
         os.ftruncate(fd, len(head) + memory.size)

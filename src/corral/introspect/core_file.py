@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corral.introspect.kernel import Kernel
+    from corral.introspect.kernel import GuestKernel
     from corral.introspect.subject import Values
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -38,7 +38,10 @@ _REGISTERS = (  # struct user_regs_struct
 
 
 def head(
-    vcpus: Sequence[Values], regions: Sequence[tuple[int, int]], kernel: Kernel | None, ram: tuple[int, int] | None = None
+    vcpus: Sequence[Values],
+    regions: Sequence[tuple[int, int]],
+    kernel: GuestKernel | None,
+    ram: tuple[int, int] | None = None,
 ) -> bytes:
     """All that is before the RAM, a multiple of 4 KiB; its length depends on the numbers of vCPUs and of regions, and
     on VMCOREINFO. `kernel` None: it is not Linux, and the file has no VMCOREINFO. `ram`: (gpa, length) of all that the
@@ -59,7 +62,7 @@ def head(
     return (header + segments + notes).ljust(at, b"\0")
 
 
-def _loads(regions: Sequence[tuple[int, int]], kernel: Kernel | None) -> list[tuple[int, int, int, int]]:
+def _loads(regions: Sequence[tuple[int, int]], kernel: GuestKernel | None) -> list[tuple[int, int, int, int]]:
     """(offset in the RAM, linear address, gpa, length) of each."""
     found, offset = [], 0
     if kernel:

@@ -1,4 +1,4 @@
-"""What differs between two snapshots of a guest: from pages to the kernel's variables, slab objects and their fields."""
+"""What differs between two snapshots of a guest: from pages to the kernel's variables, slab objects and fields."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from corral.errors import ConfigError, CorralError
 from corral.introspect import pages
-from corral.introspect.kernel import KERNEL_MAP, Kernel, NotLinux, find
+from corral.introspect.kernel import KERNEL_MAP, GuestKernel, NotLinux, find
 from corral.introspect.linux import types_of
 from corral.introspect.pages import Owner, Pages
 from corral.introspect.types import BadTypes, Types
@@ -46,7 +46,7 @@ _STRUCTURES = {
 
 
 @record(frozen=True)
-class Change:
+class MemoryChange:
     """`name` is a variable, a slab cache, a task; `bytes` how many differ, `objects` in how many objects or pages;
     `fields` which members of the structure differ, and in how many objects each."""
 
@@ -63,7 +63,7 @@ class Difference:
 
     pages: int
     bytes: int
-    changes: tuple[Change, ...]
+    changes: tuple[MemoryChange, ...]
     note: str
 
     def named(self, kinds: tuple[str, ...] = HEAP) -> float:
@@ -77,7 +77,9 @@ def between(before: Saved, after: Saved) -> Difference:
     """Raises ConfigError for snapshots of guests that are not alike."""
     if before.memory.size != after.memory.size:
         sizes = (before.memory.size >> 20, after.memory.size >> 20)
-        raise ConfigError(f"the guests of the snapshots have {sizes[0]} and {sizes[1]} MiB of memory; save one guest twice")
+        raise ConfigError(
+            f"the guests of the snapshots have {sizes[0]} and {sizes[1]} MiB of memory; save one guest twice"
+        )
     if before.kernel != after.kernel:
         raise ConfigError(f"the snapshots are of guests with other kernels, {before.kernel!r} and {after.kernel!r}")
     tally, note = _Tally(*_meaning(after)), ""
@@ -93,7 +95,7 @@ def between(before: Saved, after: Saved) -> Difference:
     return Difference(count, sum(one.bytes for one in changes), changes, note)
 
 
-def _meaning(saved: Saved) -> tuple[Kernel | None, Types | None]:
+def _meaning(saved: Saved) -> tuple[GuestKernel | None, Types | None]:
     try:
         kernel = find(saved.subject)
     except NotLinux:
@@ -132,7 +134,7 @@ def _gpas(memory: GuestMemory, offset: int, length: int) -> Iterator[tuple[int, 
 
 
 class _Tally:
-    def __init__(self, kernel: Kernel | None, types: Types | None) -> None:
+    def __init__(self, kernel: GuestKernel | None, types: Types | None) -> None:
         self.kernel, self._types = kernel, types
         self.pages = Pages(kernel, types) if kernel and types else None
         self._bytes: dict[tuple[str, str], int] = {}
@@ -199,10 +201,10 @@ class _Tally:
             )
         return self._layouts[name]
 
-    def changes(self) -> tuple[Change, ...]:
+    def changes(self) -> tuple[MemoryChange, ...]:
         """Those with the most bytes first."""
         found = [
-            Change(kind, name, size, len(self._objects[kind, name]), self._fields_of(kind, name))
+            MemoryChange(kind, name, size, len(self._objects[kind, name]), self._fields_of(kind, name))
             for (kind, name), size in self._bytes.items()
         ]
         return tuple(sorted(found, key=lambda one: (-one.bytes, one.kind, one.name)))
@@ -212,7 +214,7 @@ class _Tally:
         return tuple(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
 
 
-def _per_cpu(kernel: Kernel) -> list[range]:
+def _per_cpu(kernel: GuestKernel) -> list[range]:
     """Guest physical addresses of the static per-CPU variables of each CPU."""
     if not all(kernel.has(name) for name in ("__per_cpu_offset", "__per_cpu_start", "__per_cpu_end", "nr_cpu_ids")):
         return []
@@ -227,7 +229,7 @@ def _per_cpu(kernel: Kernel) -> list[range]:
     return found
 
 
-def _stacks(kernel: Kernel, types: Types) -> dict[int, str]:
+def _stacks(kernel: GuestKernel, types: Types) -> dict[int, str]:
     """The tasks whose stacks are in pages, by the pages' guest physical addresses."""
     from corral.introspect.linux import Linux
     from corral.introspect.subject import Subject

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from corral.introspect.kernel import Kernel
+    from corral.introspect.kernel import GuestKernel
 
     Read = Callable[[int, int, int, bool], bytes]
 
 NEEDED = "pip install 'corral[introspect]'"
 
 
-def program(kernel: Kernel, vmlinux: str | None = None, live: bool = True) -> Any:
+def program(kernel: GuestKernel, vmlinux: str | None = None, live: bool = True) -> Any:
     """`vmlinux`: a file with the kernel's debug information; else what the cache has of it (corral kernel debuginfo),
     and where there is none, objects have no types and symbols come from kallsyms. `live`: the guest may run meanwhile.
     Raises HostError where drgn is not installed or finds no fault with the file."""
@@ -60,7 +60,7 @@ def _reader(drgn: Any, read: Callable[[int, int], bytes], base: int = 0) -> Read
     return from_memory
 
 
-def _load(drgn: Any, found: Any, kernel: Kernel, note: bytes, vmlinux: str | None) -> None:
+def _load(drgn: Any, found: Any, kernel: GuestKernel, note: bytes, vmlinux: str | None) -> None:
     """The debug information, by the build ID; one that is named is taken without."""
     if vmlinux is None:
         identity = re.search(rb"^BUILD-ID=((?:[0-9a-f]{2}){1,64})$", note, re.MULTILINE)

@@ -11,7 +11,7 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.introspect.kernel import Kernel
+    from corral.introspect.kernel import GuestKernel
     from corral.introspect.types import Types
 
 MOST_FILES = 1 << 16  # of a task
@@ -24,7 +24,7 @@ _MORE_STATES = ("close-wait", "last-ack", "listening", "closing", "syn-received"
 
 
 @record(frozen=True)
-class Socket:
+class GuestSocket:
     """`local` and `remote` are address:port of IP, "" of others; `state` is TCP's."""
 
     HEX = ("address",)
@@ -43,10 +43,10 @@ class OpenFile:
 
     number: int
     path: str
-    socket: Socket | None
+    socket: GuestSocket | None
 
 
-def of_task(kernel: Kernel, types: Types, task: int) -> list[OpenFile]:
+def of_task(kernel: GuestKernel, types: Types, task: int) -> list[OpenFile]:
     """By descriptor. `task` is the address of its struct task_struct. Raises GuestMemoryError, BadTypes, Damaged."""
     table = kernel.u64(task + types.offset("task_struct", "files"))
     if not table:
@@ -66,7 +66,7 @@ def of_task(kernel: Kernel, types: Types, task: int) -> list[OpenFile]:
     return found
 
 
-def _file(kernel: Kernel, types: Types, number: int, file: int) -> OpenFile:
+def _file(kernel: GuestKernel, types: Types, number: int, file: int) -> OpenFile:
     is_socket = kernel.has("socket_file_ops") and kernel.u64(file + types.offset("file", "f_op")) == kernel.symbol(
         "socket_file_ops"
     )
@@ -77,7 +77,7 @@ def _file(kernel: Kernel, types: Types, number: int, file: int) -> OpenFile:
     return OpenFile(number, text, _socket(kernel, types, file) if is_socket else None)
 
 
-def _path(kernel: Kernel, types: Types, mount: int, entry: int) -> str:
+def _path(kernel: GuestKernel, types: Types, mount: int, entry: int) -> str:
     """From the file's directory entry up, over the mounts."""
     inner = types.offset("mount", "mnt")
     at, parent_at = mount - inner, types.offset("dentry", "d_parent")
@@ -102,12 +102,12 @@ def _path(kernel: Kernel, types: Types, mount: int, entry: int) -> str:
     return ".../" + "/".join(reversed(parts))
 
 
-def _socket(kernel: Kernel, types: Types, file: int) -> Socket:
+def _socket(kernel: GuestKernel, types: Types, file: int) -> GuestSocket:
     place = kernel.u64(file + types.offset("file", "private_data"))
     sock = kernel.u64(place + types.offset("socket", "sk"))
     kind = int.from_bytes(kernel.read(place + types.offset("socket", "type"), 2), "little")
     if not sock:
-        return Socket(place, "?", _TYPES.get(kind, str(kind)), "", "", "")
+        return GuestSocket(place, "?", _TYPES.get(kind, str(kind)), "", "", "")
     common = sock + types.offset("sock", "__sk_common")
 
     def field(name: str, size: int) -> bytes:
@@ -124,7 +124,7 @@ def _socket(kernel: Kernel, types: Types, file: int) -> Socket:
         number = field("skc_state", 1)[0]
         states = (*_STATES, *_MORE_STATES)
         state = states[number] if kind == 1 and number < len(states) else ""
-    return Socket(place, _FAMILIES.get(family, str(family)), _TYPES.get(kind, str(kind)), state, local, remote)
+    return GuestSocket(place, _FAMILIES.get(family, str(family)), _TYPES.get(kind, str(kind)), state, local, remote)
 
 
 def _address(family: int, address: bytes, port: int) -> str:

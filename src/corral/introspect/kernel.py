@@ -42,7 +42,7 @@ class Damaged(BootError):
     """What the guest's kernel keeps does not make sense."""
 
 
-class Kernel:
+class GuestKernel:
     """`offset` is what KASLR has added to its symbols' addresses, `phys_base` where it is loaded instead of at the
     place that it is linked for. Raises NotLinux."""
 
@@ -166,9 +166,9 @@ class Kernel:
         raise Damaged(f"a list of the guest's kernel has more than {MOST_LISTED} entries, or is damaged")
 
 
-def find(subject: Subject) -> Kernel:
+def find(subject: Subject) -> GuestKernel:
     """The kernel of a guest, by the symbols of the file that it was booted from. Raises NotLinux, BootError."""
     symbols = table.of_guest(subject.kernel)
     if symbols is None:
         raise NotLinux(f"{subject.kernel!r} has no symbols, and no System.map beside it; put that there")
-    return Kernel(subject.memory, symbols)
+    return GuestKernel(subject.memory, symbols)

@@ -11,7 +11,7 @@ import os
 from corral.errors import BootError, ConfigError
 from corral.guests import kernel_debuginfo
 from corral.introspect import files, messages, vmcoreinfo
-from corral.introspect.kernel import Damaged, Kernel, find
+from corral.introspect.kernel import Damaged, GuestKernel, find
 from corral.introspect.types import MOST, BadTypes, Types
 from corral.memory import GuestMemoryError
 from corral.startup.record import record
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TypeVar
 
-    from corral.introspect.files import OpenFile, Socket
+    from corral.introspect.files import GuestSocket, OpenFile
     from corral.introspect.messages import Message
     from corral.introspect.subject import Subject
 
@@ -34,9 +34,9 @@ MOST_TASKS = 1 << 16
 
 
 @record(frozen=True)
-class Task:
-    """A thread. `address` is that of its struct task_struct; `process` the number of the first of its process's threads;
-    `parent` the parent's, 0 for none; `is_kernel`: a thread of the kernel's own."""
+class GuestTask:
+    """A thread. `address` is that of its struct task_struct; `process` the number of its process, `parent` that of the
+    parent's, 0 for none; `is_kernel`: a thread of the kernel's own."""
 
     HEX = ("address",)
 
@@ -50,8 +50,8 @@ class Task:
 
 
 @record(frozen=True)
-class Module:
-    """`base` is where its code is, `size` that of the code in bytes."""
+class LoadedModule:
+    """`base` is where its code is, `size` how many bytes of it there are."""
 
     HEX = ("address", "base")
 
@@ -62,21 +62,21 @@ class Module:
 
 
 class Linux:
-    """`subject` gives what is looked into anew at each call, as `running` it may be. All methods raise NotLinux where no
-    Linux is there, BadTypes where its types are not known, Damaged for what makes no sense; what a guest that runs
-    changes meanwhile may be told half."""
+    """`subject` gives what is looked into, when it is first asked. All methods raise NotLinux where no Linux is there,
+    BadTypes where its types are not known, Damaged for what makes no sense. A guest that runs meanwhile changes what is
+    read, so that a list of it may be told half, or raise Damaged: pause it first where that matters."""
 
     def __init__(self, subject: Callable[[], Subject]) -> None:
         self._subject = subject
-        self._kernel: Kernel | None = None
+        self._kernel: GuestKernel | None = None
         self._types: Types | None = None
 
-    def use(self, kernel: Kernel, types: Types) -> None:
+    def use(self, kernel: GuestKernel, types: Types) -> None:
         """These, which the caller has found already."""
         self._kernel, self._types = kernel, types
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> GuestKernel:
         if self._kernel is None:
             self._kernel = find(self._subject())
         return self._kernel
@@ -96,20 +96,20 @@ class Linux:
         """The messages that the kernel still has, oldest first."""
         return messages.read(self.kernel)
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[GuestTask]:
         """All threads, those of the kernel's own too, by the order of their processes."""
         return self._told("tasks", lambda: list(self._tasks()))
 
-    def modules(self) -> list[Module]:
+    def modules(self) -> list[LoadedModule]:
         """Those that are loaded, the last one first."""
         return self._told("modules", lambda: list(self._modules()))
 
-    def files(self, task: Task | int) -> list[OpenFile]:
+    def files(self, task: GuestTask | int) -> list[OpenFile]:
         """What a task, or the one with that number, has open. Raises ConfigError for a number that there is not."""
         found = self._task(task)
         return self._told("open files", lambda: files.of_task(self.kernel, self.types, found.address))
 
-    def sockets(self) -> list[Socket]:
+    def sockets(self) -> list[GuestSocket]:
         """Of all processes."""
         return self._told("sockets", lambda: list(self._sockets()))
 
@@ -119,15 +119,15 @@ class Linux:
         except GuestMemoryError as error:
             raise Damaged(f"the {what} of the guest's kernel cannot be read: {error}") from None
 
-    def _task(self, task: Task | int) -> Task:
-        if isinstance(task, Task):
+    def _task(self, task: GuestTask | int) -> GuestTask:
+        if isinstance(task, GuestTask):
             return task
         found = next((one for one in self.tasks() if one.pid == task), None)
         if found is None:
             raise ConfigError(f"the guest has no task {task}; tasks() has all")
         return found
 
-    def _sockets(self) -> Iterator[Socket]:
+    def _sockets(self) -> Iterator[GuestSocket]:
         seen = set()
         for task in self.tasks():
             if task.is_kernel or task.pid != task.process:
@@ -137,7 +137,7 @@ class Linux:
                     seen.add(one.socket.address)
                     yield one.socket
 
-    def _tasks(self) -> Iterator[Task]:
+    def _tasks(self) -> Iterator[GuestTask]:
         kernel, offset = self.kernel, self.types.offset
         tasks, group = offset("task_struct", "tasks"), offset("task_struct", "thread_node")
         signal, head = offset("task_struct", "signal"), offset("signal_struct", "thread_head")
@@ -151,13 +151,13 @@ class Linux:
                 if count > MOST_TASKS:
                     raise Damaged(f"the guest has more than {MOST_TASKS} tasks, or its memory is damaged")
 
-    def _told_task(self, at: int) -> Task:
+    def _told_task(self, at: int) -> GuestTask:
         kernel, offset = self.kernel, self.types.offset
         name = "__state" if self.types.has_member("task_struct", "__state") else "state"
         state = kernel.u32(at + offset("task_struct", name))
         parent = kernel.u64(at + offset("task_struct", "real_parent"))
         ended = kernel.u32(at + offset("task_struct", "exit_state"))
-        return Task(
+        return GuestTask(
             at,
             kernel.u32(at + offset("task_struct", "pid")),
             kernel.u32(at + offset("task_struct", "tgid")),
@@ -167,7 +167,7 @@ class Linux:
             not kernel.u64(at + offset("task_struct", "mm")),
         )
 
-    def _modules(self) -> Iterator[Module]:
+    def _modules(self) -> Iterator[LoadedModule]:
         kernel, types = self.kernel, self.types
         if not kernel.has("modules") or not types.has_member("module", "list"):
             return  # built without
@@ -177,10 +177,10 @@ class Linux:
         at, (base, size) = types.offset("module", *layout), (types.offset(inner, name) for name in ("base", "size"))
         for module in kernel.listed(kernel.symbol("modules"), types.offset("module", "list")):
             name = kernel.text(module + types.offset("module", "name"), _NAME)
-            yield Module(module, name, kernel.u64(module + at + base), kernel.u32(module + at + size))
+            yield LoadedModule(module, name, kernel.u64(module + at + base), kernel.u32(module + at + size))
 
 
-def types_of(kernel: Kernel) -> Types:
+def types_of(kernel: GuestKernel) -> Types:
     """Those in the kernel's memory, or of its debug information. Raises BadTypes."""
     if kernel.has("__start_BTF") and kernel.has("__stop_BTF"):
         start, end = kernel.symbol("__start_BTF"), kernel.symbol("__stop_BTF")

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import struct
 
-from corral.introspect.kernel import KERNEL_HALF, Damaged
+from corral.introspect.kernel import Damaged
+from corral.introspect.subject import KERNEL_HALF
 from corral.memory import GuestMemoryError
 from corral.printable import printable
 from corral.startup.record import record
@@ -14,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corral.introspect.kernel import Kernel
+    from corral.introspect.kernel import GuestKernel
 
 _RING = struct.Struct("<I4xQQQQ")  # struct prb_desc_ring: count_bits, descs, infos, head_id, tail_id
 _TEXTS = struct.Struct("<I4xQQQ")  # struct prb_data_ring: size_bits, data, head_lpos, tail_lpos
@@ -40,7 +41,7 @@ class Message:
         return f"[{self.time:12.6f}] {self.text}"
 
 
-def read(kernel: Kernel) -> list[Message]:
+def read(kernel: GuestKernel) -> list[Message]:
     """Those that are still there, oldest first. Raises NotLinux, Damaged."""
     try:
         return list(_messages(kernel))
@@ -48,7 +49,7 @@ def read(kernel: Kernel) -> list[Message]:
         raise Damaged(f"the messages of the guest's kernel cannot be read: {error}") from None
 
 
-def _messages(kernel: Kernel) -> Iterator[Message]:
+def _messages(kernel: GuestKernel) -> Iterator[Message]:
     at = kernel.u64(kernel.symbol("prb"))
     bits, descriptors, infos, head, tail = _RING.unpack(kernel.read(at, _RING.size))
     texts = _texts(kernel, at)
@@ -66,7 +67,7 @@ def _messages(kernel: Kernel) -> Iterator[Message]:
         yield Message(sequence, time / 1e9, level >> _LEVEL, _text(texts, begin, end, length))
 
 
-def _texts(kernel: Kernel, at: int) -> bytes:
+def _texts(kernel: GuestKernel, at: int) -> bytes:
     for place in _TEXTS_AT:
         bits, data, _, _ = _TEXTS.unpack(kernel.read(at + place, _TEXTS.size))
         if 10 <= bits <= _MOST_TEXT_BITS and data >= KERNEL_HALF:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import struct
 
-from corral.introspect.kernel import KERNEL_HALF
+from corral.introspect.subject import KERNEL_HALF
 from corral.memory import PAGE, GuestMemoryError
 from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.introspect.kernel import Kernel
+    from corral.introspect.kernel import GuestKernel
     from corral.introspect.types import Types
 
 _MOST_CACHES = 4096
@@ -26,7 +26,7 @@ SLAB, TABLE, ANONYMOUS, FILE, FREE, KERNEL = (
 
 
 @record(frozen=True)
-class Cache:
+class SlabCache:
     """A slab cache: `size` bytes from an object to the next. `alone`: no other kind of object is in it."""
 
     name: str
@@ -39,14 +39,14 @@ class Owner:
     """`kind` is one of the above. Of a slab: its cache, and the guest physical address that its first object is at."""
 
     kind: str
-    cache: Cache | None = None
+    cache: SlabCache | None = None
     first: int = 0
 
 
 class Pages:
     """The struct pages of a guest's kernel (include/linux/mm_types.h), of Linux 6.1 and later. Raises BadTypes."""
 
-    def __init__(self, kernel: Kernel, types: Types) -> None:
+    def __init__(self, kernel: GuestKernel, types: Types) -> None:
         self._kernel = kernel
         self._size = types.size("page")
         self._head_at = types.offset("page", "compound_head")
@@ -59,7 +59,7 @@ class Pages:
         self._slab_type = types.constant("PGTY_slab")
         self._table_type, self._buddy_type = types.constant("PGTY_table"), types.constant("PGTY_buddy")
         self._mapped: dict[int, bytes] = {}  # pages of struct pages
-        self._caches: dict[int, Cache | None] = {}
+        self._caches: dict[int, SlabCache | None] = {}
 
     def owner(self, gpa: int) -> Owner:
         """What the guest's kernel says of the page; KERNEL where it says nothing that is known."""
@@ -125,12 +125,12 @@ class Pages:
     def _u64(data: bytes, at: int) -> int:
         return int.from_bytes(data[at : at + 8], "little")
 
-    def _cache(self, at: int) -> Cache | None:
+    def _cache(self, at: int) -> SlabCache | None:
         if at not in self._caches and len(self._caches) < _MOST_CACHES:
             try:
                 name, size, users = (at + offset for offset in self._cache_fields)
                 kernel = self._kernel
-                found = Cache(kernel.text(kernel.u64(name), _NAME), kernel.u32(size), kernel.u32(users) == 1)
+                found = SlabCache(kernel.text(kernel.u64(name), _NAME), kernel.u32(size), kernel.u32(users) == 1)
                 self._caches[at] = found if 0 < found.size <= _LARGEST_OBJECT else None
             except GuestMemoryError:
                 self._caches[at] = None

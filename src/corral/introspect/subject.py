@@ -1,4 +1,4 @@
-"""What is looked into: a guest's RAM and its vCPUs' registers, of a machine here, of a snapshot, or of another process."""
+"""What is looked into: RAM and vCPUs' registers, of a machine here, of a snapshot, or of another process."""
 
 from __future__ import annotations
 

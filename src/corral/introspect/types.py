@@ -31,7 +31,7 @@ class BadTypes(BootError):
 
 
 @record(frozen=True)
-class Member:
+class TypeMember:
     """`offset` in bytes from the beginning of the outermost structure; `type` is a number."""
 
     name: str
@@ -98,11 +98,11 @@ class Types:
             raise BadTypes(f"this kernel has no struct {structure}")
         return found
 
-    def members(self, structure: str) -> list[Member]:
+    def members(self, structure: str) -> list[TypeMember]:
         """In order; those of structures without a name as if they were its own."""
         return self._members(self._number(structure), 0, 0)
 
-    def _members(self, number: int, base: int, depth: int) -> list[Member]:
+    def _members(self, number: int, base: int, depth: int) -> list[TypeMember]:
         at = self._places[number]
         _, info, _ = _TYPE.unpack_from(self._types, at)
         found = []
@@ -110,7 +110,7 @@ class Types:
             name, kind, place = _MEMBER.unpack_from(self._types, at + 12 + 12 * index)
             offset = base + ((place & 0xFFFFFF) if info >> 31 else place) // 8
             if name:
-                found.append(Member(self._name(name), offset, kind))
+                found.append(TypeMember(self._name(name), offset, kind))
             elif depth < _DEEPEST and self._is_structure(kind):
                 found += self._members(kind, offset, depth + 1)
         return found
@@ -121,7 +121,7 @@ class Types:
         return _TYPE.unpack_from(self._types, self._places[number])[1] >> 24 & 31 in (_STRUCT, _UNION)
 
     def offset(self, structure: str, *path: str) -> int:
-        """In bytes, of a member, or of a member of that, and so on. Raises BadTypes."""
+        """In bytes, of a member, or of a member of a member. Raises BadTypes."""
         known = self._offsets.get((structure, *path))
         if known is None:
             known = self._offsets[structure, *path] = self._offset(structure, path)

@@ -13,7 +13,7 @@ from corral.memory import GuestMemoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.introspect.kernel import Kernel
+    from corral.introspect.kernel import GuestKernel
 
 _MOST_NOTES = 1 << 16  # bytes
 _SYMBOLS = (
@@ -25,7 +25,7 @@ _SYMBOLS = (
 )
 
 
-def text(kernel: Kernel) -> bytes:
+def text(kernel: GuestKernel) -> bytes:
     """At most 4 KiB of lines. Raises NotLinux, Damaged."""
     try:
         return kernel.note or _kept(kernel) or _made(kernel)
@@ -33,7 +33,7 @@ def text(kernel: Kernel) -> bytes:
         raise Damaged(f"the guest's kernel has no VMCOREINFO that can be read: {error}") from None
 
 
-def _kept(kernel: Kernel) -> bytes | None:
+def _kept(kernel: GuestKernel) -> bytes | None:
     if not kernel.has("vmcoreinfo_data") or not kernel.has("vmcoreinfo_size"):
         return None
     place, size = kernel.u64(kernel.symbol("vmcoreinfo_data")), kernel.u64(kernel.symbol("vmcoreinfo_size"))
@@ -43,7 +43,7 @@ def _kept(kernel: Kernel) -> bytes | None:
     return found if found.startswith(b"OSRELEASE=") else None
 
 
-def _made(kernel: Kernel) -> bytes:
+def _made(kernel: GuestKernel) -> bytes:
     lines = [f"OSRELEASE={release(kernel)}"]
     if identity := build_id(kernel):
         lines.append(f"BUILD-ID={identity.hex()}")
@@ -58,7 +58,7 @@ def _made(kernel: Kernel) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode("ascii", "replace")
 
 
-def release(kernel: Kernel) -> str:
+def release(kernel: GuestKernel) -> str:
     """As `uname -r` tells it. Raises NotLinux."""
     words = kernel.text(kernel.symbol("linux_banner") + len(BANNER), 65).split()
     if not words:
@@ -66,7 +66,7 @@ def release(kernel: Kernel) -> str:
     return words[0]
 
 
-def build_id(kernel: Kernel) -> bytes | None:
+def build_id(kernel: GuestKernel) -> bytes | None:
     """By which debug information is known to be a kernel's (ELF's NT_GNU_BUILD_ID); None where it has none."""
     try:
         start, end = kernel.symbol("__start_notes"), kernel.symbol("__stop_notes")

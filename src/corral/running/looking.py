@@ -1,5 +1,5 @@
 """What a guest that has a name shows of itself to other commands, by words of its control socket (control.py): `look`,
-its registers and where it has RAM; `memory`, some of that; and `core` with a descriptor, its RAM into a file. All only
+its registers and where it has RAM; `memory`, some of it; and `core` with a descriptor, its RAM into a file. All only
 read. A Seen is the other end: a guest's memory as if it were here."""
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class Looked:
 
     def _look(self, _: bytes) -> str:
         machine = self._machine
-        return json.dumps({"regions": machine.memory.regions, "vcpus": self._registers(), "kernel": machine.config.kernel})
+        return json.dumps(
+            {"regions": machine.memory.regions, "vcpus": self._registers(), "kernel": machine.config.kernel}
+        )
 
     def _registers(self) -> tuple[Values, ...]:
         self._machine.pause()
@@ -83,7 +85,7 @@ def _numbers(text: bytes, count: int) -> list[int]:
     return [int(word) for word in words]
 
 
-class Memory:
+class NamedMemory:
     """A guest's RAM, read by its control socket."""
 
     def __init__(self, path: str, regions: list[tuple[int, int]]) -> None:
@@ -125,7 +127,7 @@ def seen(guest: RunningGuest) -> Subject:
             raise ValueError
     except (ValueError, TypeError, KeyError):
         raise _senseless() from None
-    return Subject(Memory(path, regions), _vcpus(told), told["kernel"])
+    return Subject(NamedMemory(path, regions), _vcpus(told), told["kernel"])
 
 
 def save_core(guest: RunningGuest, fd: int, at: int, patience: float = PATIENCE) -> tuple[tuple[Values, ...], int]:

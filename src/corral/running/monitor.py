@@ -1,5 +1,4 @@
-"""What QEMU's monitor answers to people, of that what tools read by QMP's human-monitor-command: registers and memory, in
-QEMU's own form."""
+"""What tools ask QEMU's monitor for, by QMP's human-monitor-command: registers and memory, in QEMU's own form."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A part of QEMU's machine protocol (QMP) for a guest that has a name, so that tools which know QEMU look into it.
 
-A Session has one client's bytes in and out, and no descriptor of that client: cli/qmp.py moves them. What a client says
+A session has one client's bytes in and out, and no descriptor of the client: cli/qmp.py moves them. What a client says
 is hostile: a command is at most LONGEST bytes, an answer at most some hundred KiB, and one follows the other.
 """
 
@@ -14,7 +14,7 @@ from corral import __version__, os_errors
 from corral.arch.x86_64 import page_walk
 from corral.errors import ConfigError, CorralError
 from corral.introspect import core_dump, core_file
-from corral.introspect.core_dump import Publishing
+from corral.introspect.core_dump import PublishingCore
 from corral.introspect.subject import Subject, tables
 from corral.memory import GuestMemoryError
 from corral.running import control, looking, monitor, place
@@ -41,7 +41,7 @@ class _Refused(Exception):
         self.kind = kind
 
 
-class Session:
+class QmpSession:
     """Of one client with `guest`. `power_down` asks it to shut down; `quit` ends it."""
 
     def __init__(self, guest: RunningGuest, power_down: Callable[[], None], quit: Callable[[], None]) -> None:
@@ -163,7 +163,7 @@ class Session:
 
     def _cpus(self) -> list[Arguments]:
         return [
-            {"cpu-index": number, "thread-id": self._guest.pid, "target": "x86_64", "qom-path": f"/machine/cpu[{number}]"}
+            {"cpu-index": number, "thread-id": self._guest.pid, "target": "x86_64", "qom-path": f"/machine/cpu{number}"}
             for number in range(len(self._seen().vcpus))
         ]
 
@@ -185,7 +185,7 @@ class Session:
         if "begin" in arguments or "length" in arguments:
             some = _number(arguments, "begin"), _number(arguments, "length")
         if where.startswith(_LOCATION[0]):
-            with Publishing(where.removeprefix(_LOCATION[0])) as fd:
+            with PublishingCore(where.removeprefix(_LOCATION[0])) as fd:
                 self._dump_into(fd, some)
         elif where.startswith(_LOCATION[1]):
             fd = self._file(where.removeprefix(_LOCATION[1]))

@@ -1,4 +1,4 @@
-"""A scripted machine's guest by what its kernel means: vm.linux, vm.drgn(), vm.dump() (docs/research/introspection.md)."""
+"""A scripted machine's guest by what its kernel means (docs/research/introspection.md)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ class Introspected(Machine):
     """Part of ScriptedMachine (machine.py)."""
 
     _linux: Linux | None = None
+
+    if TYPE_CHECKING:
+
+        @property
+        def running(self) -> bool: ...
 
     @property
     def linux(self) -> Linux:
@@ -35,8 +40,8 @@ class Introspected(Machine):
         return drgn_program.program(self.linux.kernel, vmlinux)
 
     def dump(self, path: str) -> int:
-        """Writes the guest to an ELF core file, for crash and drgn; it runs on if it runs. Returns how many bytes of RAM
-        are in it. Raises ConfigError, HostError."""
+        """Writes the guest to an ELF core file, for crash and drgn; it runs on if it runs. Returns how many bytes of
+        RAM are in it. Raises ConfigError, HostError."""
         from corral.introspect import core_dump, subject
 
         self.require_open()

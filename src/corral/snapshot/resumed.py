@@ -264,7 +264,9 @@ class Resumed:
 
     def extents(self) -> list[tuple[int, int]]:
         """(start, end) of the RAM that may hold something else than zeros, in order, with what its parents have."""
-        found = sorted(piece for one in (self._file, *self._line.files) for piece in one.extents(self.content.guest.memory))
+        found = sorted(
+            piece for one in (self._file, *self._line.files) for piece in one.extents(self.content.guest.memory)
+        )
         joined: list[tuple[int, int]] = []
         for start, end in found:
             if joined and start <= joined[-1][1]:
