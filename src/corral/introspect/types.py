@@ -14,6 +14,7 @@ from corral.startup.record import record
 MAGIC = 0xEB9F
 MOST = 64 << 20  # bytes; a distribution's kernel has 6 MiB
 _MOST_TYPES = 1 << 20
+_MOST_MEMBERS = 1 << 16  # of a structure, with those of the ones in it
 _DEEPEST = 16  # structures without a name in each other
 _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
@@ -78,6 +79,8 @@ class Types:
                 raise BadTypes(f"the kernel's BTF has a type of kind {kind}, which Corral does not know")
             if len(places) > _MOST_TYPES:
                 raise BadTypes(f"the kernel's BTF has more than {_MOST_TYPES} types")
+            if at + size > len(types):
+                raise BadTypes("the kernel's BTF is cut off or damaged")
             places.append(at)
             at += size
 
@@ -100,20 +103,27 @@ class Types:
 
     def members(self, structure: str) -> list[TypeMember]:
         """In order; those of structures without a name as if they were its own."""
-        return self._members(self._number(structure), 0, 0)
+        return self._members(self._number(structure), 0)
 
-    def _members(self, number: int, base: int, depth: int) -> list[TypeMember]:
+    def _members(self, number: int, base: int) -> list[TypeMember]:
+        """Raises BadTypes for more than can be, as of structures that are in each other many times."""
+        found: list[TypeMember] = []
+        self._add_members(number, base, 0, found, [_MOST_MEMBERS])
+        return found
+
+    def _add_members(self, number: int, base: int, depth: int, found: list[TypeMember], left: list[int]) -> None:
         at = self._places[number]
         _, info, _ = _TYPE.unpack_from(self._types, at)
-        found = []
+        left[0] -= info & 0xFFFF
+        if left[0] < 0:
+            raise BadTypes(f"a structure of the kernel's BTF has more than {_MOST_MEMBERS} members")
         for index in range(info & 0xFFFF):
             name, kind, place = _MEMBER.unpack_from(self._types, at + 12 + 12 * index)
             offset = base + ((place & 0xFFFFFF) if info >> 31 else place) // 8
             if name:
                 found.append(TypeMember(self._name(name), offset, kind))
             elif depth < _DEEPEST and self._is_structure(kind):
-                found += self._members(kind, offset, depth + 1)
-        return found
+                self._add_members(kind, offset, depth + 1, found, left)
 
     def _is_structure(self, number: int) -> bool:
         if not 0 < number < len(self._places):
@@ -132,7 +142,7 @@ class Types:
         for name in path:
             if not self._is_structure(number):
                 raise BadTypes(f"{where} of this kernel is no structure")
-            member = next((one for one in self._members(number, offset, 0) if one.name == name), None)
+            member = next((one for one in self._members(number, offset) if one.name == name), None)
             if member is None:
                 raise BadTypes(f"struct {where} of this kernel has no member {name}")
             number, offset, where = member.type, member.offset, f"{where}.{name}"
