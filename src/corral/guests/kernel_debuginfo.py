@@ -64,18 +64,14 @@ def get(of: KernelFile, progress: Progress = lambda text: None) -> DebugInfo:
 
 def build_id(path: str) -> bytes:
     """Of a kernel file. Raises HostError for one that has none, BootError for what is no kernel."""
-    return _build_ids(path)[0][1]
+    return _place_of_build_id(path)[1]
 
 
-def _build_ids(path: str) -> list[tuple[int, bytes]]:
-    """(offset in the file, build ID) of its segments, at least one. Raises as build_id() does."""
-    found = []
+def _place_of_build_id(path: str) -> tuple[int, bytes]:
+    """Its offset in the file, and itself. Raises as build_id() does."""
     with KernelImage(path) as image:
-        for segment in image.elf.segments:
-            content = image.content(segment)
-            if place := elf_notes.build_id(content):
-                found.append((segment.offset + place[0], bytes(content[place[0] : sum(place)])))
-    if not found:
+        found = elf_notes.build_id_of(image.file)
+    if found is None:
         raise HostError(f"{path!r} has no build ID, so that no debug information can be known to be its own")
     return found
 
@@ -115,13 +111,12 @@ def _compile(of: KernelFile, identity: bytes, into: str, progress: Progress) -> 
 
 def _give(vmlinux: str, identity: bytes) -> None:
     """The kernel's build ID in place of its own, which is a hash of the debug information too."""
-    own = _build_ids(vmlinux)
-    if any(len(one) != len(identity) for _, one in own):
+    place, own = _place_of_build_id(vmlinux)
+    if len(own) != len(identity):
         raise HostError(f"{vmlinux!r} has a build ID that is not as long as the kernel's; has the linker changed?")
     with open(vmlinux, "r+b") as file:
-        for place, _ in own:
-            file.seek(place)
-            file.write(identity)
+        file.seek(place)
+        file.write(identity)
 
 
 def _fetch(of: KernelFile, identity: bytes, into: str, progress: Progress) -> None:
