@@ -20,6 +20,7 @@ NAMES = [
     "native",
     "restore",
     "run",
+    "introspect",
     "disk_boot",
     "fio",
     "fio_share",

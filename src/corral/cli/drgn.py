@@ -83,8 +83,6 @@ def _use(subject: Subject, vmlinux: str | None, live: bool, script: list[str], c
             run_interactive(prog)
         else:
             _run(prog, default_globals(prog), script, code)
-    except drgn.FaultError as error:
-        raise HostError(f"the guest's memory has nothing there: {error}") from None
     finally:
         drgn.set_default_prog(None)
     return 0
@@ -93,6 +91,8 @@ def _use(subject: Subject, vmlinux: str | None, live: bool, script: list[str], c
 def _run(prog: Any, names: dict[str, Any], script: list[str], code: str | None) -> None:
     """As drgn itself runs them. An error of the script is told as Python tells it."""
     import traceback
+
+    import drgn
 
     if code is not None:
         source, path = code, "<string>"
@@ -107,6 +107,8 @@ def _run(prog: Any, names: dict[str, Any], script: list[str], code: str | None) 
     before, sys.argv = sys.argv, script or ["-c"]
     try:
         exec(compile(source, path, "exec"), names | {"__name__": "__main__", "__file__": path})
+    except drgn.FaultError as error:
+        raise HostError(f"the guest's memory has nothing there: {error}") from None
     except (SystemExit, KeyboardInterrupt, CorralError, BrokenPipeError):
         raise
     except BaseException as error:

@@ -91,9 +91,9 @@ def _aligned(data: bytes) -> bytes:
 
 
 def _status(number: int, vcpu: Values) -> bytes:
-    """A struct elf_prstatus; its process is the vCPU's number."""
+    """A struct elf_prstatus. Its process is the vCPU's number from 1 on, as in QEMU's: drgn looks for that."""
     registers = struct.pack("<27Q", *(vcpu.get(name, 0) & (1 << 64) - 1 for name in _REGISTERS))
-    before = bytes(32) + struct.pack("<I", number)
+    before = bytes(32) + struct.pack("<I", number + 1)
     return (before.ljust(_REGISTERS_AT, b"\0") + registers).ljust(_STATUS_SIZE, b"\0")
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _WINDOW = 1 << 18
 _CHANGED = re.compile(rb"[^\0]+")
 VARIABLE, PER_CPU, STACK, RAM = "kernel", "per-CPU", "kernel stack", "memory"
-HEAP = (pages.SLAB,)
+HEAP = (pages.SLAB, pages.KERNEL)  # what the kernel has allocated for itself
 _MOST_CPUS = 1024
 _STACK = 16384  # bytes
 _LARGEST = 1 << 24  # bytes of a variable

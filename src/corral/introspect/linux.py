@@ -70,6 +70,7 @@ class Linux:
         self._subject = subject
         self._kernel: GuestKernel | None = None
         self._types: Types | None = None
+        self._state = "__state"  # the member of a task; before Linux 5.14 it had no underscores
 
     def use(self, kernel: GuestKernel, types: Types) -> None:
         """These, which the caller has found already."""
@@ -139,6 +140,7 @@ class Linux:
 
     def _tasks(self) -> Iterator[GuestTask]:
         kernel, offset = self.kernel, self.types.offset
+        self._state = "__state" if self.types.has_member("task_struct", "__state") else "state"
         tasks, group = offset("task_struct", "tasks"), offset("task_struct", "thread_node")
         signal, head = offset("task_struct", "signal"), offset("signal_struct", "thread_head")
         first = kernel.symbol("init_task")
@@ -153,7 +155,7 @@ class Linux:
 
     def _told_task(self, at: int) -> GuestTask:
         kernel, offset = self.kernel, self.types.offset
-        name = "__state" if self.types.has_member("task_struct", "__state") else "state"
+        name = self._state
         state = kernel.u32(at + offset("task_struct", name))
         parent = kernel.u64(at + offset("task_struct", "real_parent"))
         ended = kernel.u32(at + offset("task_struct", "exit_state"))

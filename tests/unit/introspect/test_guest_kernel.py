@@ -132,7 +132,7 @@ def test_a_core_file_has_each_vcpus_registers_where_gdb_looks_for_them(ram: Gues
         at = offset + number * (size // 2)
         assert struct.unpack_from("<III", head, at) == (5, 336, 1)
         status = head[at + 20 : at + 20 + 336]
-        assert struct.unpack_from("<I", status, 32)[0] == number
+        assert struct.unpack_from("<I", status, 32)[0] == number + 1
         assert struct.unpack_from("<Q", status, 112 + 16 * 8)[0] == 0x1000 + number
         assert struct.unpack_from("<Q", status, 112 + 19 * 8)[0] == 0x7000
 
