@@ -153,7 +153,7 @@ class _Tally:
     def add(self, gpa: int, old: bytes, new: bytes) -> None:
         different = int.from_bytes(old, "little") ^ int.from_bytes(new, "little")
         runs = [(found.start(), found.end()) for found in _CHANGED.finditer(different.to_bytes(PAGE, "little"))]
-        if gpa in self._image:
+        if gpa in self._image and (self.pages is None or self.pages.is_reserved(gpa)):
             self._add_variables(KERNEL_MAP - self.kernel.phys_base if self.kernel else 0, VARIABLE, gpa, runs)
         elif area := next((area for area in self._per_cpu if gpa in area), None):
             self._add_variables(-area.start, PER_CPU, gpa, runs)

@@ -54,12 +54,22 @@ class Pages:
         self._type_at, self._count_at = types.offset("page", "page_type"), types.offset("page", "_refcount")
         self._cache_at = types.offset("slab" if types.has("slab") else "page", "slab_cache")
         self._cache_fields = [types.offset("kmem_cache", name) for name in ("name", "size", "refcount")]
-        flag = types.constant("PG_slab")
-        self._slab_flag = None if flag is None else 1 << flag
+        flags = [types.constant(name) for name in ("PG_slab", "PG_reserved")]
+        self._slab_flag, self._reserved = (None if one is None else 1 << (one & 63) for one in flags)
         self._slab_type = types.constant("PGTY_slab")
         self._table_type, self._buddy_type = types.constant("PGTY_table"), types.constant("PGTY_buddy")
         self._mapped: dict[int, bytes] = {}  # pages of struct pages
         self._caches: dict[int, SlabCache | None] = {}
+
+    def is_reserved(self, gpa: int) -> bool:
+        """Whether it is none that the kernel gives out, as its own code and variables are, but for what it has given
+        back once it was up."""
+        if self._reserved is None:
+            return True
+        try:
+            return bool(self._u64(self._page(gpa // PAGE), 0) & self._reserved)
+        except GuestMemoryError:
+            return False
 
     def owner(self, gpa: int) -> Owner:
         """What the guest's kernel says of the page; KERNEL where it says nothing that is known."""
