@@ -56,7 +56,7 @@ def run(words: list[str]) -> int:
             raise ConfigError("the guest of a snapshot stands still; leave --pause out")
         with Saved(source) as saved:
             return _use(saved.subject, vmlinux, False, words, code)
-    from corral.running import control, looking, place
+    from corral.running import control, place, seen
 
     guest = place.running(source)
     path = guest.path(place.CONTROL)
@@ -64,7 +64,7 @@ def run(words: list[str]) -> int:
     if pauses:
         control.ask(path, "pause")
     try:
-        return _use(looking.seen(guest), vmlinux, True, words, code)
+        return _use(seen.of(guest), vmlinux, True, words, code)
     finally:
         if pauses:
             control.ask(path, "resume")

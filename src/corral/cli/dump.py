@@ -45,8 +45,8 @@ def _save(source: str, path: str) -> int:
 
         with Saved(source) as saved:
             return core_dump.write(path, saved.subject)
-    from corral.running import looking, place
+    from corral.running import place, seen
 
     guest = place.running(source)
     with core_dump.PublishingCore(path) as fd:
-        return looking.write_core(guest, fd)
+        return seen.write_core(guest, fd)

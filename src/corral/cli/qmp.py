@@ -94,7 +94,11 @@ def _serve(session: QmpSession, source: int, sink: int, ended: int) -> None:
             return
         while not session.over and _wait(source, ended):
             data, files = _received(source)
-            if not data or not _send(sink, session.take(data, files)):
+            session.take(data, files)
+            while said := session.answer():
+                if not _send(sink, said):
+                    return
+            if not data:
                 return
     except (ConnectionError, BrokenPipeError):  # it has left
         if sink == 1:

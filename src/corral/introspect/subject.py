@@ -91,7 +91,11 @@ class Saved:
         guest = self._resumed.content.guest
         try:
             self.memory = GuestMemory(guest.memory)
-            self._resumed.load(self.memory, b"", None, 0)
+            try:
+                self._resumed.load(self.memory, b"", None, 0)
+            except BaseException:
+                self.memory.close()
+                raise
         except BaseException:
             self._resumed.close()
             raise

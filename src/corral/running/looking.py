@@ -1,6 +1,6 @@
 """What a guest that has a name shows of itself to other commands, by words of its control socket (control.py): `look`,
 its registers and where it has RAM; `memory`, some of it; and `core` with a descriptor, its RAM into a file. All only
-read. A Seen is the other end: a guest's memory as if it were here."""
+read. seen.py is the other end."""
 
 from __future__ import annotations
 
@@ -8,26 +8,19 @@ import binascii
 import json
 import os
 
-from corral.errors import ConfigError, HostError
-from corral.introspect import core_dump, core_file, subject
-from corral.introspect.subject import NAMES, Subject
-from corral.memory import PAGE, GuestMemoryError
-from corral.running import control, place
+from corral.errors import ConfigError
+from corral.introspect import subject
+from corral.memory import PAGE
 from corral.snapshot.ram import RamJob
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from corral.introspect.subject import Values
     from corral.machine import Machine
     from corral.running.control import Control
-    from corral.running.place import RunningGuest
 
 LOOK, MEMORY, CORE = b"look", b"memory", b"core"
 MOST = 1 << 16  # bytes of memory at a time: the console waits for it
-MOST_VCPUS, MOST_REGIONS = 1024, 16
-PATIENCE = 120.0  # seconds, for a core file
 
 
 class Looked:
@@ -83,93 +76,3 @@ def _numbers(text: bytes, count: int) -> list[int]:
     if len(words) != count or not all(word.isdigit() and len(word) < 20 for word in words):
         raise ConfigError(f"{count} decimal numbers are wanted")
     return [int(word) for word in words]
-
-
-class NamedMemory:
-    """A guest's RAM, read by its control socket."""
-
-    def __init__(self, path: str, regions: list[tuple[int, int]]) -> None:
-        self._path, self.regions = path, regions
-
-    def offset(self, gpa: int, length: int) -> int:
-        at = 0
-        for start, size in self.regions:
-            if start <= gpa and 0 <= length <= start + size - gpa:
-                return at + gpa - start
-            at += size
-        raise GuestMemoryError(f"{length} bytes at guest physical address {gpa:#x} are not all RAM")
-
-    def read(self, gpa: int, length: int) -> bytes:
-        """Raises GuestMemoryError, HostError, GuestTimeout."""
-        self.offset(gpa, length)
-        parts = []
-        for at in range(gpa, gpa + length, MOST):
-            size = min(MOST, gpa + length - at)
-            said = control.ask(self._path, f"{MEMORY.decode()} {at} {size}")
-            try:
-                data = binascii.a2b_base64(said)
-            except ValueError:
-                data = b""
-            if len(data) != size:
-                raise _senseless()
-            parts.append(data)
-        return b"".join(parts)
-
-
-def seen(guest: RunningGuest) -> Subject:
-    """A guest that runs, as it is at this moment; its memory is read when it is asked for. Raises HostError,
-    GuestTimeout."""
-    path = guest.path(place.CONTROL)
-    told = _json(control.ask(path, LOOK.decode()))
-    try:
-        regions = [(int(start), int(size)) for start, size in told["regions"]]
-        if not 0 < len(regions) <= MOST_REGIONS or not isinstance(told["kernel"], str):
-            raise ValueError
-    except (ValueError, TypeError, KeyError):
-        raise _senseless() from None
-    return Subject(NamedMemory(path, regions), _vcpus(told), told["kernel"])
-
-
-def save_core(guest: RunningGuest, fd: int, at: int, patience: float = PATIENCE) -> tuple[tuple[Values, ...], int]:
-    """Its RAM into the file `fd` at `at`; its registers at that moment, and how many bytes were written. Raises
-    HostError, GuestTimeout."""
-    told = _json(control.ask(guest.path(place.CONTROL), f"{CORE.decode()} {at}", patience, fd))
-    written = told.get("written")
-    if not isinstance(written, int):
-        raise _senseless()
-    return _vcpus(told), written
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        told = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _senseless() from None
-    if not isinstance(told, dict):
-        raise _senseless()
-    return told
-
-
-def _vcpus(told: dict[str, Any]) -> tuple[Values, ...]:
-    found = told.get("vcpus")
-    if not isinstance(found, list) or len(found) > MOST_VCPUS:
-        raise _senseless()
-    try:
-        return tuple({name: int(one[name]) for name in NAMES} for one in found)
-    except (KeyError, TypeError, ValueError):
-        raise _senseless() from None
-
-
-def _senseless() -> HostError:
-    return HostError("the guest's process answers what makes no sense; is it of another version of Corral?")
-
-
-def write_core(guest: RunningGuest, fd: int) -> int:
-    """A core file into an empty one; returns how many bytes of RAM are in it. Raises HostError, GuestTimeout,
-    OSError."""
-    now = seen(guest)
-    kernel = core_dump.kernel_of(now)
-    at = len(core_file.head(now.vcpus, now.memory.regions, kernel))
-    vcpus, written = save_core(guest, fd, at)
-    os.pwrite(fd, core_file.head(vcpus, now.memory.regions, kernel), 0)
-    return written

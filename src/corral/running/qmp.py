@@ -17,7 +17,7 @@ from corral.introspect import core_dump, core_file
 from corral.introspect.core_dump import PublishingCore
 from corral.introspect.subject import Subject, tables
 from corral.memory import GuestMemoryError
-from corral.running import control, looking, monitor, place
+from corral.running import control, monitor, place, seen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,17 +81,17 @@ class QmpSession:
     def greeting(self) -> bytes:
         return _line({"QMP": {"version": _version(), "capabilities": []}})
 
-    def take(self, data: bytes, files: list[int]) -> bytes:
-        """What a client has said, and descriptors that came with it, which are the session's from here on; returns the
-        answer."""
+    def take(self, data: bytes, files: list[int]) -> None:
+        """What a client has said, and descriptors that came with it, which are the session's from here on."""
         self._handed += files
         self._came += data
-        said = b""
-        while not self.over and (command := self._next()) is not None:
-            said += self._answer(command)
         while len(self._handed) > _MOST_FILES:
             os.close(self._handed.pop(0))
-        return said
+
+    def answer(self) -> bytes:
+        """To the next command; b"" when there is none. One at a time, so that a client has to take what it asks for."""
+        command = None if self.over else self._next()
+        return b"" if command is None else self._answer(command)
 
     def _next(self) -> bytes | None:
         """A command that is whole: a line, or an object that ends with what has come."""
@@ -159,7 +159,7 @@ class QmpSession:
         return {"status": "paused" if paused else "running", "running": not paused, "singlestep": False}
 
     def _seen(self) -> Subject:
-        return looking.seen(self._guest)
+        return seen.of(self._guest)
 
     def _cpus(self) -> list[Arguments]:
         return [
@@ -198,39 +198,39 @@ class QmpSession:
 
     def _dump_into(self, fd: int, some: tuple[int, int] | None) -> None:
         if some is None:
-            looking.write_core(self._guest, fd)
+            seen.write_core(self._guest, fd)
             return
-        seen = self._seen()
-        seen.memory.offset(*some)
-        head = core_file.head(seen.vcpus, seen.memory.regions, core_dump.kernel_of(seen), some)
+        now = self._seen()
+        now.memory.offset(*some)
+        head = core_file.head(now.vcpus, now.memory.regions, core_dump.kernel_of(now), some)
         _write(fd, head)
-        self._copy(fd, seen, some[0], some[1])
+        self._copy(fd, now, some[0], some[1])
 
-    def _copy(self, fd: int, seen: Subject, gpa: int, length: int) -> None:
+    def _copy(self, fd: int, now: Subject, gpa: int, length: int) -> None:
         for at in range(gpa, gpa + length, _PIECE):
-            _write(fd, seen.memory.read(at, min(_PIECE, gpa + length - at)))
+            _write(fd, now.memory.read(at, min(_PIECE, gpa + length - at)))
 
     def _save_physical(self, arguments: Arguments) -> None:
         gpa, length, path = (_number(arguments, "val"), _number(arguments, "size"), _text(arguments, "filename"))
-        seen = self._seen()
-        seen.memory.offset(gpa, length)
+        now = self._seen()
+        now.memory.offset(gpa, length)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
         try:
-            self._copy(fd, seen, gpa, length)
+            self._copy(fd, now, gpa, length)
         finally:
             os.close(fd)
 
     def _save_linear(self, arguments: Arguments) -> None:
         """By the page tables of a vCPU."""
         address, length, path = (_number(arguments, "val"), _number(arguments, "size"), _text(arguments, "filename"))
-        seen, number = self._seen(), _number(arguments, "cpu-index", 0)
-        if number >= len(seen.vcpus):
-            raise _Refused("GenericError", f"the guest has {len(seen.vcpus)} vCPUs, numbered from 0")
+        now, number = self._seen(), _number(arguments, "cpu-index", 0)
+        if number >= len(now.vcpus):
+            raise _Refused("GenericError", f"the guest has {len(now.vcpus)} vCPUs, numbered from 0")
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
         try:
             for at in range(address, address + length, _PIECE):
                 size = min(_PIECE, address + length - at)
-                data = page_walk.read(seen.memory, tables(seen.vcpus[number]), at, size)
+                data = page_walk.read(now.memory, tables(now.vcpus[number]), at, size)
                 if len(data) < size:
                     raise GuestMemoryError(f"Invalid addr {at + len(data):#018x}/size {length} specified")
                 _write(fd, data)

@@ -12,7 +12,7 @@ import pytest
 
 from corral.introspect.subject import NAMES, Subject
 from corral.memory import GuestMemory
-from corral.running import control, looking, qmp
+from corral.running import control, qmp, seen
 from corral.running.place import RunningGuest
 from corral.running.qmp import QmpSession
 
@@ -24,7 +24,9 @@ class Talk:
         self.session = QmpSession(self.guest, lambda: self.done.append("power"), lambda: self.done.append("quit"))
 
     def say(self, data: bytes, files: tuple[int, ...] = ()) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.session.take(data, list(files)).splitlines()]
+        self.session.take(data, list(files))
+        said = b"".join(iter(self.session.answer, b""))
+        return [json.loads(line) for line in said.splitlines()]
 
     def ask(self, name: str, files: tuple[int, ...] = (), **arguments: object) -> Any:
         (answer, *_) = self.say(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\r\n", files)
@@ -39,7 +41,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Talk]:
     """A session at its beginning, with a guest that is made by hand."""
     ram = GuestMemory(1 << 20)
     ram.write(0x1000, bytes(range(256)))
-    seen = Subject(ram, (dict.fromkeys(NAMES, 0) | {"rip": 0xFFF0, "cs": 0x10},), "kernel")
+    now = Subject(ram, (dict.fromkeys(NAMES, 0) | {"rip": 0xFFF0, "cs": 0x10},), "kernel")
     state = {"pause": "paused", "resume": "running", "now": "running"}
 
     def ask(path: str, word: str, patience: float = 5.0, fd: int | None = None) -> str:
@@ -47,7 +49,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Talk]:
         return state["now"] if word == "state" else ""
 
     monkeypatch.setattr(control, "ask", ask)
-    monkeypatch.setattr(looking, "seen", lambda guest: seen)
+    monkeypatch.setattr(seen, "of", lambda guest: now)
     talk = Talk(tmp_path)
     yield talk
     talk.session.close()
