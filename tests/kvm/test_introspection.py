@@ -15,11 +15,12 @@ import drgn
 import pytest
 
 import corral
-from corral.errors import ConfigError
+from corral.errors import ConfigError, HostError
 from corral.guests import kernel, kernel_debuginfo
 from corral.introspect import difference
 from corral.introspect.subject import Saved
 from corral.introspect.types import BadTypes
+from corral.running import control
 from corral.script.machine import ScriptedMachine
 from tests.support import stock_kernels
 from tests.support.named_guest import Guests, skip_without_kernel
@@ -180,6 +181,22 @@ def test_a_guest_that_runs_is_dumped_and_goes_on(guests: Guests, tmp_path: Path)
     prog.set_core_dump(path)
     assert prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL
     assert guests.exec("web", "echo", "on").stdout == b"on\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("memory 0 65537", "at most 65536"),
+        ("memory 0 0", "at least 1"),
+        ("memory 134217728 1", "not all RAM"),
+        ("memory -1 1", "decimal numbers"),
+        ("memory 0", "2 decimal numbers"),
+        ("core 4096", "no file came"),
+    ],
+)
+def test_what_is_asked_of_a_guests_process_has_bounds(guests: Guests, word: str, said: str) -> None:
+    with pytest.raises(HostError, match=said):
+        control.ask(str(guests.folder / "corral" / "web" / "control"), word)
 
 
 def test_a_script_reads_a_guest_that_runs(guests: Guests, tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ _NAME = 64
 _ORDERS = 11  # of free blocks: MAX_ORDER
 _BASE, _OLD_TABLE, _OLD_BUDDY = 0xF0000000, 0x200, 0x80  # page_type before Linux 6.11 (include/linux/page-flags.h)
 _ANONYMOUS, _MOVABLE = 1, 3
-SLAB, TABLE, ANONYMOUS, FILE, FREE, KERNEL = (
+SLAB, TABLE, ANONYMOUS, FILE, FREE, KERNEL, RESERVED = (
     *("slab", "page table", "program memory", "page cache"),
-    *("free memory", "kernel pages"),
+    *("free memory", "kernel pages", "since boot"),
 )
 
 
@@ -36,7 +36,8 @@ class SlabCache:
 
 @record(frozen=True)
 class Owner:
-    """`kind` is one of the above. Of a slab: its cache, and the guest physical address that its first object is at."""
+    """`kind` is one of the above; RESERVED is what the kernel took before it had an allocator, as struct pages. Of a
+    slab: its cache, and the guest physical address that its first object is at."""
 
     kind: str
     cache: SlabCache | None = None
@@ -94,6 +95,8 @@ class Pages:
             return Owner(SLAB, cache, number * PAGE)
         if self._is(kind, self._table_type, _OLD_TABLE):
             return Owner(TABLE)
+        if self._reserved is not None and self._u64(page, 0) & self._reserved:
+            return Owner(RESERVED)
         mapping = self._u64(page, self._mapping_at)
         count = int.from_bytes(page[self._count_at : self._count_at + 4], "little")
         if count == 0 or self._is_free(number):
