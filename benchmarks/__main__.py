@@ -19,6 +19,7 @@ NAMES = [
     "boot",
     "native",
     "restore",
+    "store",
     "run",
     "introspect",
     "disk_boot",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket as names
 import struct
 
-from corral.introspect.kernel import Damaged
+from corral.introspect.kernel import DamagedKernel
 from corral.memory import GuestMemoryError
 from corral.startup.record import record
 
@@ -47,14 +47,14 @@ class OpenFile:
 
 
 def of_task(kernel: GuestKernel, types: Types, task: int) -> list[OpenFile]:
-    """By descriptor. `task` is the address of its struct task_struct. Raises GuestMemoryError, BadTypes, Damaged."""
+    """By descriptor. `task` is the address of its struct task_struct. Raises GuestMemoryError, BadTypes, DamagedKernel."""
     table = kernel.u64(task + types.offset("task_struct", "files"))
     if not table:
         return []
     table = kernel.u64(table + types.offset("files_struct", "fdt"))
     count = kernel.u32(table + types.offset("fdtable", "max_fds"))
     if count > MOST_FILES:
-        raise Damaged(f"a task has room for {count} open files, at most {MOST_FILES} are looked at")
+        raise DamagedKernel(f"a task has room for {count} open files, at most {MOST_FILES} are looked at")
     places = kernel.read(kernel.u64(table + types.offset("fdtable", "fd")), count * 8)
     found = []
     for number, (file,) in enumerate(struct.iter_unpack("<Q", places)):

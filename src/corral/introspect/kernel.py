@@ -38,7 +38,7 @@ class NotLinux(BootError):
     """No Linux is found in the guest's memory, or not the one that the symbols are of."""
 
 
-class Damaged(BootError):
+class DamagedKernel(BootError):
     """What the guest's kernel keeps does not make sense."""
 
 
@@ -155,7 +155,7 @@ class GuestKernel:
         return printable(data.partition(b"\0")[0].decode("utf-8", "replace"))
 
     def listed(self, head: int, member: int) -> Iterator[int]:
-        """The entries of a `struct list_head` at `head`, in which their own is at `member` bytes. Raises Damaged for a
+        """The entries of a `struct list_head` at `head`, in which their own is at `member` bytes. Raises DamagedKernel for a
         list that does not come back to its head."""
         at = head
         for _ in range(MOST_LISTED):
@@ -163,7 +163,7 @@ class GuestKernel:
             if at == head:
                 return
             yield at - member
-        raise Damaged(f"a list of the guest's kernel has more than {MOST_LISTED} entries, or is damaged")
+        raise DamagedKernel(f"a list of the guest's kernel has more than {MOST_LISTED} entries, or is damaged")
 
 
 def find(subject: Subject) -> GuestKernel:

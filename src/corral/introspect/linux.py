@@ -11,7 +11,7 @@ import os
 from corral.errors import BootError, ConfigError
 from corral.guests import kernel_debuginfo
 from corral.introspect import files, messages, vmcoreinfo
-from corral.introspect.kernel import Damaged, GuestKernel, find
+from corral.introspect.kernel import DamagedKernel, GuestKernel, find
 from corral.introspect.types import MOST, BadTypes, Types
 from corral.memory import GuestMemoryError
 from corral.startup.record import record
@@ -63,8 +63,8 @@ class LoadedModule:
 
 class Linux:
     """`subject` gives what is looked into, when it is first asked. All methods raise NotLinux where no Linux is there,
-    BadTypes where its types are not known, Damaged for what makes no sense. A guest that runs meanwhile changes what is
-    read, so that a list of it may be told half, or raise Damaged: pause it first where that matters."""
+    BadTypes where its types are not known, DamagedKernel for what makes no sense. A guest that runs meanwhile changes what is
+    read, so that a list of it may be told half, or raise DamagedKernel: pause it first where that matters."""
 
     def __init__(self, subject: Callable[[], Subject]) -> None:
         self._subject = subject
@@ -118,7 +118,7 @@ class Linux:
         try:
             return read()
         except GuestMemoryError as error:
-            raise Damaged(f"the {what} of the guest's kernel cannot be read: {error}") from None
+            raise DamagedKernel(f"the {what} of the guest's kernel cannot be read: {error}") from None
 
     def _task(self, task: GuestTask | int) -> GuestTask:
         if isinstance(task, GuestTask):
@@ -151,7 +151,7 @@ class Linux:
                 yield self._told_task(task)
                 count += 1
                 if count > MOST_TASKS:
-                    raise Damaged(f"the guest has more than {MOST_TASKS} tasks, or its memory is damaged")
+                    raise DamagedKernel(f"the guest has more than {MOST_TASKS} tasks, or its memory is damaged")
 
     def _told_task(self, at: int) -> GuestTask:
         kernel, offset = self.kernel, self.types.offset

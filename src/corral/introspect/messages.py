@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from corral.introspect.kernel import Damaged
+from corral.introspect.kernel import DamagedKernel
 from corral.introspect.subject import KERNEL_HALF
 from corral.memory import GuestMemoryError
 from corral.printable import printable
@@ -42,11 +42,11 @@ class Message:
 
 
 def read(kernel: GuestKernel) -> list[Message]:
-    """Those that are still there, oldest first. Raises NotLinux, Damaged."""
+    """Those that are still there, oldest first. Raises NotLinux, DamagedKernel."""
     try:
         return list(_messages(kernel))
     except GuestMemoryError as error:
-        raise Damaged(f"the messages of the guest's kernel cannot be read: {error}") from None
+        raise DamagedKernel(f"the messages of the guest's kernel cannot be read: {error}") from None
 
 
 def _messages(kernel: GuestKernel) -> Iterator[Message]:
@@ -54,7 +54,7 @@ def _messages(kernel: GuestKernel) -> Iterator[Message]:
     bits, descriptors, infos, head, tail = _RING.unpack(kernel.read(at, _RING.size))
     texts = _texts(kernel, at)
     if not 0 < bits <= _MOST_BITS or descriptors < KERNEL_HALF or infos < KERNEL_HALF:
-        raise Damaged("the guest's kernel keeps its messages in a way that Corral does not know, or is damaged")
+        raise DamagedKernel("the guest's kernel keeps its messages in a way that Corral does not know, or is damaged")
     count = 1 << bits
     table = kernel.read(descriptors, count * _DESCRIPTOR.size)
     about = kernel.read(infos, count * _INFO.size)
@@ -72,7 +72,7 @@ def _texts(kernel: GuestKernel, at: int) -> bytes:
         bits, data, _, _ = _TEXTS.unpack(kernel.read(at + place, _TEXTS.size))
         if 10 <= bits <= _MOST_TEXT_BITS and data >= KERNEL_HALF:
             return kernel.read(data, 1 << bits)
-    raise Damaged("the guest's kernel keeps its messages in a way that Corral does not know")
+    raise DamagedKernel("the guest's kernel keeps its messages in a way that Corral does not know")
 
 
 def _text(texts: bytes, begin: int, end: int, length: int) -> str:

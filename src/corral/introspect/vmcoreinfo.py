@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from corral.errors import CorralError
 from corral.files import elf_notes
-from corral.introspect.kernel import BANNER, MOST_NOTE, Damaged, NotLinux
+from corral.introspect.kernel import BANNER, MOST_NOTE, DamagedKernel, NotLinux
 from corral.memory import GuestMemoryError
 
 TYPE_CHECKING = False
@@ -26,11 +26,11 @@ _SYMBOLS = (
 
 
 def text(kernel: GuestKernel) -> bytes:
-    """At most 4 KiB of lines. Raises NotLinux, Damaged."""
+    """At most 4 KiB of lines. Raises NotLinux, DamagedKernel."""
     try:
         return kernel.note or _kept(kernel) or _made(kernel)
     except GuestMemoryError as error:
-        raise Damaged(f"the guest's kernel has no VMCOREINFO that can be read: {error}") from None
+        raise DamagedKernel(f"the guest's kernel has no VMCOREINFO that can be read: {error}") from None
 
 
 def _kept(kernel: GuestKernel) -> bytes | None:

@@ -9,7 +9,7 @@ from corral.config import MachineConfig
 from corral.errors import BootError, ConfigError, HostError
 from corral.kvm import vcpu_state
 from corral.native import lib
-from corral.snapshot import disks, file, machine_state, other_devices, parents, values
+from corral.snapshot import disks, file, machine_state, other_devices, parents, ram, values
 from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
 from corral.snapshot.machine_state import MachineState
@@ -23,8 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from corral.arch.x86_64.cpuid import Entry
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.device import Layer
+    from corral.kvm.system import System
     from corral.memory import GuestMemory
     from corral.snapshot.parts import Parts
 
@@ -246,7 +248,7 @@ class Resumed:
 
     def require_whole(self) -> None:
         """Raises HostError for a file that was cut off since; its guest cannot go on."""
-        if not all(one.is_whole for one in (self._file, *self._line.files)):
+        if not all(one.is_whole for one in self.generations):
             raise HostError(
                 f"the snapshot {self._file.path!r} was cut off while a guest ran from it; remove one, or replace it, "
                 "but do not write to it"
@@ -260,13 +262,18 @@ class Resumed:
 
     def load(self, memory: GuestMemory, cmdline: bytes, initrd: object, rsdp: int) -> None:
         """Maps the RAM, which has all of these in it. There is no entry: see restore()."""
-        Chain([one.layer_of_ram() for one in (self._file, *self._line.files)]).map(memory)
+        Chain([one.layer_of_ram() for one in self.generations]).map(memory)
+
+    @property
+    def generations(self) -> list[file.SnapshotFile]:
+        """It and its parents, the oldest last."""
+        return [self._file, *self._line.files]
 
     def extents(self) -> list[tuple[int, int]]:
         """(start, end) of the RAM that may hold something else than zeros, in order, with what its parents have."""
-        found = sorted(
-            piece for one in (self._file, *self._line.files) for piece in one.extents(self.content.guest.memory)
-        )
+        memory = self.content.guest.memory
+        layers = [one.layer_of_ram() for one in (self._file, *self._line.files)]
+        found = sorted(piece for fd, at, _ in layers for piece in ram.extents(fd, at, memory))
         joined: list[tuple[int, int]] = []
         for start, end in found:
             if joined and start <= joined[-1][1]:
@@ -277,18 +284,22 @@ class Resumed:
 
     def restore(self, machine: Parts) -> None:
         """Before the machine runs. Raises BootError for what this host or this machine cannot go on with."""
-        host = host_of(machine.system)
-        saved = self.content.host
-        if host.kind != saved.kind:
-            raise self._file.error(f"was saved on {saved.kind} KVM, and this host has {host.kind}; boot it here anew")
-        if machine.cpuid != self.content.cpuid:
-            from corral.arch.x86_64 import cpuid_names
-
-            how = cpuid_names.difference(self.content.cpuid, machine.cpuid)
-            raise self._file.error(f"was saved on {saved.cpu}; this host ({host.cpu}) {how}; boot it here anew")
-        if host.boot != saved.boot:
-            raise self._file.error("was saved before this host was booted, and its clock cannot be set; boot it anew")
+        self.require_host(machine.system, machine.cpuid)
         try:
             machine_state.restore(machine, self.content.state)
         except BootError as error:
             raise self._file.error(str(error)) from None
+
+    def require_host(self, system: System, found: tuple[Entry, ...]) -> None:
+        """That its guest can go on here, where vCPU 0 has the CPUID `found`. Raises BootError, with what it lacks."""
+        host = host_of(system)
+        saved = self.content.host
+        if host.kind != saved.kind:
+            raise self._file.error(f"was saved on {saved.kind} KVM, and this host has {host.kind}; boot it here anew")
+        if found != self.content.cpuid:
+            from corral.arch.x86_64 import cpuid_names
+
+            how = cpuid_names.difference(self.content.cpuid, found)
+            raise self._file.error(f"was saved on {saved.cpu}; this host ({host.cpu}) {how}; boot it here anew")
+        if host.boot != saved.boot:
+            raise self._file.error("was saved before this host was booted, and its clock cannot be set; boot it anew")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from corral.introspect import core_file, messages, vmcoreinfo
-from corral.introspect.kernel import Damaged, NotLinux
+from corral.introspect.kernel import DamagedKernel, NotLinux
 from corral.introspect.subject import NAMES
 from corral.memory import GuestMemory, GuestMemoryError
 from tests.unit.introspect import guest
@@ -64,7 +64,7 @@ def test_a_list_that_never_ends_is_told(ram: GuestMemory) -> None:
     kernel = guest.kernel(ram)
     ram.write(0x300000, struct.pack("<Q", guest.direct(0x300008)))
     ram.write(0x300008, struct.pack("<Q", guest.direct(0x300008)))
-    with pytest.raises(Damaged, match="65536 entries"):
+    with pytest.raises(DamagedKernel, match="65536 entries"):
         list(kernel.listed(guest.direct(0x300000), 0))
 
 
@@ -111,10 +111,10 @@ def test_a_message_is_not_longer_than_its_block(ram: GuestMemory) -> None:
 def test_a_ring_that_makes_no_sense_is_told(ram: GuestMemory) -> None:
     ring(ram, 40, [(1, 2, 0, 16, 5)])
     ram.write(RING, struct.pack("<I", 31))
-    with pytest.raises(Damaged, match="does not know, or is damaged"):
+    with pytest.raises(DamagedKernel, match="does not know, or is damaged"):
         messages.read(guest.kernel(ram))
     ram.write(guest.BASE + guest.SYMBOLS["prb"], struct.pack("<Q", 0x1234))
-    with pytest.raises(Damaged, match="cannot be read"):
+    with pytest.raises(DamagedKernel, match="cannot be read"):
         messages.read(guest.kernel(ram))
 
 
