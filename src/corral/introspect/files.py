@@ -47,7 +47,8 @@ class OpenFile:
 
 
 def of_task(kernel: GuestKernel, types: Types, task: int) -> list[OpenFile]:
-    """By descriptor. `task` is the address of its struct task_struct. Raises GuestMemoryError, BadTypes, DamagedKernel."""
+    """By descriptor. `task` is the address of its struct task_struct. Raises GuestMemoryError, BadTypes,
+    DamagedKernel."""
     table = kernel.u64(task + types.offset("task_struct", "files"))
     if not table:
         return []

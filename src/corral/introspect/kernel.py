@@ -155,8 +155,8 @@ class GuestKernel:
         return printable(data.partition(b"\0")[0].decode("utf-8", "replace"))
 
     def listed(self, head: int, member: int) -> Iterator[int]:
-        """The entries of a `struct list_head` at `head`, in which their own is at `member` bytes. Raises DamagedKernel for a
-        list that does not come back to its head."""
+        """The entries of a `struct list_head` at `head`, in which their own is at `member` bytes. Raises DamagedKernel
+        for a list that does not come back to its head."""
         at = head
         for _ in range(MOST_LISTED):
             at = self.u64(at)

@@ -63,8 +63,8 @@ class LoadedModule:
 
 class Linux:
     """`subject` gives what is looked into, when it is first asked. All methods raise NotLinux where no Linux is there,
-    BadTypes where its types are not known, DamagedKernel for what makes no sense. A guest that runs meanwhile changes what is
-    read, so that a list of it may be told half, or raise DamagedKernel: pause it first where that matters."""
+    BadTypes where its types are not known, DamagedKernel for what makes no sense. A guest that runs meanwhile changes
+    what is read, so that a list of it may be told half, or raise DamagedKernel: pause it first where that matters."""
 
     def __init__(self, subject: Callable[[], Subject]) -> None:
         self._subject = subject
