@@ -22,6 +22,7 @@ NAMES = [
     "reset",
     "store",
     "run",
+    "introspect",
     "disk_boot",
     "fio",
     "fio_share",

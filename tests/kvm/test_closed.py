@@ -71,6 +71,7 @@ RUNNING: Arguments = {
     "run_until": ("never", 0.1),
     "snapshot": ("/nowhere/x",),
     "fork": (1,),
+    "dump": ("/nowhere/x",),
     "step": (0, 0.1),
     "wait": (0.1,),
     "back": (0.1,),

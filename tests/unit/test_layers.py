@@ -49,6 +49,7 @@ LAYERS = [
     "doctor",
     "launch",
     "agent",
+    "introspect",
     "running",
     "pool",
     "observe",

@@ -12,26 +12,32 @@ from corral.guests import consent, kernel
 from corral.guests.default import choose
 from corral.kvm.system import host_kind
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.guests.kernel import KernelFile
+
 COMMAND = Command(
     name="kernel",
     summary="""\
   corral kernel build [NAME]   builds or fetches it, if it is not in the cache
   corral kernel path [NAME]    the file, for other tools; builds or fetches it first
   corral kernel symbols NAME FILE  writes its symbols, an ELF file for gdb; NAME may be a kernel file
+  corral kernel debuginfo [NAME]  makes or fetches its debug information, and tells the file: a vmlinux for
+                               drgn, crash and gdb; corral drgn and corral diff find it by themselves
   corral kernel list           what there is
   corral kernel check FILE     how a Linux of yours runs here, what it lacks, and what to do; boots nothing
 
 NAME: small (Corral's own, for every KVM), stock (the distribution's kernel for virtual machines),
 stock-generic (its kernel for every PC). Without NAME: what `corral boot` takes on this host.""",
     operands=("ACTION", "NAME", "FILE"),
-    words=("build", "path", "symbols", "list", "check"),
+    words=("build", "path", "symbols", "debuginfo", "list", "check"),
     options=(
         Option("disk", "PATH[,...]", "check: the disk with the root file system; may be repeated"),
         Option("initrd", "FILE", "check: the initramfs, or 'none'"),
         Option("cpus", "N", "check: for so many CPUs"),
         Option("acpi", "auto|on|off", "check: as for corral boot"),
         Option("json", "", "check, list: for programs"),
-        Option("yes", "", "build, path: as root, install by apt-get, unasked, what it is built with"),
+        Option("yes", "", "build, path, debuginfo: as root, install by apt-get, unasked, what it is built with"),
     ),
     epilog="exit status of check: 0 nothing is missing; 2 it would not come to a shell, or cannot be used",
 )
@@ -66,8 +72,15 @@ def run(words: list[str]) -> int:
     leave_on_signals()  # a build that is ended tidies up
     with Progress() as progress:
         found = kernel.get(name, progress, refresh=action == "build")
-    print(found.path)
+        path = _debuginfo(found, progress) if action == "debuginfo" else found.path
+    print(path)
     return 0
+
+
+def _debuginfo(found: KernelFile, progress: Progress) -> str:
+    from corral.guests import kernel_debuginfo
+
+    return kernel_debuginfo.get(found, progress).vmlinux
 
 
 def _symbols(rest: list[str]) -> int:

@@ -44,18 +44,23 @@ def run(words: list[str]) -> int:
 
 def stop(guest: RunningGuest, grace: float) -> None:
     """Returns when it has ended."""
-    from corral.agent.connection import POWER_OFF, Connection
-
     until = time.monotonic() + grace
-    try:
-        with Connection(guest.path(place.VSOCK), time.monotonic() + min(grace, 2.0)) as connection:
-            connection.send(POWER_OFF)
-            connection.fill()  # its answer; a guest may be gone before that is on its way
-    except CorralError:  # no agent, or one that is stuck: the next steps need none
-        guest.signal(signal.SIGTERM)
+    ask(guest, min(grace, 2.0))
     if guest.wait(until):
         return
     guest.signal(signal.SIGTERM)
     if not guest.wait(time.monotonic() + LAST):
         guest.signal(signal.SIGKILL)
         guest.wait(time.monotonic() + LAST)
+
+
+def ask(guest: RunningGuest, patience: float = 2.0) -> None:
+    """Asks it to shut down, and returns."""
+    from corral.agent.connection import POWER_OFF, Connection
+
+    try:
+        with Connection(guest.path(place.VSOCK), time.monotonic() + patience) as connection:
+            connection.send(POWER_OFF)
+            connection.fill()  # its answer; a guest may be gone before that is on its way
+    except CorralError:  # no agent, or one that is stuck: a signal needs none
+        guest.signal(signal.SIGTERM)

@@ -92,7 +92,9 @@ stop, kill and wait are what they say; corral snapshot NAME FILE saves one. docs
     "debugging": Topic(
         "looking into a guest",
         ("gdb", "report", "early", "screen", "stats"),
-        "corral trace, profile, stat and disasm look closer; docs/research has a page for each.",
+        """\
+corral trace, profile, stat and disasm look closer; corral drgn, dump, diff and qmp look into its memory. docs/research
+has a page for each.""",
     ),
     "keys": Topic(
         "the keys that Corral takes at a terminal",

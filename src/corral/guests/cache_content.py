@@ -12,6 +12,7 @@ from corral.startup.record import record
 
 KINDS = {
     "kernels": "kernels that Corral built",
+    "debuginfo": "debug information of kernels; see corral kernel debuginfo",
     "debian": "packages of the host's release: sources, busybox, SeaBIOS",
     "linux": "kernels of the host's release",
     "linux-others": "kernels of other releases",

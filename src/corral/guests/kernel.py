@@ -137,19 +137,31 @@ def key(version: str) -> str:
 def _build(package: str, version: str, into: str, progress: Progress) -> None:
     import shutil
 
-    progress("small kernel: installing what the build needs")
     debian.require_installed(BUILD_PACKAGES, "building the small kernel")
+    tree = os.path.join(into, "tree")
+    compile_tree(tree, package, version, progress)
+    step.run(["strip", "--output-file", os.path.join(into, "vmlinux"), os.path.join(tree, "vmlinux")], "strip")
+    shutil.copy(os.path.join(tree, "System.map"), into)
+    shutil.copy(os.path.join(tree, ".config"), os.path.join(into, "config"))
+    shutil.rmtree(tree)
+    progress("small kernel: ready")
+
+
+def compile_tree(
+    tree: str, package: str, version: str, progress: Progress, flags: str = "", variables: tuple[str, ...] = ()
+) -> None:
+    """Unpacks the source into the new folder `tree`, and makes vmlinux, System.map and .config there. `flags` are more
+    ones for the compiler, `variables` of make's. Raises HostError."""
     progress(f"small kernel: fetching {debian.download(package)}")
     archive = debian.file(package, f"{package}.tar.*")
 
-    tree = os.path.join(into, "tree")
     os.mkdir(tree)
     progress("small kernel: unpacking its source")
     excluded = [f"--exclude={package}/{pattern}" for pattern in UNNEEDED]
     step.run(["tar", "--extract", "--file", archive, "--directory", tree, "--strip-components=1", *excluded], "tar")
     kernel_edits.apply(tree, version)
 
-    configuration = os.path.join(into, "fragment")
+    configuration = os.path.join(tree, "fragment")
     options = kernel_options.fragment(version)
     with open(configuration, "w", encoding="ascii") as output:
         output.write(options)
@@ -160,13 +172,8 @@ def _build(package: str, version: str, into: str, progress: Progress) -> None:
 
     # The build's own output is what shows how far it is, so no --silent.
     jobs = f"--jobs={len(os.sched_getaffinity(0)) + 1}"  # one that reads files
-    step.run([*make, jobs, f"KCFLAGS={COMPILER_FLAGS}", "vmlinux"], "building the kernel", _build_progress(progress))
-    step.run(["strip", "--output-file", os.path.join(into, "vmlinux"), os.path.join(tree, "vmlinux")], "strip")
-    shutil.copy(os.path.join(tree, "System.map"), into)
-    shutil.copy(os.path.join(tree, ".config"), os.path.join(into, "config"))
-    shutil.rmtree(tree)
-    os.unlink(configuration)
-    progress("small kernel: ready")
+    words = [*make, jobs, f"KCFLAGS={COMPILER_FLAGS}{flags}", *variables, "vmlinux"]
+    step.run(words, "building the kernel", _build_progress(progress))
 
 
 def _build_progress(progress: Progress) -> Callable[[int, str], None]:

@@ -2,7 +2,8 @@
 console.
 
 A client says one word and a newline: `pause`, `resume`, `state`, `counters`, `snapshot` with the descriptor of an empty
-file (SCM_RIGHTS), `attach`, or one of `words`, which may have more behind a blank. The answer is a line, `ok` and what
+file (SCM_RIGHTS), `attach`, or one of `words` or, with such a descriptor, `file_words`, which may have more behind a
+blank. The answer is a line, `ok` and what
 there is to tell, or `error` and why. After `ok` to `attach` what the guest says on its console comes, and what is sent
 is typed there.
 """
@@ -63,6 +64,7 @@ class Control:
         self.paused = False
         self.tail: Callable[[], bytes] = bytes  # what a client sees first
         self.words: dict[bytes, Callable[[bytes], str]] = {}  # further ones; they raise CorralError
+        self.file_words: dict[bytes, Callable[[bytes, int], str]] = {}  # with a file; they raise OSError too
 
     def close(self) -> None:
         for client in list(self._clients.values()):
@@ -160,19 +162,21 @@ class Control:
                 self.machine.resume()
                 self.paused = False
             elif word == b"snapshot":
-                said = f"ok {self._save(self.machine, client.handed)}"
+                said = f"ok {self._save(self.machine, _handed(client))}"
             elif word == b"counters":
                 said = f"ok {counters.text(self.machine)}"
             elif word == b"state":
                 said = f"ok {'paused' if self.paused else 'running'}"
             elif (first := word.partition(b" "))[0] in self.words:
                 said = f"ok {self.words[first[0]](first[2])}"
+            elif first[0] in self.file_words:
+                said = f"ok {self.file_words[first[0]](first[2], _handed(client))}"
             else:
                 said = "error there is no such word"
         except CorralError as error:
             said = f"error {error}"
         except OSError as error:
-            said = f"error the snapshot cannot be written: {error.strerror}"
+            said = f"error the file cannot be written: {error.strerror}"
         client.pending += f"{said}\n".encode()
         if client.attached:
             client.pending += self.tail()
@@ -181,8 +185,6 @@ class Control:
     def _save(self, machine: Machine, fd: int) -> int:
         from corral.snapshot import resumed
 
-        if fd < 0:
-            raise ConfigError("no file came with that")
         machine.pause()
         try:
             return resumed.save_into(machine, fd)
@@ -201,6 +203,12 @@ class Control:
             return
         if client.leaves:
             self._drop(client)
+
+
+def _handed(client: _Client) -> int:
+    if client.handed < 0:
+        raise ConfigError("no file came with that")
+    return client.handed
 
 
 def _received(client: _Client) -> bytes:

@@ -123,8 +123,12 @@ class Named:
             self._control.words |= Cards(machine).words
         else:
             self._control.words[b"net"] = lambda _: '{"changes": 0, "cards": []}'
+        from corral.running.looking import Looked
         from corral.snapshot import resumed
 
+        looked = Looked(machine, self._control)
+        self._control.words |= looked.words
+        self._control.file_words |= looked.file_words
         resumed.prepare(machine)
         self._control.machine = machine
         console.beside = self

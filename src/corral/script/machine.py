@@ -19,6 +19,7 @@ from corral.script import interrupts, jailed, live_devices
 from corral.script.checkpointed import CheckpointedMachine
 from corral.script.conversation import Conversation
 from corral.script.goal import Goal, Reached
+from corral.script.introspected import Introspected
 from corral.script.memory_access import Linear, Physical
 from corral.script.register_access import Registers, require_vcpu
 from corral.script.streams import Streams, session_of
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 POLL = 0.01  # seconds between two looks at a condition
 
 
-class ScriptedMachine(CheckpointedMachine):
+class ScriptedMachine(CheckpointedMachine, Introspected):
     """`corral.Machine`. Methods are for one thread at a time; a device may call inject() on any.
 
     A guest that ends stops all its vCPUs, and everything can be looked at until close(). After that there are still
@@ -74,10 +75,9 @@ class ScriptedMachine(CheckpointedMachine):
     def _build(self, config: MachineConfig, undo: Undo) -> None:
         super()._build(config, undo)
         self.last_registers: list[tuple[CData, CData]] = []  # of each vCPU general and others, when it is closed
-        self._begun = self._free = False  # `_free`: let run, whether or not it does
+        self._begun = self._free = self._looked_for_symbols = False  # `_free`: let run, whether or not it does
         self._debugger: Debugger | None = None
         self._symbols: Symbols | None = None
-        self._looked_for_symbols = False
         self._hit = Event()
         undo.push(self._hit.close)
         undo.push(self._keep)

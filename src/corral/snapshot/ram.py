@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from corral.memory import PAGE
@@ -33,6 +34,23 @@ class Chain:
         host = ffi.cast("void *", memory.host_address)
         check("mmap", lib.corral_ram_map(host, memory.size, self.native, len(self.native)))
         memory.mapped = self
+
+
+def extents(fd: int, at: int, memory: int) -> list[tuple[int, int]]:
+    """(start, end) of `memory` bytes of RAM in a file, from `at` on there, where it has no holes. Raises OSError."""
+    place, end, found = at, at + memory, []
+    while place < end:
+        try:
+            place = os.lseek(fd, place, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing follows
+                break
+            raise
+        hole = min(os.lseek(fd, place, os.SEEK_HOLE), end)
+        if place < end:
+            found.append((place - at, hole - at))
+        place = hole
+    return found
 
 
 def map_size(memory: int) -> int:

@@ -9,7 +9,7 @@ from corral.config import MachineConfig
 from corral.errors import BootError, ConfigError, HostError
 from corral.kvm import vcpu_state
 from corral.native import lib
-from corral.snapshot import disks, file, machine_state, other_devices, parents, values
+from corral.snapshot import disks, file, machine_state, other_devices, parents, ram, values
 from corral.snapshot.disks import DiskState
 from corral.snapshot.host import Host, host_of
 from corral.snapshot.machine_state import MachineState
@@ -268,6 +268,19 @@ class Resumed:
     def generations(self) -> list[file.SnapshotFile]:
         """It and its parents, the oldest last."""
         return [self._file, *self._line.files]
+
+    def extents(self) -> list[tuple[int, int]]:
+        """(start, end) of the RAM that may hold something else than zeros, in order, with what its parents have."""
+        memory = self.content.guest.memory
+        layers = [one.layer_of_ram() for one in (self._file, *self._line.files)]
+        found = sorted(piece for fd, at, _ in layers for piece in ram.extents(fd, at, memory))
+        joined: list[tuple[int, int]] = []
+        for start, end in found:
+            if joined and start <= joined[-1][1]:
+                joined[-1] = joined[-1][0], max(end, joined[-1][1])
+            else:
+                joined.append((start, end))
+        return joined
 
     def restore(self, machine: Parts) -> None:
         """Before the machine runs. Raises BootError for what this host or this machine cannot go on with."""

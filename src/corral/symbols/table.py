@@ -55,6 +55,10 @@ class Symbols:
     def _functions(self) -> list[tuple[int, str]]:
         return [(address, name) for address, _, name in self._rows if name not in _BOUNDARIES]
 
+    def known(self, name: str) -> int | None:
+        """As address(), and None for a name that is not there."""
+        return self._places.get(name)
+
     def address(self, name: str) -> int:
         """Of a function or a variable. Raises ConfigError for a name that is not there."""
         if name not in self._places:
@@ -99,10 +103,11 @@ class Symbols:
         name, offset = found
         return f"{name}+{offset:#x}" if offset else name
 
-    def near(self, address: int) -> str | None:
-        """`name`, or `name+0x8`, of whatever it is that an address less than 64 KiB behind its beginning is in."""
+    def near(self, address: int, within: int = 1 << 16) -> str | None:
+        """`name`, or `name+0x8`, of whatever it is that an address less than `within` bytes behind its beginning is
+        in."""
         at = bisect(self._functions, (address, "\x7f")) - 1
-        if at < 0 or address - self._functions[at][0] >= 1 << 16:
+        if at < 0 or address - self._functions[at][0] >= within:
             return None
         start, name = self._functions[at]
         return f"{name}+{address - start:#x}" if address > start else name

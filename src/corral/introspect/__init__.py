@@ -1,0 +1,1 @@
+"""Looking into a guest by what its kernel means (docs/research/introspection.md)."""
