@@ -19,6 +19,7 @@ from corral.native import Event
 from corral.script import interrupts, jailed, live_devices
 from corral.script.conversation import Conversation
 from corral.script.goal import Goal, Reached
+from corral.script.observed import Observed
 from corral.script.memory_access import Linear, Physical
 from corral.script.register_access import Registers, require_vcpu
 from corral.script.streams import Streams, session_of
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 POLL = 0.01  # seconds between two looks at a condition
 
 
-class ScriptedMachine(Machine):
+class ScriptedMachine(Observed, Machine):
     """`corral.Machine`. Methods are for one thread at a time; a device may call inject() on any.
 
     A guest that ends stops all its vCPUs, and everything can be looked at until close(). After that there are still

@@ -55,6 +55,10 @@ class Symbols:
     def _functions(self) -> list[tuple[int, str]]:
         return [(address, name) for address, _, name in self._rows if name not in _BOUNDARIES]
 
+    def known(self, name: str) -> int | None:
+        """address(), None for a name that is not there."""
+        return self._places.get(name)
+
     def address(self, name: str) -> int:
         """Of a function or a variable. Raises ConfigError for a name that is not there."""
         if name not in self._places:
