@@ -27,6 +27,7 @@ NAMES = [
     "share",
     "smp",
     "traced",
+    "probes",
     "login",
     "compute",
     "numa",

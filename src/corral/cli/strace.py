@@ -27,7 +27,9 @@ Its kernel must have symbols, as Corral's and distributions' have. Ctrl-C ends i
         Option("pid", "N", "only of this process of the guest's", short="p"),
         Option("count", "N", "ends after so many", short="n"),
         Option("for", "S", "ends after so many seconds"),
-        Option("summary", "", "at the end: how often each was called, how long that took, how often it failed", short="c"),
+        Option(
+            "summary", "", "at the end: how often each was called, how long that took, how often it failed", short="c"
+        ),
         Option("json", "", "a line of JSON for each"),
     ),
     epilog="""\

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         def open(self, text: bytes, /) -> Stream:
             """Raises CorralError."""
 
+
 MOST_CLIENTS = 16
 MOST_PENDING = 1 << 18  # bytes of the console that a client may be behind
 MOST_TYPED = 1 << 16  # bytes that wait for a guest that does not listen

@@ -14,13 +14,12 @@ from corral.core.vcpu_thread import State
 from corral.core.waiting import wait
 from corral.debug.guest_registers import get_regs, get_sregs
 from corral.errors import ConfigError, GuestError, GuestTimeout
-from corral.machine import Machine
 from corral.native import Event
 from corral.script import interrupts, jailed, live_devices
 from corral.script.conversation import Conversation
 from corral.script.goal import Goal, Reached
-from corral.script.observed import Observed
 from corral.script.memory_access import Linear, Physical
+from corral.script.observed import Observed
 from corral.script.register_access import Registers, require_vcpu
 from corral.script.streams import Streams, session_of
 
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 POLL = 0.01  # seconds between two looks at a condition
 
 
-class ScriptedMachine(Observed, Machine):
+class ScriptedMachine(Observed):
     """`corral.Machine`. Methods are for one thread at a time; a device may call inject() on any.
 
     A guest that ends stops all its vCPUs, and everything can be looked at until close(). After that there are still
@@ -317,14 +316,6 @@ class ScriptedMachine(Observed, Machine):
 
         with Tally(self) as tally:
             return tally.rows()
-
-    def report(self, vcpu: int = 0) -> str:
-        """All that can be said of the guest as it is, for people (docs/research/report.md)."""
-        from corral.debug.report import full
-
-        require_vcpu(vcpu, len(self.vcpus))
-        self.pause()
-        return full.of_paused(self, vcpu, self.console.output)
 
     def inject(self, *, vector: int | None = None, line: int | None = None, nmi: bool = False, vcpu: int = 0) -> None:
         """One interrupt: a `vector` (16 to 255) or an NMI to a vCPU's local APIC, or an edge on an interrupt `line`

@@ -1,24 +1,34 @@
-"""What a scripted machine tells while it runs on: its programs' system calls, and what its kernel does (docs/research/probes.md)."""
+"""What a scripted machine tells of itself: its programs' system calls and its kernel's doings while it runs on, reports,
+and what it shows in a notebook (docs/research/probes.md)."""
 
 from __future__ import annotations
+
+from corral.machine import Machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corral.debug.probes.points import Event, Point
+    from corral.debug.probes.points import Event
     from corral.debug.probes.probes import Probe
     from corral.debug.probes.syscalls import SyscallTrace
-    from corral.machine import Machine
+    from corral.script.conversation import Conversation
+    from corral.script.register_access import Registers
     from corral.symbols.table import Symbols
 
-    class Guest(Machine):
+
+class Observed(Machine):
+    """The part of ScriptedMachine that looks at it and changes nothing."""
+
+    if TYPE_CHECKING:
+        console: Conversation
+
         @property
         def symbols(self) -> Symbols: ...
-
-
-class Observed:
-    """Of ScriptedMachine."""
+        @property
+        def running(self) -> bool: ...
+        def known_symbols(self) -> Symbols | None: ...
+        def regs_of(self, vcpu: int) -> Registers: ...
 
     def trace_syscalls(self, most: int = 1 << 16) -> SyscallTrace:
         """Records the system calls of all programs from here on, up to `most` that were not read yet: a context manager
@@ -29,17 +39,33 @@ class Observed:
         symbols = self.symbols
         return syscalls.SyscallTrace(self, syscalls.places(symbols, reader(self.config.kernel)), symbols, most)
 
-    def on(self: Guest, what: str, call: Callable[[Event], object]) -> Probe:
+    def on(self, what: str, call: Callable[[Event], object]) -> Probe:
         """Has `call` called with an Event whenever the kernel does that: "task_switch", "exec", "fork", "exit",
-        "page_fault", "signal", "module_load", "oops", "panic", or a function of the kernel by its name. On the thread of the vCPU that
-        came by, which waits; the others do not. What it raises comes out of run_until() or wait(). close() of what this
-        returns ends it. Raises ConfigError."""
+        "page_fault", "signal", "module_load", "oops", "panic", or a function of the kernel by its name. That is on the
+        thread of the vCPU that came by, which waits; the others do not. What `call` raises comes out of run_until() or
+        wait(). The guest may run; close() of what this returns ends it. Raises ConfigError."""
         from corral.debug.probes import points
         from corral.symbols.kernel_image import reader
 
         return points.on(self, self.symbols, reader(self.config.kernel), what, call)
 
-    def _repr_html_(self: Guest) -> str:
+    def report(self, vcpu: int = 0) -> str:
+        """All that can be said of the guest as it is, for people (docs/research/report.md)."""
+        from corral.debug.report import full
+        from corral.script.notebook import Report
+        from corral.script.register_access import require_vcpu
+
+        require_vcpu(vcpu, len(self.vcpus))
+        self.pause()
+        return Report(full.of_paused(self, vcpu, self.console.output))
+
+    def _repr_html_(self) -> str:
+        """What it is, what it does, where its vCPUs are while it is paused, and the end of what it said."""
         from corral.script import notebook
 
-        return notebook.machine(self)
+        places = []
+        if self.started and not self.closed and not self.running:
+            symbols = self.known_symbols()
+            addresses = [self.regs_of(index).rip for index in range(self.config.cpus)]
+            places = [symbols.text(rip) if symbols else f"{rip:#x}" for rip in addresses]
+        return notebook.machine(self.config, self._condition, places, self.console.output)

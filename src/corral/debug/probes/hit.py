@@ -6,6 +6,7 @@ from functools import cached_property
 
 from corral.arch.x86_64 import page_walk
 from corral.debug.probes.place import ARGUMENTS
+from corral.memory import PAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Hit:
     def __init__(self, memory: GuestMemory, vcpu: Vcpu, index: int, regs: CData, time: int) -> None:
         self.vcpu, self.index, self.regs, self.time = vcpu, index, regs, time
         self._memory = memory
+        self._pages: dict[int, int | None] = {}
 
     @cached_property
     def sregs(self) -> CData:
@@ -35,11 +37,23 @@ class Hit:
         return tuple(int(getattr(self.regs, name)) for name in ARGUMENTS)
 
     def translate(self, address: int) -> int | None:
-        return page_walk.translate(self._memory, self.sregs, address)
+        """A guest physical address, None where there is no RAM."""
+        page = address - address % PAGE
+        if page not in self._pages:
+            self._pages[page] = page_walk.translate(self._memory, self.sregs, page)
+        gpa = self._pages[page]
+        return None if gpa is None else gpa + address % PAGE
 
     def read(self, address: int, length: int) -> bytes:
         """As much as is there without a gap."""
-        return page_walk.read(self._memory, self.sregs, address, min(length, MOST_READ))
+        data, length = b"", min(length, MOST_READ, (1 << 64) - address)
+        while len(data) < length:
+            at = address + len(data)
+            gpa = self.translate(at)
+            if gpa is None:
+                break
+            data += self._memory.read(gpa, min(length - len(data), PAGE - at % PAGE))
+        return data
 
     def u64(self, address: int) -> int:
         """0 where there is no memory."""

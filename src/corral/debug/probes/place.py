@@ -42,12 +42,14 @@ def find(address: int, read: Callable[[int, int], bytes], name: str) -> int:
         offset = at - address
         if pushed(code[offset:]) and _takes_a_probe(at, code[offset + 1 : offset + 2]):
             return at
-        first = not offset or code[:4] == b"\xf3\x0f\x1e\xfa" and offset == 4
+        first = not offset or (code[:4] == b"\xf3\x0f\x1e\xfa" and offset == 4)
         if mnemonic == _TRACING and first and size == 5:
             continue
         if mnemonic not in _KEPT or operands.partition(",")[0] in _WRITTEN:
             break
-    raise ConfigError(f"{name} does not begin with code that a probe can lie at; take one that it calls, or a breakpoint")
+    raise ConfigError(
+        f"{name} does not begin with code that a probe can lie at; take one that it calls, or a breakpoint"
+    )
 
 
 def _takes_a_probe(at: int, following: bytes) -> bool:

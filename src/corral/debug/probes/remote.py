@@ -85,7 +85,9 @@ def request(kernel: str) -> str:
     """What asks for the trace of a guest with this kernel. Raises ConfigError where it has no symbols."""
     symbols = table.of_guest(kernel)
     if symbols is None:
-        raise ConfigError(f"the kernel {kernel!r} has no symbols, and no System.map beside it; system calls are not found")
+        raise ConfigError(
+            f"the kernel {kernel!r} has no symbols, and no System.map beside it; system calls are not found"
+        )
     read = kernel_image.reader(kernel)
     where = syscalls.places(symbols, read)
     names = syscalls.names(symbols, read(where.table, MOST_NUMBERS * 8)) if where.table else ()

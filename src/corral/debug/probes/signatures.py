@@ -31,7 +31,10 @@ dup3 ffx|pipe2 xx|inotify_init1 x|prlimit64 ddxx|renameat2 asasx|getrandom xux|m
 statx asxxx|rseq xuxx|clone3 xu|close_range uux|openat2 asxu|finit_module fsx|init_module xus|delete_module sx
 """
 SIGNATURES: dict[str, str] = {
-    name: letters for entry in _TABLE.replace("\n", "|").split("|") for name, _, letters in [entry.partition(" ")] if name
+    name: letters
+    for entry in _TABLE.replace("\n", "|").split("|")
+    for name, _, letters in [entry.partition(" ")]
+    if name
 }
 _AT_FDCWD = -100
 _LAST_ERRNO = 4095  # of a result

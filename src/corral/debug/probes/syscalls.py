@@ -17,7 +17,7 @@ from collections import deque
 from corral.debug.probes import place, probes, signatures
 from corral.debug.probes.tasks import Tasks
 from corral.errors import ConfigError
-from corral.startup.record import record, replace
+from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from corral.debug.probes.hit import Hit
     from corral.machine import Machine
     from corral.symbols.table import Symbols
+
+    # Syscall's fields that are known when it begins
+    _Begun = tuple[int, int, int, int, str, int, str, tuple[int, ...], tuple[tuple[int, str], ...]]
 
 ENTRY, EXIT, TABLE = "do_syscall_64", "syscall_exit_to_user_mode", "sys_call_table"
 MOST_NUMBERS = 512  # entries of the table that are looked at
@@ -89,7 +92,9 @@ def places(symbols: Symbols, read: Callable[[int, int], bytes]) -> Places:
 def names(symbols: Symbols, table: bytes) -> tuple[str, ...]:
     """Of system calls, by number; of the content of the kernel's table."""
     found = [symbols.text(address) for (address,) in struct.iter_unpack("<Q", table[: len(table) // 8 * 8])]
-    end = next((at for at, name in enumerate(found) if not name.removeprefix("__").startswith(("x64_sys", "sys"))), None)
+    end = next(
+        (at for at, name in enumerate(found) if not name.removeprefix("__").startswith(("x64_sys", "sys"))), None
+    )
     return tuple(_short(name) for name in found[:end])
 
 
@@ -126,7 +131,7 @@ class SyscallTrace:
         self._tasks = Tasks(where.current, where.init)
         self._most = most
         self._ended: deque[Syscall] = deque()
-        self._open: dict[int, Syscall] = {}  # by the address of the program's registers; one vCPU's at a time has it
+        self._open: dict[int, _Begun] = {}  # by the address of the program's registers; one vCPU's at a time has it
         self._probes: list[probes.Probe] = []
         machine.require_open()
         try:
@@ -158,7 +163,7 @@ class SyscallTrace:
     @property
     def open(self) -> list[Syscall]:
         """That have begun: of programs that wait."""
-        return list(self._open.values())
+        return [Syscall(*begun) for begun in list(self._open.values())]
 
     def _repr_html_(self) -> str:
         from corral.debug.probes import timeline
@@ -179,26 +184,30 @@ class SyscallTrace:
         task = self._tasks.running(hit)
         who = task.pid, task.tgid, task.comm
         strings = self._strings(hit, name, arguments) if name in _REPLACING else ()
-        call = Syscall(hit.time, hit.index, *who, number, name, arguments, strings)
+        begun = (hit.time, hit.index, *who, number, name, arguments, strings)
         if name in _ENDING:
-            self._keep(call)
+            self._keep(Syscall(*begun))
             return
         if len(self._open) >= MOST_OPEN:
             self._open.pop(next(iter(self._open)), None)
-        self._open[registers] = call
+        self._open[registers] = begun
 
     def _ends(self, hit: Hit) -> None:
         registers = hit.arguments[0]
-        call = self._open.pop(registers, None)
-        if call is not None:
+        begun = self._open.pop(registers, None)
+        if begun is not None:
             result = signatures.signed(hit.u64(registers + 8 * _AX))
-            strings = call.strings if call.name in _REPLACING else self._strings(hit, call.name, call.arguments)
-            self._keep(replace(call, strings=strings, result=result, duration=hit.time - call.time))
+            *first, name, arguments, strings = begun
+            if name not in _REPLACING:
+                strings = self._strings(hit, name, arguments)
+            self._keep(Syscall(*first, name, arguments, strings, result, hit.time - begun[0]))
 
     def _strings(self, hit: Hit, name: str, arguments: tuple[int, ...]) -> tuple[tuple[int, str], ...]:
         """Of those that are in memory: where the call has ended, what the kernel has read is."""
         wanted = signatures.strings_of(name)
-        return tuple((at, hit.string(arguments[at], LONGEST)) for at in wanted if hit.translate(arguments[at]) is not None)
+        return tuple(
+            (at, hit.string(arguments[at], LONGEST)) for at in wanted if hit.translate(arguments[at]) is not None
+        )
 
     def _keep(self, call: Syscall) -> None:
         self.count += 1
