@@ -1,5 +1,5 @@
-"""What a scripted machine tells of itself: its programs' system calls and its kernel's doings while it runs on, reports,
-and what it shows in a notebook (docs/research/probes.md)."""
+"""What a scripted machine tells of itself: its programs' system calls and its kernel's doings while it runs on
+(docs/research/probes.md), reports, and what it shows in a notebook."""
 
 from __future__ import annotations
 

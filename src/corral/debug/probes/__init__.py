@@ -1,1 +1,1 @@
-"""Points of meaning in a guest's kernel: functions whose calls are told, while the guest runs on (docs/research/probes.md)."""
+"""Points of meaning in a guest's kernel: functions whose calls are told while the guest runs on."""

@@ -38,7 +38,8 @@ def find(address: int, read: Callable[[int, int], bytes], name: str) -> int:
 
     code = read(address, LOOKED_AT)
     engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    for at, size, mnemonic, operands in engine.disasm_lite(code, address):
+    for start, size, mnemonic, operands in engine.disasm_lite(code, address):
+        at = int(start)
         offset = at - address
         if pushed(code[offset:]) and _takes_a_probe(at, code[offset + 1 : offset + 2]):
             return at

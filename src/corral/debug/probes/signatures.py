@@ -22,7 +22,8 @@ fork |vfork |execve sxx|exit d|wait4 dxxx|kill dd|uname x|fcntl fdx|flock fd|fsy
 ftruncate fu|getdents fxu|getcwd xu|chdir s|fchdir f|rename ss|mkdir so|rmdir s|creat so|link ss|unlink s|symlink ss
 readlink sxu|chmod so|fchmod fo|chown sdd|fchown fdd|umask o|gettimeofday xx|getrlimit dx|getrusage dx|sysinfo x
 times x|ptrace dduu|getuid |getgid |setuid d|setgid d|geteuid |getegid |setpgid dd|getppid |getpgrp |setsid
-sigaltstack xx|statfs sx|fstatfs fx|prctl dxxxx|arch_prctl xx|sync |mount sssxx|umount sx|umount2 sx|swapon sx|reboot xxdx
+sigaltstack xx|statfs sx|fstatfs fx|prctl dxxxx|arch_prctl xx|sync |mount sssxx|umount sx|umount2 sx|swapon sx
+reboot xxdx
 sethostname su|gettid |time x|futex xdudxu|sched_setaffinity dux|sched_getaffinity dux|getdents64 fxu
 set_tid_address x|clock_gettime dx|clock_nanosleep dxxx|exit_group d|epoll_wait fxdd|epoll_ctl fdfx|tgkill ddd
 openat asxo|mkdirat aso|newfstatat asxx|unlinkat asx|renameat asas|linkat asasx|symlinkat sas|readlinkat asxu
@@ -30,12 +31,11 @@ fchmodat aso|faccessat aso|faccessat2 asox|ppoll xuxxu|set_robust_list xu|utimen
 dup3 ffx|pipe2 xx|inotify_init1 x|prlimit64 ddxx|renameat2 asasx|getrandom xux|memfd_create sx|execveat asxxx
 statx asxxx|rseq xuxx|clone3 xu|close_range uux|openat2 asxu|finit_module fsx|init_module xus|delete_module sx
 """
-SIGNATURES: dict[str, str] = {
-    name: letters
-    for entry in _TABLE.replace("\n", "|").split("|")
-    for name, _, letters in [entry.partition(" ")]
-    if name
-}
+SIGNATURES: dict[str, str] = {}
+for _entry in _TABLE.replace("\n", "|").split("|"):
+    _name, _, _letters = _entry.partition(" ")
+    if _name:
+        SIGNATURES[_name] = _letters
 _AT_FDCWD = -100
 _LAST_ERRNO = 4095  # of a result
 NO_NUMBER = "restarted"  # ERESTARTSYS and its like, which no program sees

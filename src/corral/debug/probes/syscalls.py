@@ -46,9 +46,9 @@ _REPLACING = {"execve", "execveat"}  # their program is gone when they do
 @record(frozen=True)
 class Syscall:
     """One call. `time` is when it began, `duration` how long it took, both ns by the host's clock; `arguments` are six
-    registers, unsigned, `strings` those that are strings, with their numbers. `result` and `duration` are None of a call that
-    does not return. `pid` is the thread's number, `tgid` its process's; 0, and `comm` "", where the kernel's symbols do
-    not tell."""
+    registers, unsigned, `strings` those that are strings, with their numbers. `result` and `duration` are None of a
+    call that does not return. `pid` is the thread's number, `tgid` its process's; 0, and `comm` "", where the kernel's
+    symbols do not tell."""
 
     HEX = ("arguments",)
 
@@ -92,9 +92,8 @@ def places(symbols: Symbols, read: Callable[[int, int], bytes]) -> Places:
 def names(symbols: Symbols, table: bytes) -> tuple[str, ...]:
     """Of system calls, by number; of the content of the kernel's table."""
     found = [symbols.text(address) for (address,) in struct.iter_unpack("<Q", table[: len(table) // 8 * 8])]
-    end = next(
-        (at for at, name in enumerate(found) if not name.removeprefix("__").startswith(("x64_sys", "sys"))), None
-    )
+    others = (at for at, name in enumerate(found) if not name.removeprefix("__").startswith(("x64_sys", "sys")))
+    end = next(others, None)
     return tuple(_short(name) for name in found[:end])
 
 
@@ -197,10 +196,11 @@ class SyscallTrace:
         begun = self._open.pop(registers, None)
         if begun is not None:
             result = signatures.signed(hit.u64(registers + 8 * _AX))
-            *first, name, arguments, strings = begun
+            time, vcpu, pid, tgid, comm, number, name, arguments, strings = begun
             if name not in _REPLACING:
                 strings = self._strings(hit, name, arguments)
-            self._keep(Syscall(*first, name, arguments, strings, result, hit.time - begun[0]))
+            about = time, vcpu, pid, tgid, comm, number, name, arguments, strings
+            self._keep(Syscall(*about, result, hit.time - time))
 
     def _strings(self, hit: Hit, name: str, arguments: tuple[int, ...]) -> tuple[tuple[int, str], ...]:
         """Of those that are in memory: where the call has ended, what the kernel has read is."""
