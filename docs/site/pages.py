@@ -1,5 +1,6 @@
 """The pages of the site that are made: the home page from README.md, the commands from their tables, the Python API
-from its docstrings, notebooks with what they show. mkdocs calls the functions (mkdocs.org, "hooks"); mkdocs.yml has the rest."""
+from its docstrings, notebooks with what they show. mkdocs calls the functions (mkdocs.org, "hooks"); mkdocs.yml has the
+rest."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 
 
 sys.path.insert(0, str(Path(__file__).parent))
-import notebooks  # noqa: E402
+import notebooks  # noqa: E402  (beside this file, which is in no package)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

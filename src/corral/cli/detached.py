@@ -101,6 +101,6 @@ class NamedGuest:
         """Before it runs."""
         from corral.debug.probes import remote  # now, since in the jail it cannot be
 
-        self._guest.attach(machine, console, {remote.WORD: remote.Streams(machine)})
+        self._guest.attach(machine, console, {remote.WORD: remote.SyscallStreams(machine)})
         if self._behind:
             self._behind.tell()

@@ -13,7 +13,7 @@ from corral.running import place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.debug.probes.syscalls import Syscall
+    from corral.debug.probes.syscall import Syscall
 
 COMMAND = Command(
     name="strace",

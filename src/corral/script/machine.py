@@ -377,7 +377,11 @@ class ScriptedMachine(Observed):
         self.debugger.remove(point)
 
     def _address(self, where: str | int) -> int:
-        return where if isinstance(where, int) else self.symbols.address(where)
+        if isinstance(where, int):
+            return where
+        if ":" in where:
+            raise ConfigError(f"{where!r} is in a program; breakpoints are in the kernel; see vm.trace_syscalls()")
+        return self.symbols.address(where)
 
     # Devices.
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _SHOWN = 2000  # bytes of the console's end
 
 
-class Report(str):
+class ReportText(str):
     """Text for people, in a box of its own in a notebook."""
 
     __slots__ = ()

@@ -9,7 +9,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corral.debug.probes.points import Event
     from corral.debug.probes.probes import Probe
     from corral.debug.probes.syscalls import SyscallTrace
     from corral.script.conversation import Conversation
@@ -36,28 +35,30 @@ class Observed(Machine):
         from corral.debug.probes import syscalls
         from corral.symbols.kernel_image import reader
 
+        self.require_open()
         symbols = self.symbols
         return syscalls.SyscallTrace(self, syscalls.places(symbols, reader(self.config.kernel)), symbols, most)
 
-    def on(self, what: str, call: Callable[[Event], object]) -> Probe:
-        """Has `call` called with an Event whenever the kernel does that: "task_switch", "exec", "fork", "exit",
+    def on(self, what: str, call: Callable[[KernelEvent], object]) -> Probe:
+        """Has `call` called with a KernelEvent whenever the kernel does that: "task_switch", "exec", "fork", "exit",
         "page_fault", "signal", "module_load", "oops", "panic", or a function of the kernel by its name. That is on the
         thread of the vCPU that came by, which waits; the others do not. What `call` raises comes out of run_until() or
         wait(). The guest may run; close() of what this returns ends it. Raises ConfigError."""
         from corral.debug.probes import points
         from corral.symbols.kernel_image import reader
 
+        self.require_open()
         return points.on(self, self.symbols, reader(self.config.kernel), what, call)
 
     def report(self, vcpu: int = 0) -> str:
         """All that can be said of the guest as it is, for people (docs/research/report.md)."""
         from corral.debug.report import full
-        from corral.script.notebook import Report
+        from corral.script.notebook import ReportText
         from corral.script.register_access import require_vcpu
 
         require_vcpu(vcpu, len(self.vcpus))
         self.pause()
-        return Report(full.of_paused(self, vcpu, self.console.output))
+        return ReportText(full.of_paused(self, vcpu, self.console.output))
 
     def _repr_html_(self) -> str:
         """What it is, what it does, where its vCPUs are while it is paused, and the end of what it said."""

@@ -22,7 +22,7 @@ _WRITE, _USER, _FETCH = 1 << 0, 1 << 6, 1 << 8  # FAULT_FLAG_ (include/linux/mm_
 
 
 @record(frozen=True)
-class Event:
+class KernelEvent:
     """`what` a kernel does at `time`, ns of the host's clock, for `task` on a vCPU. `arguments` are the six registers
     that a function's first arguments are in; `details` what is known of them, by name."""
 
@@ -91,7 +91,11 @@ POINTS: dict[str, tuple[str, Detail]] = {
 
 
 def on(
-    machine: Machine, symbols: Symbols, read: Callable[[int, int], bytes], what: str, call: Callable[[Event], object]
+    machine: Machine,
+    symbols: Symbols,
+    read: Callable[[int, int], bytes],
+    what: str,
+    call: Callable[[KernelEvent], object],
 ) -> probes.Probe:
     """`what`: one of POINTS, or a function of the kernel. `read` gives the kernel's code. Raises ConfigError."""
     function, details = POINTS.get(what, (what, None))
@@ -102,6 +106,6 @@ def on(
 
     def met(hit: Hit) -> None:
         told = details(hit, tasks) if details else {}
-        call(Event(what, hit.time, hit.index, tasks.running(hit), hit.arguments, told))
+        call(KernelEvent(what, hit.time, hit.index, tasks.running(hit), hit.arguments, told))
 
     return probes.of(machine).add(address, met)

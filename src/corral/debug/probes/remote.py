@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 
 from corral.debug.probes import syscalls
-from corral.debug.probes.syscalls import MOST_NUMBERS, Places, Syscall, SyscallTrace
+from corral.debug.probes.syscall import Syscall
+from corral.debug.probes.syscalls import MOST_NUMBERS, SyscallPlaces, SyscallTrace
 from corral.errors import ConfigError, HostError
 from corral.native import Event
 from corral.symbols import kernel_image, table
@@ -28,7 +29,7 @@ _LONGEST_NAME = 64
 _LONGEST_LINE = 1 << 20
 
 
-class Stream:
+class SyscallStream:
     """The guest's side of one: what control.py has of a client."""
 
     def __init__(self, machine: Machine, event: Event, text: bytes) -> None:
@@ -53,18 +54,18 @@ class Stream:
         self._trace.close()
 
 
-class Streams:
+class SyscallStreams:
     """Made before the guest is in its jail, where no event can be. `open` raises ConfigError."""
 
     def __init__(self, machine: Machine) -> None:
         self.event = Event("the guest's trace")
         self._machine = machine
 
-    def open(self, text: bytes) -> Stream:
-        return Stream(self._machine, self.event, text)
+    def open(self, text: bytes) -> SyscallStream:
+        return SyscallStream(self._machine, self.event, text)
 
 
-def _asked(text: bytes) -> tuple[Places, tuple[str, ...]]:
+def _asked(text: bytes) -> tuple[SyscallPlaces, tuple[str, ...]]:
     try:
         where, known = json.loads(text)
         numbers = [int(at) for at in where]
@@ -72,13 +73,13 @@ def _asked(text: bytes) -> tuple[Places, tuple[str, ...]]:
     except (ValueError, TypeError, RecursionError):
         raise ConfigError("these places make no sense") from None
     if (
-        len(numbers) != len(Places.__match_args__)
+        len(numbers) != len(SyscallPlaces.__match_args__)
         or not all(0 <= at < 1 << 64 for at in numbers)
         or len(names) > MOST_NUMBERS
         or any(len(name) > _LONGEST_NAME for name in names)
     ):
         raise ConfigError("these places make no sense")
-    return Places(*numbers), names
+    return SyscallPlaces(*numbers), names
 
 
 def request(kernel: str) -> str:
@@ -91,7 +92,7 @@ def request(kernel: str) -> str:
     read = kernel_image.reader(kernel)
     where = syscalls.places(symbols, read)
     names = syscalls.names(symbols, read(where.table, MOST_NUMBERS * 8)) if where.table else ()
-    places = [getattr(where, name) for name in Places.__match_args__]
+    places = [getattr(where, name) for name in SyscallPlaces.__match_args__]
     return f"{WORD.decode()} {json.dumps([places, names])}"
 
 

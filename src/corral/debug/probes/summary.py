@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from corral.debug.probes.syscalls import Syscall
+    from corral.debug.probes.syscall import Syscall
 
 _LAST_ERRNO = 4095
 

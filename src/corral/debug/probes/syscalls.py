@@ -15,6 +15,7 @@ import struct
 from collections import deque
 
 from corral.debug.probes import place, probes, signatures
+from corral.debug.probes.syscall import Syscall
 from corral.debug.probes.tasks import Tasks
 from corral.errors import ConfigError
 from corral.startup.record import record
@@ -44,34 +45,7 @@ _REPLACING = {"execve", "execveat"}  # their program is gone when they do
 
 
 @record(frozen=True)
-class Syscall:
-    """One call. `time` is when it began, `duration` how long it took, both ns by the host's clock; `arguments` are six
-    registers, unsigned, `strings` those that are strings, with their numbers. `result` and `duration` are None of a
-    call that does not return. `pid` is the thread's number, `tgid` its process's; 0, and `comm` "", where the kernel's
-    symbols do not tell."""
-
-    HEX = ("arguments",)
-
-    time: int
-    vcpu: int
-    pid: int
-    tgid: int
-    comm: str
-    number: int
-    name: str
-    arguments: tuple[int, ...]
-    strings: tuple[tuple[int, str], ...] = ()
-    result: int | None = None
-    duration: int | None = None
-
-    def __str__(self) -> str:
-        called = signatures.written(self.name, self.arguments, dict(self.strings))
-        took = "" if self.duration is None else f" <{self.duration / 1e9:.6f}>"
-        return f"{called} = {signatures.result_written(self.result)}{took}"
-
-
-@record(frozen=True)
-class Places:
+class SyscallPlaces:
     """Where the probes lie and what is read there, as addresses of the kernel: what symbols are needed for."""
 
     HEX = ("entry", "exit", "table", "current", "init")
@@ -83,10 +57,10 @@ class Places:
     init: int
 
 
-def places(symbols: Symbols, read: Callable[[int, int], bytes]) -> Places:
+def places(symbols: Symbols, read: Callable[[int, int], bytes]) -> SyscallPlaces:
     """`read` gives the kernel's code. Raises ConfigError for a kernel that has no such functions."""
     entry, exit = (place.find(symbols.address(name), read, name) for name in (ENTRY, EXIT))
-    return Places(entry, exit, symbols.known(TABLE) or 0, *Tasks.places(symbols))
+    return SyscallPlaces(entry, exit, symbols.known(TABLE) or 0, *Tasks.places(symbols))
 
 
 def names(symbols: Symbols, table: bytes) -> tuple[str, ...]:
@@ -115,7 +89,7 @@ class SyscallTrace:
     def __init__(
         self,
         machine: Machine,
-        where: Places,
+        where: SyscallPlaces,
         symbols: Symbols | None = None,
         most: int = 1 << 16,
         tell: Callable[[Syscall], object] | None = None,

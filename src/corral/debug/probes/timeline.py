@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from corral.debug.probes.syscalls import Syscall
+    from corral.debug.probes.syscall import Syscall
 
 MOST_ROWS, MOST_BARS, MOST_NAMES = 40, 2000, 12
 _LEFT, _WIDTH, _ROW = 130, 830, 20  # px: names of tasks, bars, height of a row
