@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import corral
+from corral.debug.probes.points import KernelEvent
 from corral.debug.probes.probes import Probes
 from corral.debug.probes.syscall import Syscall
 from tests.support.named_guest import Guests, skip_without_kernel

@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from corral.debug.probes.points import KernelEvent
     from corral.debug.probes.probes import Probe
     from corral.debug.probes.syscalls import SyscallTrace
     from corral.script.conversation import Conversation
