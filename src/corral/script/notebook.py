@@ -25,7 +25,7 @@ class ReportText(str):
 def machine(config: MachineConfig, condition: str, places: Sequence[str], said: bytes) -> str:
     """`places`: where its vCPUs are. `said`: on its console."""
     rows: list[tuple[str, object]] = [
-        ("kernel", config.kernel),
+        ("kernel", "/".join(config.kernel.split("/")[-2:])),
         ("memory", f"{config.memory >> 20} MiB"),
         ("vCPUs", config.cpus),
         ("it is", condition),
