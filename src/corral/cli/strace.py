@@ -8,6 +8,7 @@ import sys
 from corral.cli import guest_name, terminal
 from corral.cli.options import Command, Option, seconds
 from corral.config import parse_number
+from corral.errors import ConfigError
 from corral.printable import printable
 from corral.running import place
 
@@ -54,7 +55,10 @@ def run(words: list[str]) -> int:
     from corral.debug.probes.summary import Summary
     from corral.running.attached import Attached
 
-    request = remote.request(str(guest.about.get("kernel")))
+    kernel = guest.about.get("kernel")
+    if not isinstance(kernel, str):
+        raise ConfigError(f"the guest {guest.name!r} has not begun yet; try again when corral ps shows that it runs")
+    request = remote.request(kernel)
     terminal.leave_on_signals()
     summary = Summary() if "summary" in values else None
     shown = lost = 0
