@@ -54,7 +54,7 @@ def main() -> bool:
         vm.run_until("init\r\n", timeout=60)
         samples = interleaved(contenders(vm), ROUNDS)
     medians = report("probes: one system call of a guest's program", samples, PLAIN, "us")
-    return verdict("traced / with a breakpoint", medians[TRACED] / medians[STOPPED], 0.25)
+    return verdict("traced / with a breakpoint", medians[TRACED] / medians[STOPPED], 0.33)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ COMMAND = Command(
     name="strace",
     summary="""\
 The system calls of all programs of the guest NAME, as they end: which, by whom, what came of it and how long it took.
-Nothing is needed in the guest, and its programs do not notice but by their clocks: a call takes some 0.1 ms longer.
+Nothing is needed in the guest, and its programs do not notice but by their clocks: a call takes some 0.2 ms longer.
 Its kernel must have symbols, as Corral's and distributions' have. Ctrl-C ends it, and the guest goes on.""",
     operands=("NAME",),
     options=(
