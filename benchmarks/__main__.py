@@ -30,6 +30,7 @@ NAMES = [
     "share",
     "smp",
     "traced",
+    "probes",
     "login",
     "compute",
     "numa",

@@ -1,9 +1,12 @@
 """The pages of the site that are made: the home page from README.md, the commands from their tables, the Python API
-from its docstrings. mkdocs calls the functions (mkdocs.org, "hooks"); mkdocs.yml has the rest."""
+from its docstrings, notebooks with what they show. mkdocs calls the functions (mkdocs.org, "hooks"); mkdocs.yml has the
+rest."""
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -19,7 +22,14 @@ DOCS = ROOT / "docs"
 LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")
 
 
+sys.path.insert(0, str(Path(__file__).parent))
+import notebooks  # noqa: E402  (beside this file, which is in no package)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for path in notebooks.every():
+        page = notebooks.markdown(json.loads(path.read_text()))
+        files.append(File.generated(config, str(path.relative_to(DOCS).with_suffix(".md")), content=page))
     for path, text in (
         ("index.md", (ROOT / "README.md").read_text()),
         ("reference/commands.md", commands()),

@@ -91,7 +91,6 @@ class Machine:
         self.is_linux = kernel.is_linux
         if config.split_irqchip and kernel.expects_bios:
             raise ConfigError("split_irqchip: this kernel may wait for an 8254's ticks, which it would not have")
-
         plan = config.plan
         if plan:
             from corral.numa.bind import bind
@@ -100,7 +99,6 @@ class Machine:
         self.positions = apic_ids.placed(plan.cpus) if plan else apic_ids.flat(config.cpus)
         rsdp = 0 if resumed else self._describe_to_guest(config)
         entry = kernel.load(self.memory, os.fsencode(config.cmdline), config.initrd, rsdp)
-
         self._create_devices(undo, kernel.expects_bios)
         self.screen: CrtController | None = None
         if not kernel.is_linux and not config.bios:  # the one is told that there is none, the other writes to COM1
@@ -238,9 +236,13 @@ class Machine:
             thread.request_pause()
         for thread in self.threads:
             thread.pause()
+        if self._hooks:
+            self._hooks.paused()
 
     def resume(self) -> None:
         self.require_open()
+        if self._hooks:
+            self._hooks.resumes()
         for thread in self.threads:
             thread.resume()
 
@@ -283,13 +285,11 @@ class Machine:
         told = self.channel.status if self.channel else None
         status = self.status_port.status if told is None else told
         ended = next((thread for thread in self.threads if thread.end), None)
-        if self._dismissed and ended is None:
-            self.outcome = Outcome(Over.QUIT, status=status)
-        elif over is not Over.ENDED or ended is None or ended.end is None:
-            self.outcome = Outcome(over, status=status)
-        else:
+        if over is Over.ENDED and ended and ended.end:
             end: GuestEnded = ended.end
             self.outcome = Outcome(over, end.cause, end.detail, ended.index, status)
+        else:
+            self.outcome = Outcome(Over.QUIT if self._dismissed and ended is None else over, status=status)
         return self.outcome
 
     def ask_to_end(self) -> None:

@@ -79,6 +79,7 @@ RUNNING: Arguments = {
     "pio": (0x5670,),
     "regs_of": (1,),
     "mem_of": (1,),
+    "on": ("panic", print),
 }
 OF_MACHINE = {"close", "stop", "raise_failure", "__repr__"}
 OF_SCRIPT = OF_MACHINE | {"regs_of", "mem_of", "known_symbols", "symbols", "running"}

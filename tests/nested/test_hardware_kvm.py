@@ -130,3 +130,11 @@ def test_no_output_is_lost_at_the_end(host: NestedHost, name: str) -> None:
 def test_debugging(host: NestedHost) -> None:
     """gdb on a Linux guest too. The emulator delivers steps alone: points are writes to ports and read-only pages."""
     kvm_tests(host, "test_debugger", "test_gdb", timeout=480)
+
+
+def test_system_calls_are_told_on_hardware_kvm(host: NestedHost) -> None:
+    """A trap's exit is told there with RIP at it, and not behind it."""
+    test = "tests/kvm/test_probes.py::test_each_system_call_of_a_program_is_told_with_its_arguments_and_what_came_of_it"
+    done = host.run([sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", test], timeout=300)
+    assert done.status == 0, done.stdout[-3000:] + done.stderr
+    assert "1 passed" in done.stdout

@@ -18,6 +18,7 @@ SOURCE = Path(corral.__file__).parent
 LAYERS = [
     "errors",
     "printable",
+    "notebook",
     "spelling",
     "os_errors",
     "host_files",

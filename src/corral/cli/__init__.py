@@ -50,6 +50,7 @@ COMMANDS = {
     "ssh": "log in to a guest by ssh, without a network there",
     "stat": "boot a guest and count: exits, KVM's statistics, disks, the host's performance counters",
     "stop": "have a guest shut down",
+    "strace": "the system calls of a guest that runs, from outside",
     "top": "what guests that have a name do: CPU, memory, exits, bytes, each second",
     "topology": "draw this host's NUMA nodes, cores and caches, and which guests run where",
     "trace": "boot a guest and record its exits: which ports, which code, how much time",

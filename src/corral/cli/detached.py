@@ -99,6 +99,8 @@ class NamedGuest:
 
     def attach(self, machine: Machine, console: Console) -> None:
         """Before it runs."""
-        self._guest.attach(machine, console)
+        from corral.debug.probes import remote  # now, since in the jail it cannot be
+
+        self._guest.attach(machine, console, {remote.WORD: remote.SyscallStreams(machine)})
         if self._behind:
             self._behind.tell()

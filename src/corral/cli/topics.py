@@ -69,7 +69,8 @@ connects in the guest to CID 2, port PORT, comes to the socket PATH_PORT of the 
         """\
 corral ps lists them, corral top shows what they do; corral exec runs a command there, ssh logs in, cp copies files,
 port reaches a TCP port, attach is its console, logs what that said, net its network cards and rules, pause, resume,
-stop, kill and wait are what they say; corral snapshot NAME FILE saves one. docs/background.md has the rest.""",
+stop, kill and wait are what they say; corral strace tells its system calls; corral snapshot NAME FILE saves one.
+docs/background.md has the rest.""",
     ),
     "network": Topic(
         "network cards, published ports, and where a guest may connect to",
@@ -93,8 +94,8 @@ stop, kill and wait are what they say; corral snapshot NAME FILE saves one. docs
         "looking into a guest",
         ("gdb", "report", "early", "screen", "stats"),
         """\
-corral trace, profile, stat and disasm look closer; corral drgn, dump, diff and qmp look into its memory. docs/research
-has a page for each.""",
+corral trace, profile, stat, strace and disasm look closer; corral drgn, dump, diff and qmp look into its memory.
+docs/research has a page for each.""",
     ),
     "keys": Topic(
         "the keys that Corral takes at a terminal",

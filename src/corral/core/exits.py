@@ -68,6 +68,13 @@ class Outcome:
     vcpu: int = 0
     status: int | None = None
 
+    def _repr_html_(self) -> str:
+        from corral import notebook
+
+        cause = "" if self.cause is None else f"{self.cause.value} {self.detail}".strip()
+        rows = [("over", self.over.value), ("because", cause), ("on vCPU", self.vcpu if self.cause else "")]
+        return notebook.table([*rows, ("status", "" if self.status is None else self.status)])
+
 
 INTERNAL_ERROR_EMULATION = 1
 _IO, _MMIO, _INTR = lib.KVM_EXIT_IO, lib.KVM_EXIT_MMIO, lib.KVM_EXIT_INTR

@@ -54,6 +54,12 @@ class Hook:
     def ended(self, thread: VcpuThread) -> None:
         """The guest ended by itself on this vCPU, or the vCPU's thread failed."""
 
+    def paused(self) -> None:
+        """All vCPUs are out of the guest: its memory is to be as it has it itself."""
+
+    def resumes(self) -> None:
+        """They are about to enter it."""
+
 
 @record(frozen=True)
 class HookFailure:
@@ -131,6 +137,14 @@ class Hooks:
         for hook in self.attached:
             self._call(hook, thread, hook.ended, thread)
 
+    def paused(self) -> None:
+        for hook in self.attached:
+            hook.paused()
+
+    def resumes(self) -> None:
+        for hook in self.attached:
+            hook.resumes()
+
     def raise_failure(self) -> None:
         """Raises the error of the first hook that failed since the last call, with a note on each hook that did."""
         with self._changing:
@@ -150,13 +164,17 @@ class Hooks:
         try:
             return function(*arguments)
         except BaseException as error:  # SystemExit too: the vCPU has to go on
-            with self._changing:
-                self.detach(hook)
-                self.failures.append(HookFailure(hook.name, thread.index, error))
-            for other in self._threads:
-                other.request_pause()
-            self._wake()
+            self.detach(hook)
+            self.fail(hook, thread, error)
             return None
+
+    def fail(self, hook: Hook, thread: VcpuThread, error: BaseException) -> None:
+        """Pauses the guest for an error of `hook`, to be raised by whom it lets run."""
+        with self._changing:
+            self.failures.append(HookFailure(hook.name, thread.index, error))
+        for other in self._threads:
+            other.request_pause()
+        self._wake()
 
     def _wake(self) -> None:
         for event in tuple(self._waiters):  # a debugger takes its own away

@@ -69,6 +69,11 @@ class VcpuThread:
     def __repr__(self) -> str:
         return f"<VcpuThread {self.index}, {self.state.value}>"
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it is to run: it was asked neither to pause nor to stop."""
+        return self._wanted is State.RUNNING
+
     def start(self) -> None:
         """Once; nothing happens after stop(). Raises HostError when the host has no thread to give."""
         with self._changed:

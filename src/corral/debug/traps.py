@@ -24,7 +24,7 @@ _OUT = b"\xe7"  # OUT imm8, EAX
 _OUT_TO_DX = b"\xef"  # OUT DX, EAX
 _SIZES = (4, 2)  # bytes that are written to the port; 2 by 16-bit code
 # Ports at which an access of this size is one to KVM's 8259 or 8254: it has to lie within their ports.
-_ANSWERED = (0x20, 0xA0, 0x40, 0x41, 0x42, 0x61, 0x62, 0x63)
+ANSWERED = (0x20, 0xA0, 0x40, 0x41, 0x42, 0x61, 0x62, 0x63)
 _LENGTHS = (2, 1)  # of such an OUT
 _PORT = b"\x80"  # one that is not
 
@@ -66,6 +66,11 @@ class Traps:
             if self._memory.read(gpa, len(trap.content)) == trap.content:
                 self._memory.write(gpa, trap.code)
 
+    def take_out_at(self, gpa: int) -> None:
+        """That one alone, and for good."""
+        trap = self._traps.pop(gpa)
+        self._memory.write(gpa, trap.code)
+
     def met(self, io: CData, rip: Callable[[], int], locate: Callable[[int], int | None]) -> tuple[int, Trap] | None:
         """At an exit for a port access: the trap that it was, and its linear address. `locate` gives the guest physical
         one of a linear one."""
@@ -83,10 +88,10 @@ class Traps:
     def _content(self, gpa: int) -> tuple[bytes, int]:
         """What to put there, and the length of the instruction that it begins."""
         try:
-            following = self._memory.read(gpa + 1, 1)[0] if (gpa + 1) % PAGE else _ANSWERED[0]
+            following = self._memory.read(gpa + 1, 1)[0] if (gpa + 1) % PAGE else ANSWERED[0]
         except GuestMemoryError:
-            following = _ANSWERED[0]
-        if following not in _ANSWERED:
+            following = ANSWERED[0]
+        if following not in ANSWERED:
             return _OUT, 2
         from corral.debug.next_instruction import length_of
 

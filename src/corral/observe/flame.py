@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from html import escape
 
+from corral.printable import printable
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +39,7 @@ def svg(stacks: Mapping[tuple[str, ...], int], title: str, unit: str = "samples"
         root.weight += weight
         node = root
         for name in stack:
-            node = node.inner.setdefault(name, _Node())
+            node = node.inner.setdefault(printable(name), _Node())
             node.weight += weight
     depth = max(map(len, stacks), default=0) + 1
     boxes = _boxes("all", root, 0.0, 0, depth, WIDTH / (root.weight or 1), root.weight or 1, unit)

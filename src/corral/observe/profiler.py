@@ -29,6 +29,7 @@ FASTEST = 10_000  # samples a second
 _WAITING = 256  # samples of a vCPU that wait to be read
 HALTED, USER = "[halted]", "[user]"
 ROWS = 20
+_TALLEST = 700  # px, of a flame graph in a notebook
 
 
 class Profile:
@@ -54,6 +55,14 @@ class Profile:
                 total[name] = total.get(name, 0) + count
         rows = [(name, own.get(name, 0), count) for name, count in total.items()]
         return sorted(rows, key=lambda row: (-row[1], -row[2], row[0]))
+
+    def _repr_html_(self) -> str:
+        from corral import notebook
+        from corral.observe import flame
+
+        depth = max(map(len, self.stacks), default=0)
+        picture = flame.svg(self.stacks, f"{self.samples} samples")
+        return notebook.picture(picture, min(_TALLEST, depth * flame.HEIGHT + 80))
 
     def text(self) -> str:
         """A table of the functions that took most."""

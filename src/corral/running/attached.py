@@ -1,8 +1,9 @@
-"""A client of a guest's console (control.py)."""
+"""A client of a guest's console, or of what else its process tells as it comes (control.py)."""
 
 from __future__ import annotations
 
 import socket
+import time
 
 from corral.errors import HostError
 
@@ -11,15 +12,16 @@ _CHUNK = 65536
 
 
 class Attached:
-    """A context manager. Raises HostError where the guest's process does not answer."""
+    """A context manager. Raises HostError where the guest's process does not answer, or refuses `word`."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, word: str = "attach") -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(PATIENCE)
         self._early = b""
+        self._deadline: float | None = None
         try:
             self._socket.connect(path)
-            self._socket.sendall(b"attach\n")
+            self._socket.sendall(f"{word}\n".encode())
             while b"\n" not in self._early:
                 piece = self._socket.recv(_CHUNK)
                 if not piece:
@@ -59,11 +61,17 @@ class Attached:
         return early
 
     def read(self) -> bytes | None:
-        """What the guest has said, after waiting for it; None: it has ended."""
+        """What comes, after waiting for it; None: the guest has ended, or ends_in()'s time is over."""
         try:
+            if self._deadline is not None:
+                self._socket.settimeout(max(0.001, self._deadline - time.monotonic()))
             return self._socket.recv(_CHUNK) or None
-        except OSError:
+        except OSError:  # that time is over, too
             return None
+
+    def ends_in(self, seconds: float | None) -> None:
+        """read() tells of an end then."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
 
     def write(self, data: bytes) -> None:
         self._socket.sendall(data)

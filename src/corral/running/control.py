@@ -2,10 +2,10 @@
 console.
 
 A client says one word and a newline: `pause`, `resume`, `state`, `counters`, `snapshot` with the descriptor of an empty
-file (SCM_RIGHTS), `attach`, or one of `words` or, with such a descriptor, `file_words`, which may have more behind a
-blank. The answer is a line, `ok` and what
-there is to tell, or `error` and why. After `ok` to `attach` what the guest says on its console comes, and what is sent
-is typed there.
+file (SCM_RIGHTS), `attach`, or one of `words`, of `streams` or, with such a descriptor, of `file_words`, which may have
+more behind a blank. The answer is a line, `ok` and what there is to tell, or `error` and why. After `ok` to `attach`
+what the guest says on its console comes, and what is sent is typed there; after `ok` to one of `streams` what that has
+to tell comes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,25 @@ from corral.running import counters
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from corral.machine import Machine
+    from corral.native import Event
+
+    class Stream(Protocol):
+        """What a client gets as it comes. take() gives some of it; b"": there is none at present."""
+
+        def take(self) -> bytes: ...
+        def close(self) -> None: ...
+
+    class Streams(Protocol):
+        """Of one kind. `event` is signalled when one of them has something."""
+
+        event: Event
+
+        def open(self, text: bytes, /) -> Stream:
+            """Raises CorralError."""
+
 
 MOST_CLIENTS = 16
 MOST_PENDING = 1 << 18  # bytes of the console that a client may be behind
@@ -40,6 +57,7 @@ class _Client:
         self.pending = bytearray()
         self.handed = -1  # a descriptor that came with it
         self.attached = False
+        self.stream: Stream | None = None
         self.leaves = False  # when all that is pending is sent
 
 
@@ -65,6 +83,7 @@ class Control:
         self.tail: Callable[[], bytes] = bytes  # what a client sees first
         self.words: dict[bytes, Callable[[bytes], str]] = {}  # further ones; they raise CorralError
         self.file_words: dict[bytes, Callable[[bytes, int], str]] = {}  # with a file; they raise OSError too
+        self.streams: dict[bytes, Streams] = {}
 
     def close(self) -> None:
         for client in list(self._clients.values()):
@@ -81,6 +100,8 @@ class Control:
             wanted[self._listener.fileno()] = select.POLLIN
         if self._lifeline is not None:
             wanted[self._lifeline] = select.POLLIN
+        for streams in self.streams.values():
+            wanted[streams.event.value] = select.POLLIN
         for client in self._clients.values():
             wanted[client.fd] = select.POLLIN | (select.POLLOUT if client.pending else 0)
         return wanted
@@ -91,7 +112,12 @@ class Control:
         for client in [self._clients[fd] for fd in ready if fd in self._clients]:
             if ready[client.fd] & ~select.POLLOUT:
                 typed += self._read(client)
+        for streams in self.streams.values():
+            if streams.event.value in ready:
+                streams.event.clear()
         for client in list(self._clients.values()):
+            if client.stream and len(client.pending) < _CHUNK:
+                client.pending += client.stream.take()
             self._write(client)
         if self._listener.fileno() in ready:
             self._accept()
@@ -125,11 +151,13 @@ class Control:
             if fd >= 0:
                 os.close(fd)
         del self._clients[client.fd]
+        if client.stream:
+            client.stream.close()
 
     def _read(self, client: _Client) -> bytes:
         """What it has typed."""
         try:
-            data = os.read(client.fd, _CHUNK) if client.attached else _received(client)
+            data = os.read(client.fd, _CHUNK) if client.attached or client.stream else _received(client)
         except BlockingIOError:
             return b""
         except OSError:
@@ -139,6 +167,8 @@ class Control:
             return b""
         if client.attached:
             return data
+        if client.stream:
+            return b""
         client.came += data
         word, newline, rest = client.came.partition(b"\n")
         if newline and not client.leaves:
@@ -171,6 +201,8 @@ class Control:
                 said = f"ok {self.words[first[0]](first[2])}"
             elif first[0] in self.file_words:
                 said = f"ok {self.file_words[first[0]](first[2], _handed(client))}"
+            elif first[0] in self.streams:
+                client.stream = self.streams[first[0]].open(first[2])
             else:
                 said = "error there is no such word"
         except CorralError as error:
@@ -180,7 +212,7 @@ class Control:
         client.pending += f"{said}\n".encode()
         if client.attached:
             client.pending += self.tail()
-        client.leaves = not client.attached
+        client.leaves = not client.attached and not client.stream
 
     def _save(self, machine: Machine, fd: int) -> int:
         from corral.snapshot import resumed

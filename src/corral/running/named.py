@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from corral.backends.console import Console
     from corral.machine import Machine
+    from corral.running.control import Streams
 
 READY = b"ready\n"
 _PIECE = 65536  # bytes of a command's output that are taken at a time
@@ -112,8 +113,8 @@ class Named:
         self._log, end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         return end
 
-    def attach(self, machine: Machine, console: Console) -> None:
-        """Before the machine runs."""
+    def attach(self, machine: Machine, console: Console, streams: dict[bytes, Streams] | None = None) -> None:
+        """Before the machine runs. `streams`: what its clients may have told, as control.Control has it."""
         self._about |= {"memory": machine.config.memory, "cpus": machine.config.cpus, "kernel": machine.config.kernel}
         with open(self._path(place.ABOUT), "w", encoding="utf-8") as file:
             json.dump(self._about, file)
@@ -130,6 +131,7 @@ class Named:
         self._control.words |= looked.words
         self._control.file_words |= looked.file_words
         resumed.prepare(machine)
+        self._control.streams = streams or {}
         self._control.machine = machine
         console.beside = self
 

@@ -21,6 +21,7 @@ from corral.script.conversation import Conversation
 from corral.script.goal import Goal, Reached
 from corral.script.introspected import Introspected
 from corral.script.memory_access import Linear, Physical
+from corral.script.observed import Observed
 from corral.script.register_access import Registers, require_vcpu
 from corral.script.streams import Streams, session_of
 
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 POLL = 0.01  # seconds between two looks at a condition
 
 
-class ScriptedMachine(CheckpointedMachine, Introspected):
+class ScriptedMachine(Observed, CheckpointedMachine, Introspected):
     """`corral.Machine`. Methods are for one thread at a time; a device may call inject() on any.
 
     A guest that ends stops all its vCPUs, and everything can be looked at until close(). After that there are still
@@ -316,14 +317,6 @@ class ScriptedMachine(CheckpointedMachine, Introspected):
         with Tally(self) as tally:
             return tally.rows()
 
-    def report(self, vcpu: int = 0) -> str:
-        """All that can be said of the guest as it is, for people (docs/research/report.md)."""
-        from corral.debug.report import full
-
-        require_vcpu(vcpu, len(self.vcpus))
-        self.pause()
-        return full.of_paused(self, vcpu, self.console.output)
-
     def inject(self, *, vector: int | None = None, line: int | None = None, nmi: bool = False, vcpu: int = 0) -> None:
         """One interrupt: a `vector` (16 to 255) or an NMI to a vCPU's local APIC, or an edge on an interrupt `line`
         (0 to 23). A guest that has not enabled its APIC takes no vector. Raises ConfigError."""
@@ -384,7 +377,11 @@ class ScriptedMachine(CheckpointedMachine, Introspected):
         self.debugger.remove(point)
 
     def _address(self, where: str | int) -> int:
-        return where if isinstance(where, int) else self.symbols.address(where)
+        if isinstance(where, int):
+            return where
+        if ":" in where:
+            raise ConfigError(f"{where!r} is in a program; breakpoints are in the kernel; see vm.trace_syscalls()")
+        return self.symbols.address(where)
 
     # Devices.
 

@@ -14,6 +14,8 @@ from corral.files.file import Flaw, ImageFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corral.files.elf import Segment
 
 
@@ -89,3 +91,13 @@ def _unpacked(kernel: BzImage) -> ImageFile:
         os.close(descriptor)
     unpacked.path = kernel.path
     return unpacked
+
+
+def reader(path: str) -> Callable[[int, int], bytes]:
+    """Gives up to so many bytes at an address as the kernel at `path` is linked; opens it for each."""
+
+    def read(address: int, length: int) -> bytes:
+        with KernelImage(path) as image:
+            return image.read(address, length)
+
+    return read
