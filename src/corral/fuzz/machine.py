@@ -1,0 +1,52 @@
+"""A machine with the fuzzer's ports, driven from one input to what came of it."""
+
+from __future__ import annotations
+
+import time
+
+from corral.errors import ConfigError
+from corral.fuzz.port import PORTS, FuzzPort
+from corral.script.machine import ScriptedMachine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.config import MachineConfig
+    from corral.startup.undo import Undo
+
+
+class FuzzedMachine(ScriptedMachine):
+    """Methods are for one thread at a time, as those of a scripted machine."""
+
+    def _build(self, config: MachineConfig, undo: Undo) -> None:
+        super()._build(config, undo)
+        self.port = FuzzPort(self._stop_at_port)
+        try:
+            self.ports.claim(PORTS.start, PORTS.stop - 1, self.port, owner="the fuzzer's ports")
+        except ValueError as error:
+            raise ConfigError(f"{error}; leave that device out") from None
+
+    def _stop_at_port(self) -> None:
+        for thread in self.threads:
+            thread.request_pause()
+        self._hit.signal()
+
+    @property
+    def has_ended(self) -> bool:
+        return self._has_ended
+
+    def work(self, until: float, limit: float) -> None:
+        """Lets the target run until it says something at its port, it ends, `until` (time.monotonic()) has come, or it
+        has worked on one input for `limit` seconds. It is paused then, or over. Raises what a device failed with."""
+        self._hit.clear()
+        try:
+            while self.port.said is None and not self._has_ended:
+                now, started = time.monotonic(), self.port.started
+                if now >= until or now >= started + limit:
+                    return
+                if not self._free:
+                    self.resume()
+                self._serve(min(until, min(started, now) + limit), None)
+                self.raise_failure()
+        finally:
+            self.pause()
+            self.console.drain()
