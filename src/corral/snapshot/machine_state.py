@@ -114,6 +114,35 @@ class Still:
         self.release()
 
 
+class Stopped:
+    """A machine that is paused, and that leaves its memory alone until go_on(), after which it is in another state of
+    its own, or until the end of the block, which leaves it as it was. Raises what Still does."""
+
+    def __init__(self, machine: Parts) -> None:
+        self._machine = machine
+        self._stopped: list[tuple[MmioTransport, NegotiationState]] = []
+
+    def __enter__(self) -> Stopped:
+        try:
+            for vcpu in self._machine.vcpus:
+                vcpu_state.abandon(vcpu)
+            for transport in self._machine.virtio:
+                self._stopped.append((transport, transport.save()))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def go_on(self, state: MachineState) -> None:
+        self._stopped = []
+        restore(self._machine, state)
+
+    def __exit__(self, *exception: object) -> None:
+        stopped, self._stopped = self._stopped, []
+        for transport, state in stopped:
+            transport.restore(state)
+
+
 def _read(machine: Parts, virtio: tuple[NegotiationState, ...]) -> MachineState:
     msrs = vcpu_state.msrs_to_keep(machine.system, _sets_tsc(machine.system))
     ioapic, pit = machine.shell.ioapic, machine.pit.save()
