@@ -52,6 +52,7 @@ LAYERS = [
     "debug",
     "script",
     "aio",
+    "fuzz",
     "compare",
     "cli",
 ]

@@ -9,7 +9,7 @@ from corral.fuzz.findings import write
 from corral.startup.digest import sha256
 
 MOST = 100_000  # inputs, of any size that a target takes
-_FIRST = b"corral\n"  # where there is none
+FIRST = b"corral\n"  # where there is none
 
 
 class Corpus:
@@ -37,7 +37,7 @@ class Corpus:
 
     def first(self) -> list[bytes]:
         """What a session begins with."""
-        return self.news() or [_FIRST]
+        return self.news() or [FIRST]
 
     def add(self, data: bytes) -> None:
         """Keeps an input. Raises HostError where it cannot be written."""

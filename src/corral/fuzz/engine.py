@@ -40,6 +40,11 @@ class Engine:
         self._base, self._turns = b"", 0
         self._look_at = time.monotonic() + _LOOK
 
+    @property
+    def inputs(self) -> list[bytes]:
+        """Of the corpus, those that went new ways."""
+        return self._corpus.inputs
+
     def step(self, done: Execution | None) -> bytes | None:
         if done:
             self._judge(done)

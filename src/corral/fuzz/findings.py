@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from corral.fuzz.machine import FuzzedMachine
     from corral.symbols.table import Symbols
 
+KINDS = ("crash", "end", "timeout")
 MOST = 1000  # that are kept of one session: a target can make up as many as it likes
 _SAME = 3  # places of a stack that make two findings one
 _LAST = 1 << 16  # bytes of the console that are looked at
@@ -124,6 +125,11 @@ class Findings:
         except OSError as error:
             raise HostError(f"cannot write {path!r}: {error.strerror}; make room, or name other --crashes") from None
         return True
+
+
+def is_one(name: str) -> bool:
+    """Whether a file of the folder is the input of a finding."""
+    return name.startswith(KINDS) and "." not in name
 
 
 def text(finding: Finding, replay: str) -> str:

@@ -10,6 +10,8 @@ from corral.script.machine import ScriptedMachine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corral.config import MachineConfig
     from corral.startup.undo import Undo
 
@@ -34,9 +36,11 @@ class FuzzedMachine(ScriptedMachine):
     def has_ended(self) -> bool:
         return self._has_ended
 
-    def work(self, until: float, limit: float) -> None:
+    def work(self, until: float, limit: float, look: Callable[[], object] = bool) -> None:
         """Lets the target run until it says something at its port, it ends, `until` (time.monotonic()) has come, or it
-        has worked on one input for `limit` seconds. It is paused then, or over. Raises what a device failed with."""
+        has worked on one input for `limit` seconds. It is paused then, or over. Raises what a device failed with.
+
+        `look` is called now and then, while it runs."""
         self._hit.clear()
         try:
             while self.port.said is None and not self._has_ended:
@@ -47,6 +51,7 @@ class FuzzedMachine(ScriptedMachine):
                     self.resume()
                 self._serve(min(until, min(started, now) + limit), None)
                 self.raise_failure()
+                look()
         finally:
             self.pause()
             self.console.drain()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
-from corral.errors import CorralError, GuestError, GuestTimeout, HostError
+from corral.errors import GuestError, GuestTimeout, HostError
 from corral.fuzz import area, findings
 from corral.fuzz.machine import FuzzedMachine
 from corral.fuzz.port import Said
@@ -15,7 +16,6 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Self
 
     from corral.config import MachineConfig
@@ -35,6 +35,9 @@ class Execution:
     finding: Finding | None = None
 
 
+Step = Callable[[Execution | None], bytes | None]
+
+
 class Target:
     """A guest at its checkpoint. A context manager.
 
@@ -44,7 +47,7 @@ class Target:
     """
 
     def __init__(
-        self, config: MachineConfig, timeout: float, fresh: int = 1000, symbols: Symbols | None = None, boot: float = BOOT
+        self, config: MachineConfig, timeout: float, fresh: int = 1, symbols: Symbols | None = None, boot: float = BOOT
     ) -> None:
         self.timeout, self._fresh, self.symbols = timeout, fresh, symbols
         self._fd = -1
@@ -82,17 +85,16 @@ class Target:
             f"the target did not ask for input within {boot:g} s; guests/fuzz/corral_fuzz.h says how; {vm.console.last}"
         )
 
-    def drive(self, step: Callable[[Execution | None], bytes | None], until: float = float("inf")) -> None:
+    def drive(self, step: Step, until: float = float("inf"), look: Callable[[], object] = bool) -> None:
         """Gives the target one input after the other: `step` is told what came of the last (None: there was none), and
         returns the next, or None to end. It is called on the vCPU's thread, where the guest waits for it, or on this.
-        Ends at `until` (time.monotonic()) too."""
+        Ends at `until` (time.monotonic()) too. `look` is called now and then."""
         data = step(None)
         while data is not None and time.monotonic() < until:
-            data = self._some(data, step, until)
+            data = self._some(data, step, until, look)
+            look()
 
-    def _some(
-        self, data: bytes, step: Callable[[Execution | None], bytes | None], until: float
-    ) -> bytes | None:
+    def _some(self, data: bytes, step: Step, until: float, look: Callable[[], object]) -> bytes | None:
         """From one machine as many inputs as may be. Returns the next; None to end."""
         vm, shared = self._ready()
         given: list[bytes | None] = [data]
@@ -110,23 +112,30 @@ class Target:
         shared.put(data)
         vm.port.following = following
         vm.port.begin()
-        vm.work(until, self.timeout)
+        vm.work(until, self.timeout, look)
         said, current = vm.port.said, given[0]
-        if said is Said.WAITS or current is None:
-            if self._left <= 0 or said is not Said.WAITS:
-                self._drop()
-            return current
-        if said is None and not vm.has_ended and time.monotonic() >= until:
-            self._drop()
+        if current is None or (said is None and not vm.has_ended and time.monotonic() >= until):
+            self._go_back(vm)
             return None
+        if said is Said.WAITS:
+            if self._left <= 0:
+                self._go_back(vm)
+            return current
         finding = findings.of(vm, said, shared.told(), self.symbols, self.timeout)
         execution = Execution(current, shared.coverage(), finding)
-        self._drop()
+        self._go_back(vm)
         return step(execution)
+
+    def _go_back(self, vm: FuzzedMachine) -> None:
+        """The next input begins at the checkpoint: in place, or in a new machine where this one is over."""
+        if vm.has_ended or vm.is_linux:
+            self._drop()
+        else:
+            vm.reset()
+            self._left = self._fresh
 
     def run(self, data: bytes) -> Execution:
         """What comes of one input, from the checkpoint on."""
-        self._drop()
         found: list[Execution] = []
 
         def step(execution: Execution | None) -> bytes | None:
@@ -136,7 +145,6 @@ class Target:
             return None
 
         self.drive(step)
-        self._drop()
         return found[0]
 
     def _ready(self) -> tuple[FuzzedMachine, area.Area]:
@@ -144,8 +152,11 @@ class Target:
         if self._vm is None:
             assert self._checkpoint
             self._vm = forks.machine(FuzzedMachine, self._checkpoint.another(), False, None, None)
+            self._vm.pause()
+            self._vm.start()  # as far as to the pause
         if self._area is None:
             self._area, self._left = area.Area(self._layout, self._vm.memory), self._fresh
+            self._vm.checkpoint()
         return self._vm, self._area
 
     def _drop(self) -> None:
