@@ -92,13 +92,13 @@ class Checkpoints:
         to = to or self._at
         if to is None or not to.belongs_to(self):
             raise ConfigError("this machine has no such checkpoint; take one: vm.checkpoint()")
-        with machine_state.Stopped(self._machine) as stopped:
+        with machine_state.GoingBack(self._machine, to.state) as going:
             self._gather()
             self._turn(to)
             self.copied = self._mirror.reset(self._log.bits)
             self._log.clear()
             self._mirror.forget_touched()
-            stopped.go_on(to.state)
+            going.done()
 
     def _gather(self) -> None:
         """All pages that may differ from the mirror."""
