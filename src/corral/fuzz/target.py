@@ -128,7 +128,7 @@ class Target:
 
     def _go_back(self, vm: FuzzedMachine) -> None:
         """The next input begins at the checkpoint: in place, or in a new machine where this one is over."""
-        if vm.has_ended or vm.is_linux:
+        if vm.has_ended:
             self._drop()
         else:
             vm.reset()
