@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from corral.cli import terminal
+from corral.cli.fuzz_request import FuzzRequest
 from corral.cli.options import Command, Option, parse, seconds
 from corral.config import parse_number, parse_size
 from corral.errors import ConfigError
 from corral.jail import confine
-from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ Linux, or a kernel. It asks for input by guests/fuzz/corral_fuzz.h, which tells 
         Option("time", "S", "end after S seconds (default: never)"),
         Option("executions", "N", "end after N inputs, of each job"),
         Option("timeout-ms", "MS", "how long an input may take before that is a finding (default: 500)"),
-        Option("fresh", "N", "go back to the checkpoint after N inputs (default: 1)"),
+        Option("fresh", "N", "go back to the checkpoint after N inputs (default: 1000)"),
         Option("jobs", "N", "so many guests at once, which share the corpus (default: 1)", "j"),
         Option("seed", "N", "changes are others with another seed (default: 1)"),
         Option("engine", "|".join(ENGINES), "what chooses and changes inputs: Corral, or AFL++ (default: corral)"),
@@ -51,21 +51,6 @@ exit status: 0 when nothing was found, 1 when something was, now or in an earlie
 
 MOST_JOBS = 256
 _REFUSED_BY_AFL = ("executions", "seed")
-
-
-@record(frozen=True)
-class Wanted:
-    """A session as it was asked for. `time` and `timeout` in seconds; None: no limit."""
-
-    target: str
-    corpus: str
-    crashes: str
-    time: float | None
-    executions: int | None
-    timeout: float
-    fresh: int
-    seed: int
-    memory: int | None
 
 
 def run(words: list[str]) -> int:
@@ -95,17 +80,17 @@ def run(words: list[str]) -> int:
     return fuzz_jobs.several(wanted, words, jobs) if jobs > 1 else fuzz_session.run(wanted)
 
 
-def _wanted(arguments: Arguments) -> Wanted:
+def _wanted(arguments: Arguments) -> FuzzRequest:
     values = arguments.values
     limit = _number(values, "timeout-ms", 500, 600_000)
-    return Wanted(
+    return FuzzRequest(
         os.path.abspath(arguments.operands[0]),
         values.get("corpus", "corpus"),
         values.get("crashes", "crashes"),
         seconds(values["time"], "--time") if "time" in values else None,
         _number(values, "executions", 0, 10**12) or None,
         limit / 1000,
-        _number(values, "fresh", 1, 10**9),
+        _number(values, "fresh", 1000, 10**9),
         _number(values, "seed", 1, 10**18),
         parse_size(values["memory"]) if "memory" in values else None,
     )

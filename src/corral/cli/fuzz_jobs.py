@@ -18,13 +18,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from corral.cli.fuzz import Wanted
+    from corral.cli.fuzz_request import FuzzRequest
 
 _ENDS = 5.0  # seconds that a process has to end in
 _LOOK = 0.05
 
 
-def several(wanted: Wanted, words: list[str], jobs: int) -> int:
+def several(wanted: FuzzRequest, words: list[str], jobs: int) -> int:
     """The same command for each, alone and with a seed of its own. `words` are those of this one."""
     folder(wanted.corpus, "corpus")
     folder(wanted.crashes, "crashes")
@@ -36,7 +36,7 @@ def several(wanted: Wanted, words: list[str], jobs: int) -> int:
     return next((status for status in statuses if status not in (0, FOUND)), max(statuses))
 
 
-def afl_fuzz(wanted: Wanted, words: list[str], jobs: int) -> int:
+def afl_fuzz(wanted: FuzzRequest, words: list[str], jobs: int) -> int:
     """afl-fuzz, whose own folder is `afl` in that of the crashes; what it finds is in both."""
     folder(wanted.corpus, "corpus")
     folder(wanted.crashes, "crashes")

@@ -22,9 +22,8 @@ from corral.launch.events import Notice, ProgressEvent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.cli.fuzz import Wanted
-    from corral.fuzz.findings import Finding
-    from corral.launch.events import Event
+    from corral.cli.fuzz_request import FuzzRequest
+    from corral.fuzz.findings import FuzzFinding
 
 FOUND = 1  # exit status
 _TELL = 5.0  # seconds between two lines on how it goes
@@ -44,10 +43,10 @@ def is_served() -> bool:
     return afl.is_served()
 
 
-def _target(wanted: Wanted) -> Target:
+def _target(wanted: FuzzRequest) -> Target:
     progress = terminal.Progress()
 
-    def tell(event: Event) -> None:
+    def tell(event: Notice | ProgressEvent) -> None:
         if isinstance(event, ProgressEvent):
             progress(event.text)
         elif isinstance(event, Notice) and not event.routine:
@@ -58,13 +57,13 @@ def _target(wanted: Wanted) -> Target:
         return Target(config, wanted.timeout, wanted.fresh, symbols)
 
 
-def _command(wanted: Wanted) -> str:
+def _command(wanted: FuzzRequest) -> str:
     memory = f" --memory {wanted.memory >> 10}K" if wanted.memory else ""
     limit = f" --timeout-ms {round(wanted.timeout * 1000)}"
     return f"corral fuzz {shlex.quote(wanted.target)}{memory}{limit} --replay"
 
 
-def replay(wanted: Wanted, path: str) -> int:
+def replay(wanted: FuzzRequest, path: str) -> int:
     with ImageFile(path, "input") as file:
         data = file.read(0, min(file.size, _LARGEST))
     with _target(wanted) as target:
@@ -76,11 +75,11 @@ def replay(wanted: Wanted, path: str) -> int:
     return FOUND
 
 
-def _say(name: str, finding: Finding) -> None:
+def _say(name: str, finding: FuzzFinding) -> None:
     print(f"{name}: {finding.what}", flush=True)
 
 
-def run(wanted: Wanted) -> int:
+def run(wanted: FuzzRequest) -> int:
     folder(wanted.corpus, "corpus")
     folder(wanted.crashes, "crashes")
     findings = Findings(wanted.crashes)
@@ -93,12 +92,12 @@ def run(wanted: Wanted) -> int:
     return FOUND if findings.names else 0
 
 
-def serve(wanted: Wanted) -> int:
+def serve(wanted: FuzzRequest) -> int:
     """What afl-fuzz asks for."""
     folder(wanted.crashes, "crashes")
     findings = Findings(wanted.crashes)
     with _target(wanted) as target:
-        server = afl.Server(target.edges, findings, _command(wanted), _say)
+        server = afl.ForkServer(target.edges, findings, _command(wanted), _say)
         try:
             target.drive(server.step)
         finally:

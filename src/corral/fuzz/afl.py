@@ -10,12 +10,13 @@ import struct
 import subprocess
 
 from corral.errors import HostError
+from corral.fuzz import findings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corral.fuzz.findings import Finding, Findings
+    from corral.fuzz.findings import Findings, FuzzFinding
     from corral.fuzz.target import Execution
 
 MAP, INPUT = "__AFL_SHM_ID", "__AFL_SHM_FUZZ_ID"  # in the environment: numbers of System V's shared memory
@@ -31,16 +32,14 @@ def is_served() -> bool:
     return MAP in os.environ
 
 
-class Server:
+class ForkServer:
     """`step` is what Target.drive() is given. `edges` of the target are in afl-fuzz's map as they are. Raises HostError
     for an afl-fuzz that lacks what this needs."""
 
-    def __init__(
-        self, edges: int, findings: Findings, command: str, tell: Callable[[str, Finding], object]
-    ) -> None:
+    def __init__(self, edges: int, kept: Findings, command: str, tell: Callable[[str, FuzzFinding], object]) -> None:
         if edges > MAP_SIZE:
             raise HostError(f"the target has {edges} edges, and afl-fuzz a map of {MAP_SIZE}; use --engine corral")
-        self._findings, self._command, self._tell = findings, command, tell
+        self._findings, self._command, self._tell = kept, command, tell
         self._child: subprocess.Popen[bytes] | None = None
         self._map = _attached(MAP, MAP_SIZE)
         size = max(edges, 64)
@@ -56,7 +55,7 @@ class Server:
             ctypes.memmove(self._map, done.coverage, len(done.coverage))
             if finding and self._findings.add(done.data, finding, self._command):
                 self._tell(finding.name, finding)
-            killed = {None: 0, "timeout": signal.SIGKILL}
+            killed = {None: 0, findings.TIMEOUT: signal.SIGKILL}
             self._answer(killed.get(finding.kind if finding else None, signal.SIGSEGV))
         if self._asked() is None:
             return None
@@ -98,7 +97,9 @@ def _attached(name: str, size: int) -> int:
     return int(address)
 
 
-def command(words: list[str], inputs: str, output: str, milliseconds: int, seconds: float | None, name: str) -> list[str]:
+def command(
+    words: list[str], inputs: str, output: str, milliseconds: int, seconds: float | None, name: str
+) -> list[str]:
     """The command line of afl-fuzz for a target, whose own is `words`."""
     limit = ["-V", str(max(1, round(seconds)))] if seconds is not None else []
     return ["afl-fuzz", "-i", inputs, "-o", output, *name.split(), "-t", str(milliseconds), *limit, "--", *words]

@@ -38,7 +38,7 @@ class Layout:
 
 
 @record(frozen=True)
-class Told:
+class ToldCrash:
     """What a target says of its crash; nothing of it is believed. `pc` and `stack` as the program was linked."""
 
     HEX = ("address", "pc")
@@ -106,10 +106,10 @@ class Area:
         """A byte for each edge: how often it was taken since put(), modulo 256."""
         return self._map[0].tobytes() if len(self._map) == 1 else b"".join(self._map)
 
-    def told(self) -> Told:
+    def told(self) -> ToldCrash:
         reason, address, pc, base, frames, _, *stack = _TOLD.unpack_from(self._head, _TOLD_AT)
         linked = [(at - base) & (1 << 64) - 1 for at in (pc, *stack[: min(frames, FRAMES)])]
-        return Told(reason, address, linked[0], tuple(linked[1:]))
+        return ToldCrash(reason, address, linked[0], tuple(linked[1:]))
 
     def close(self) -> None:
         for view in (self._head, *self._input, *self._map):

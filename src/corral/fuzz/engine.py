@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corral.fuzz.corpus import Corpus
-    from corral.fuzz.findings import Finding, Findings
+    from corral.fuzz.findings import Findings, FuzzFinding
     from corral.fuzz.target import Execution
 
 TURNS = 64  # changed inputs in a row from one of the corpus
@@ -29,7 +29,7 @@ class Engine:
         findings: Findings,
         mutator: Mutator,
         command: str,
-        tell: Callable[[str, Finding], object],
+        tell: Callable[[str, FuzzFinding], object],
         limit: int | None = None,
     ) -> None:
         self.executions = 0

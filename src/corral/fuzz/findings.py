@@ -15,11 +15,11 @@ from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.fuzz.area import Told
+    from corral.fuzz.area import ToldCrash
     from corral.fuzz.machine import FuzzedMachine
     from corral.symbols.table import Symbols
 
-KINDS = ("crash", "end", "timeout")
+CRASH, END, TIMEOUT = KINDS = ("crash", "end", "timeout")
 MOST = 1000  # that are kept of one session: a target can make up as many as it likes
 _SAME = 3  # places of a stack that make two findings one
 _LAST = 1 << 16  # bytes of the console that are looked at
@@ -30,8 +30,8 @@ _WORDS = re.compile(rb"(?:Kernel panic - not syncing|BUG|Oops|Internal error|KAS
 
 
 @record(frozen=True)
-class Finding:
-    """`kind` is "crash", "end" or "timeout"; `what` says it in a line; `stack` names places, the innermost first;
+class FuzzFinding:
+    """`kind` is one of KINDS; `what` says it in a line; `stack` names places, the innermost first;
     `report` is all that can be said of the guest."""
 
     kind: str
@@ -42,24 +42,26 @@ class Finding:
     @property
     def name(self) -> str:
         """The same for findings that have the kind and the innermost places in common."""
-        places = self.stack[: 1 if self.kind == "timeout" else _SAME] or (self.what,)
+        places = self.stack[: 1 if self.kind == TIMEOUT else _SAME] or (self.what,)
         return f"{self.kind}-{sha256(chr(0).join(places).encode()).hex()[:12]}"
 
 
-def of(vm: FuzzedMachine, said: Said | None, told: Told, symbols: Symbols | None, limit: float) -> Finding:
+def of(vm: FuzzedMachine, said: Said | None, told: ToldCrash, symbols: Symbols | None, limit: float) -> FuzzFinding:
     """Of a machine that is paused, or over."""
     if said is Said.CRASHED:
         names = _told_stack(vm, symbols, told)
         what = f"{_signal(told.reason)} at {names[0]}" + (f", address {told.address:#x}" if told.address else "")
-        return Finding("crash", what, names, vm.report())
+        return FuzzFinding(CRASH, what, names, vm.report())
     if vm.has_ended:
         ended = next(thread for thread in vm.threads if thread.end)
         console = vm.console.output[-_LAST:]
         panic, stack = _WORDS.search(console), _console_stack(console)
         what = str(ended.end) + (f": {panic[1].decode('ascii', 'replace')}" if panic else "")
-        return Finding("end", printable(what), stack or _stack(vm, ended.index), vm.report())
+        return FuzzFinding(END, printable(what), stack or _stack(vm, ended.index), vm.report())
     place = _name(vm, symbols, vm.regs.rip)
-    return Finding("timeout", f"no answer within {limit:g} s; it was at {place}", (place.partition("+")[0],), vm.report())
+    return FuzzFinding(
+        TIMEOUT, f"no answer within {limit:g} s; it was at {place}", (place.partition("+")[0],), vm.report()
+    )
 
 
 def _name(vm: FuzzedMachine, program: Symbols | None, address: int) -> str:
@@ -68,7 +70,7 @@ def _name(vm: FuzzedMachine, program: Symbols | None, address: int) -> str:
     return symbols.text(address) if symbols else f"{address:#x}"
 
 
-def _told_stack(vm: FuzzedMachine, program: Symbols | None, told: Told) -> tuple[str, ...]:
+def _told_stack(vm: FuzzedMachine, program: Symbols | None, told: ToldCrash) -> tuple[str, ...]:
     """As far as it is in the program: what an overflow has left of a stack leads anywhere."""
     names = [_name(vm, program, told.pc)]
     for address in told.stack:
@@ -109,7 +111,7 @@ class Findings:
         self.names: dict[str, int] = {}  # how often each was found
         self.untold = 0  # findings beyond MOST
 
-    def add(self, data: bytes, finding: Finding, command: str) -> bool:
+    def add(self, data: bytes, finding: FuzzFinding, command: str) -> bool:
         """Whether it is a new one. `command` replays it, with the path of the input behind."""
         name = finding.name
         if name not in self.names and len(self.names) >= MOST:
@@ -132,7 +134,7 @@ def is_one(name: str) -> bool:
     return name.startswith(KINDS) and "." not in name
 
 
-def text(finding: Finding, replay: str) -> str:
+def text(finding: FuzzFinding, replay: str) -> str:
     stack = [f"  {place}" for place in finding.stack] or ["  not known"]
     lines = [f"{finding.kind}: {finding.what}", "", "once more:", f"  {replay}", "", "stack of the target:", *stack]
     return printable("\n".join(lines), keep="\n") + "\n\n" + finding.report

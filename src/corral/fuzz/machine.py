@@ -36,6 +36,9 @@ class FuzzedMachine(ScriptedMachine):
     def has_ended(self) -> bool:
         return self._has_ended
 
+    def _is_late(self, limit: float) -> bool:
+        return time.monotonic() >= self.port.started + limit
+
     def work(self, until: float, limit: float, look: Callable[[], object] = bool) -> None:
         """Lets the target run until it says something at its port, it ends, `until` (time.monotonic()) has come, or it
         has worked on one input for `limit` seconds. It is paused then, or over. Raises what a device failed with.
@@ -44,12 +47,15 @@ class FuzzedMachine(ScriptedMachine):
         self._hit.clear()
         try:
             while self.port.said is None and not self._has_ended:
-                now, started = time.monotonic(), self.port.started
-                if now >= until or now >= started + limit:
-                    return
+                now = time.monotonic()
+                if now >= until or self._is_late(limit):
+                    self.pause()  # it may have been done with the input just then
+                    if now >= until or self._is_late(limit):
+                        return
+                    continue
                 if not self._free:
                     self.resume()
-                self._serve(min(until, min(started, now) + limit), None)
+                self._serve(min(until, min(self.port.started, now) + limit), None)
                 self.raise_failure()
                 look()
         finally:

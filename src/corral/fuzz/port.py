@@ -28,7 +28,7 @@ class FuzzPort:
     """The device. The vCPU's thread calls it.
 
     `following` is called for each input that the target is done with, and has put the next one into the area when it
-    returns True. Else the target stops, and `said` tells for what. `stop` pauses the vCPU and wakes the machine's owner.
+    returns True. Else the target stops, and `said` tells for what. `stop` pauses the vCPU and wakes its machine.
     `started`: when the input that the target works on was given (time.monotonic()); infinite between two of them.
     """
 

@@ -26,7 +26,9 @@ _KERNEL_MEMORY = 32 << 20
 _PATH = "fuzz-target"  # in the guest's root
 
 
-def config(path: str, folder: str, memory: int | None = None, tell: Tell = ignore) -> tuple[MachineConfig, Symbols | None]:
+def config(
+    path: str, folder: str, memory: int | None = None, tell: Tell = ignore
+) -> tuple[MachineConfig, Symbols | None]:
     """The machine for a target, and its symbols where it is a program that has some. `folder` holds a file of it, until
     the machine is made. Raises BootError, ConfigError, HostError."""
     with ImageFile(path, "target") as file:
@@ -62,7 +64,9 @@ def _program(file: ImageFile) -> bytes | None:
     if found.is_dynamic:
         raise ConfigError(f"{file.path!r} needs libraries, which the guest has not; link it with -static")
     if found.bits != 64:
-        raise ConfigError(f"{file.path!r} is a program of 32 bits, which Corral's small Linux does not run; build it with -m64")
+        raise ConfigError(
+            f"{file.path!r} is a program of 32 bits, which Corral's small Linux does not run; build it with -m64"
+        )
     if file.size > LARGEST:
         raise ConfigError(f"{file.path!r} has {file.size >> 20} MiB; a target has at most {LARGEST >> 20}; strip it")
     return file.read(0, file.size)

@@ -12,16 +12,17 @@ from corral.fuzz.machine import FuzzedMachine
 from corral.fuzz.port import Said
 from corral.script import forks
 from corral.snapshot.resumed import Resumed, save_into
-from corral.startup.record import record
+from corral.startup.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
     from corral.config import MachineConfig
-    from corral.fuzz.findings import Finding
+    from corral.fuzz.findings import FuzzFinding
     from corral.symbols.table import Symbols
 
+_AFTER_OTHERS = ", after the inputs before it only; --fresh 1 has none before"
 BOOT = 120.0  # seconds until a target asks for input: an interpreted kernel takes that long
 
 
@@ -32,7 +33,7 @@ class Execution:
 
     data: bytes
     coverage: bytes
-    finding: Finding | None = None
+    finding: FuzzFinding | None = None
 
 
 Step = Callable[[Execution | None], bytes | None]
@@ -121,10 +122,33 @@ class Target:
             if self._left <= 0:
                 self._go_back(vm)
             return current
-        finding = findings.of(vm, said, shared.told(), self.symbols, self.timeout)
-        execution = Execution(current, shared.coverage(), finding)
+        done, alone = self._found(vm, shared, current), self._left == self._fresh
         self._go_back(vm)
-        return step(execution)
+        if not alone or (done.finding and done.finding.kind == findings.TIMEOUT):
+            done = self._again(done, until)
+        return step(done)
+
+    def _found(self, vm: FuzzedMachine, shared: area.Area, data: bytes) -> Execution:
+        finding = findings.of(vm, vm.port.said, shared.told(), self.symbols, self.timeout)
+        return Execution(data, shared.coverage(), finding)
+
+    def _again(self, before: Execution, until: float) -> Execution:
+        """A finding once more, from the checkpoint on: the inputs before it may have had their part. One that took too
+        long, and does not any more, is none: the host was busy."""
+        vm, shared = self._ready()
+        shared.put(before.data)
+        vm.port.following = None
+        vm.port.begin()
+        vm.work(max(until, time.monotonic() + self.timeout), self.timeout)
+        assert before.finding
+        if vm.port.said is not Said.WAITS:
+            done = self._found(vm, shared, before.data)
+        elif before.finding.kind == findings.TIMEOUT:
+            done = Execution(before.data, shared.coverage())
+        else:
+            done = replace(before, finding=replace(before.finding, what=f"{before.finding.what}{_AFTER_OTHERS}"))
+        self._go_back(vm)
+        return done
 
     def _go_back(self, vm: FuzzedMachine) -> None:
         """The next input begins at the checkpoint: in place, or in a new machine where this one is over."""
