@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,6 +19,10 @@
 #define IN_MEMORY (1ULL << 63)
 #define IN_SWAP (1ULL << 62)
 #define OF_FILE (1ULL << 61)
+
+/* Of an entry of a page table: present and accessed; and the address in it. */
+#define USED 0x21ULL
+#define ADDRESS 0x000ffffffffff000ULL
 
 static bool is_zero(const uint8_t *page)
 {
@@ -61,15 +64,16 @@ int64_t corral_mirror_fill(const struct corral_mirror *m)
 }
 
 /* For each page of a bitmap; `i` is its number. */
-#define FOR_EACH(m, bits, i)                                                                                       \
-    for (uint64_t word_ = 0; word_ < ((m)->pages + 63) / 64; word_++)                                              \
-        for (uint64_t left_ = (bits)[word_], i; left_ && (i = word_ * 64 + __builtin_ctzll(left_), true);          \
+#define FOR_EACH(m, bits, i)                                                                                      \
+    for (uint64_t word_ = 0; word_ < ((m)->pages + 63) / 64; word_++)                                             \
+        for (uint64_t left_ = (bits)[word_], i; left_ && (i = word_ * 64 + __builtin_ctzll(left_), true);         \
              left_ &= left_ - 1)
 
 uint64_t corral_mirror_changed(const struct corral_mirror *m, uint64_t *dirty)
 {
     uint64_t changed = 0;
-    FOR_EACH (m, dirty, i) {
+    FOR_EACH(m, dirty, i)
+    {
         if (memcmp(m->ram + i * PAGE, m->copy + i * PAGE, PAGE))
             changed++;
         else
@@ -81,7 +85,8 @@ uint64_t corral_mirror_changed(const struct corral_mirror *m, uint64_t *dirty)
 void corral_mirror_advance(const struct corral_mirror *m, const uint64_t *dirty, uint32_t *pages,
                            uint8_t *contents)
 {
-    FOR_EACH (m, dirty, i) {
+    FOR_EACH(m, dirty, i)
+    {
         uint8_t *copy = m->copy + i * PAGE;
         *pages++ = i;
         memcpy(contents, copy, PAGE);
@@ -103,13 +108,26 @@ void corral_mirror_exchange(const struct corral_mirror *m, uint64_t n, const uin
     }
 }
 
-uint64_t corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty)
+/* Whether a page has lost what may be an entry of a page table (SDM 3A, 4.5): present and accessed, as all are
+ * that a translation was made from, and of an address below `end`. */
+static bool loses_entry(const uint64_t *now, const uint64_t *then, uint64_t end)
 {
+    for (unsigned i = 0; i < PAGE / sizeof *now; i++)
+        if (now[i] != then[i] && (now[i] & USED) == USED && (now[i] & ADDRESS) < end)
+            return true;
+    return false;
+}
+
+uint64_t corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, uint64_t end, bool *tables)
+{
+    *tables = false;
     uint64_t copied = 0;
-    FOR_EACH (m, dirty, i) {
+    FOR_EACH(m, dirty, i)
+    {
         uint8_t *ram = m->ram + i * PAGE;
         const uint8_t *copy = m->copy + i * PAGE;
         if (memcmp(ram, copy, PAGE)) {
+            *tables = *tables || loses_entry((const void *)ram, (const void *)copy, end);
             memcpy(ram, copy, PAGE);
             m->idle[i] = 0;
             copied++;

@@ -4,6 +4,7 @@
 
 #include "memory.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* --- for Python --- */
@@ -16,8 +17,8 @@ struct corral_mirror {
     uint8_t *idle; /* of each page: for how many resets it was in the log and had not changed */
 };
 
-/* Copies what was ever touched of RAM; the copy has nothing in it yet, or the same files mapped as RAM. Returns how
- * many pages, or -errno. */
+/* Copies what was ever touched of RAM; the copy has nothing in it yet, or the same files mapped as RAM. Returns
+ * how many pages, or -errno. */
 int64_t corral_mirror_fill(const struct corral_mirror *m);
 
 /* Takes out of `dirty` the pages that are as in the copy. Returns how many are left. */
@@ -33,8 +34,10 @@ void corral_mirror_exchange(const struct corral_mirror *m, uint64_t n, const uin
                             uint64_t *dirty);
 
 /* Brings RAM back to the copy in the pages of `dirty`. Those that have not changed for many resets are left in it,
- * and all others taken out: KVM shall tell of them anew when they change. Returns how many pages were copied. */
-uint64_t corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty);
+ * and all others taken out: KVM shall tell of them anew when they change. Returns how many pages were copied.
+ * `*tables`: a word that has changed may be an entry of a page table that a vCPU has used, below the guest
+ * physical address `end`; KVM and the processor may know what it said. */
+uint64_t corral_mirror_reset(const struct corral_mirror *m, uint64_t *dirty, uint64_t end, bool *tables);
 
 /* Adds what is in `others`, of so many words. */
 void corral_mirror_add(uint64_t *bits, const uint64_t *others, uint64_t words);

@@ -32,8 +32,19 @@ class DirtyLog:
         self._get = ffi.new("struct kvm_dirty_log *")
         self._clear = ffi.new("struct kvm_clear_dirty_log *")
         self._slots = list(enumerate(memory.regions))
+        self._put()
+
+    def _put(self) -> None:
         for slot, (gpa, length) in self._slots:
-            vm.set_memory_slot(slot, gpa, length, memory.host_address + memory.offset(gpa, length), LOG)
+            host = self._memory.host_address + self._memory.offset(gpa, length)
+            self._vm.set_memory_slot(slot, gpa, length, host, LOG)
+
+    def begin_anew(self) -> None:
+        """Empties the log, and has KVM forget all that it knows of the guest's page tables: of a change by the host it
+        is not told, where it keeps tables of its own for them."""
+        for slot, _ in self._slots:
+            self._vm.set_memory_slot(slot, 0, 0, 0)
+        self._put()
 
     def read(self) -> CData:
         """Fills `bits`. Regions begin at multiples of 64 pages, whatever the size of RAM."""

@@ -95,8 +95,11 @@ class Checkpoints:
         with machine_state.GoingBack(self._machine, to.state) as going:
             self._gather()
             self._turn(to)
-            self.copied = self._mirror.reset(self._log.bits)
-            self._log.clear()
+            self.copied, tables = self._mirror.reset(self._log.bits)
+            if tables:
+                self._log.begin_anew()
+            else:
+                self._log.clear()
             self._mirror.forget_touched()
             going.done()
 
@@ -112,7 +115,8 @@ class Checkpoints:
             way.append(link.towards)
         for one, towards in zip(way[-2::-1], way[:0:-1], strict=True):
             link = one.link
-            assert link and link.towards is towards
+            assert link
+            assert link.towards is towards
             self._mirror.exchange(link.count, link.pages, link.contents, self._log.bits)
             one.link, towards.link = None, Link(one, link.count, link.pages, link.contents)
         self._at = to
@@ -143,6 +147,7 @@ class Mirror:
                 "idle": self._idle,
             },
         )
+        self._end, self._tables = 1 << 46, ffi.new("bool *")
         memory.native.touched = self._touched
 
     def close(self) -> None:
@@ -170,9 +175,11 @@ class Mirror:
     def exchange(self, count: int, pages: CData, contents: CData, bits: CData) -> None:
         lib.corral_mirror_exchange(self.native, count, pages, contents, bits)
 
-    def reset(self, bits: CData) -> int:
-        """Returns how many pages were copied; in `bits` stay those that need not be in the log any more."""
-        return int(lib.corral_mirror_reset(self.native, bits))
+    def reset(self, bits: CData) -> tuple[int, bool]:
+        """Returns how many pages were copied, and whether they had what may be tables of pages; in `bits` stay those
+        that need not be in the log any more."""
+        copied = lib.corral_mirror_reset(self.native, bits, self._end, self._tables)
+        return int(copied), bool(self._tables[0])
 
 
 def refuse(machine: Parts) -> None:

@@ -142,7 +142,7 @@ def _leave_program(vcpu: Vcpu, memory: GuestMemory, pairs: bool) -> None:
     ffi.buffer(kernel)[:] = ffi.buffer(sregs)[:]
     if pairs:
         kernel.cr3 &= ~PAGE
-    low, selector, _, middle, high = GATE.unpack(
+    low, _, _, middle, high = GATE.unpack(
         page_walk.read(memory, kernel, sregs.idt.base + PAGE_FAULT * GATE.size, GATE.size).ljust(GATE.size, b"\0")
     )
     gpa = page_walk.translate(memory, kernel, low | middle << 16 | high << 32)
