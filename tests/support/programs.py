@@ -25,6 +25,7 @@ NEEDED = {
     "unit/oci": {"docker-registry": "docker-registry", "skopeo": "skopeo"},
     "unit/images": {"blkid": "util-linux", "mke2fs": "e2fsprogs"},
     "kvm": {
+        "afl-fuzz": "afl++",
         "bwrap": "bubblewrap",
         "gdb": "gdb",
         "git": "git",

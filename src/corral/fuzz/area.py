@@ -83,21 +83,24 @@ class Area:
     """The area in the memory of one machine. To be closed before that is."""
 
     def __init__(self, layout: Layout, memory: GuestMemory) -> None:
-        self.room = layout.room
+        self.room = self._filled = layout.room
         self._head = memory.view(layout.head, PAGE)
         self._input = [memory.view(gpa, length) for gpa, length in layout.input]
         self._map = [memory.view(gpa, length) for gpa, length in layout.map]
         self._zeros = [bytes(len(view)) for view in self._map]
 
     def put(self, data: bytes) -> None:
-        """An input, as far as there is room, and an empty map."""
+        """An input, as far as there is room, zeros where the one before was longer, and an empty map. A reset of the
+        machine takes back what the guest writes, and not this."""
         length, at = min(len(data), self.room), 0
         self._head[_LENGTH_AT : _LENGTH_AT + 4] = length.to_bytes(4, "little")
+        written = data[:length] + bytes(max(0, self._filled - length))
+        self._filled = length
         for view in self._input:
-            part = data[at : min(length, at + len(view))]
+            part = written[at : at + len(view)]
             view[: len(part)] = part
             at += len(view)
-            if at >= length:
+            if at >= len(written):
                 break
         for view, zeros in zip(self._map, self._zeros, strict=True):
             view[:] = zeros
