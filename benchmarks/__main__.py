@@ -19,6 +19,7 @@ NAMES = [
     "boot",
     "native",
     "restore",
+    "fuzzing",
     "run",
     "disk_boot",
     "fio",

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 
 from corral.fuzz.coverage import Coverage
-from corral.fuzz.mutate import Mutator
+from corral.fuzz.mutate import Mutator, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from corral.fuzz.corpus import Corpus
     from corral.fuzz.findings import Findings, FuzzFinding
     from corral.fuzz.target import Execution
 
 TURNS = 64  # changed inputs in a row from one of the corpus
+_WALKS = 256  # inputs that wait for theirs, at most
 _LOOK = 5.0  # seconds between two looks for what other jobs have found
 
 
@@ -38,6 +39,7 @@ class Engine:
         self._command, self._tell, self._limit = command, tell, limit
         self._given = corpus.first()[::-1]  # are tried as they are first; the last is the next
         self._base, self._turns = b"", 0
+        self._walks: list[Iterator[bytes]] = []  # of inputs that went new ways; the last is at work
         self._look_at = time.monotonic() + _LOOK
 
     @property
@@ -59,6 +61,11 @@ class Engine:
         inputs = self._corpus.inputs
         if not inputs:  # all that was given are findings: they are changed themselves
             return self._mutator.changed(b"", [b""])
+        while self._walks and self.executions & 1:  # half of the time
+            walked = next(self._walks[-1], None)
+            if walked is not None:
+                return walked
+            self._walks.pop()
         if self._turns == 0:
             self._base, self._turns = self._mutator.choose(inputs), TURNS
         self._turns -= 1
@@ -70,5 +77,7 @@ class Engine:
         if finding is None:
             if new:
                 self._corpus.add(done.data)
+                if len(self._walks) < _WALKS:
+                    self._walks.insert(0, walk(done.data))
         elif self._findings.add(done.data, finding, self._command):
             self._tell(finding.name, finding)

@@ -6,7 +6,7 @@ import random
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 # Where integers go wrong: as 1, 2 and 4 bytes.
 _BYTES = (0, 1, 16, 32, 64, 100, 127, 128, 255)
@@ -15,6 +15,15 @@ _LONGS = (*_WORDS, 65536, 100663045, 2147483647, 2147483648, 4294967295)
 _NUMBERS = ((1, _BYTES), (2, _WORDS), (4, _LONGS))
 _LONGEST_BLOCK = 128
 _MOST_CHANGES = 16
+_WALKED = 32
+
+
+def walk(data: bytes) -> Iterator[bytes]:
+    """Each of the first bytes with each other value: what a comparison of one byte waits for is among them."""
+    for at in range(min(len(data), _WALKED)):
+        for value in range(256):
+            if value != data[at]:
+                yield data[:at] + bytes([value]) + data[at + 1 :]
 
 
 class Mutator:
