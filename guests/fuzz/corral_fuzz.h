@@ -1,21 +1,22 @@
 /* The convention between a target and `corral fuzz` (docs/fuzz.md): a few I/O ports and a shared area.
  *
- * A target puts a struct corral_fuzz anywhere in its memory, tells its address by two writes, and asks for input by a
- * third. That write returns with an input in the area: the first time Corral takes its checkpoint there. The next such
- * write says that this input is done with. A write of CORRAL_FUZZ_CRASH says that the input was a bug's.
+ * A target puts a struct corral_fuzz anywhere in its memory, tells its address by two writes, and asks for input
+ * by a third. That write returns with an input in the area: the first time Corral takes its checkpoint there. The
+ * next such write says that this input is done with. A write of CORRAL_FUZZ_CRASH says that the input was a bug's.
  *
- * For assembler (.S) there are the numbers; for C the area and functions; with CORRAL_FUZZ_PROGRAM defined also what a
- * program on Linux needs: its permission for the ports, its memory locked, and handlers for its fatal signals. With
- * CORRAL_FUZZ_COVERAGE defined, in one file that is compiled without coverage itself, the functions that compilers call
- * for -fsanitize-coverage=trace-pc-guard (clang) and -fsanitize-coverage=trace-pc (gcc). */
+ * For assembler (.S) there are the numbers; for C the area and functions; with CORRAL_FUZZ_PROGRAM defined also
+ * what a program on Linux needs: its permission for the ports, its memory locked, and handlers for its fatal
+ * signals. With CORRAL_FUZZ_COVERAGE defined, in one file that is compiled without coverage itself, the functions
+ * that compilers call for -fsanitize-coverage=trace-pc-guard (clang) and -fsanitize-coverage=trace-pc (gcc). */
 #ifndef CORRAL_FUZZ_H
 #define CORRAL_FUZZ_H
 
-#define CORRAL_FUZZ_LOW 0x5f0     /* write, 4 bytes: the lower half of the area's linear address */
-#define CORRAL_FUZZ_HIGH 0x5f4    /* write, 4 bytes: the upper half */
-#define CORRAL_FUZZ_COMMAND 0x5f8 /* write, 4 bytes: one of the following. Read: CORRAL_FUZZ_MAGIC where this is served */
-#define CORRAL_FUZZ_NEXT 1        /* done with the last input, and ready for the next */
-#define CORRAL_FUZZ_CRASH 2       /* this input was a bug's: `reason` and what follows it say more */
+#define CORRAL_FUZZ_LOW 0x5f0  /* write, 4 bytes: the lower half of the area's linear address */
+#define CORRAL_FUZZ_HIGH 0x5f4 /* write, 4 bytes: the upper half */
+#define CORRAL_FUZZ_COMMAND                                                                                       \
+    0x5f8                  /* write, 4 bytes: one of the following. Read: CORRAL_FUZZ_MAGIC where this is served */
+#define CORRAL_FUZZ_NEXT 1 /* done with the last input, and ready for the next */
+#define CORRAL_FUZZ_CRASH 2 /* this input was a bug's: `reason` and what follows it say more */
 
 #define CORRAL_FUZZ_MAGIC 0x7a75664c
 #define CORRAL_FUZZ_FRAMES 16
@@ -38,19 +39,19 @@
 #endif
 #include <stdint.h>
 
-/* Little-endian. `magic` to `edges` are the target's and are read once, at the checkpoint; `length` is Corral's; `reason`
- * to `stack` are the target's, and are read at CORRAL_FUZZ_CRASH. */
+/* Little-endian. `magic` to `edges` are the target's and are read once, at the checkpoint; `length` is Corral's;
+ * `reason` to `stack` are the target's, and are read at CORRAL_FUZZ_CRASH. */
 struct corral_fuzz {
-    uint32_t magic;   /* CORRAL_FUZZ_MAGIC */
-    uint32_t room;    /* CORRAL_FUZZ_INPUT */
+    uint32_t magic;    /* CORRAL_FUZZ_MAGIC */
+    uint32_t room;     /* CORRAL_FUZZ_INPUT */
     uint32_t map_size; /* CORRAL_FUZZ_MAP */
-    uint32_t edges;   /* bytes of the map that are in use, 0: no coverage */
-    uint32_t length;  /* of the input */
-    uint32_t reason;  /* a signal's number, or what the target likes */
-    uint64_t address; /* what could not be accessed */
-    uint64_t pc;      /* of the instruction */
-    uint64_t base;    /* where a program is that was linked for 0; else 0 */
-    uint32_t frames;  /* in `stack`: return addresses, the innermost first */
+    uint32_t edges;    /* bytes of the map that are in use, 0: no coverage */
+    uint32_t length;   /* of the input */
+    uint32_t reason;   /* a signal's number, or what the target likes */
+    uint64_t address;  /* what could not be accessed */
+    uint64_t pc;       /* of the instruction */
+    uint64_t base;     /* where a program is that was linked for 0; else 0 */
+    uint32_t frames;   /* in `stack`: return addresses, the innermost first */
     uint32_t reserved;
     uint64_t stack[CORRAL_FUZZ_FRAMES];
     uint8_t rest[4096 - 56 - 8 * CORRAL_FUZZ_FRAMES];
@@ -164,7 +165,8 @@ static void corral_fuzz_signal(int number, siginfo_t *about, void *context)
     corral_fuzz.address = (uint64_t)(uintptr_t)about->si_addr;
     corral_fuzz.pc = (uint64_t)registers[REG_RIP];
     corral_fuzz.frames = 0;
-    while (corral_fuzz.frames < CORRAL_FUZZ_FRAMES && frame >= least && frame < corral_fuzz_top && frame % 8 == 0) {
+    while (corral_fuzz.frames < CORRAL_FUZZ_FRAMES && frame >= least && frame < corral_fuzz_top &&
+           frame % 8 == 0) {
         const uint64_t *words = (const uint64_t *)(uintptr_t)frame;
         corral_fuzz.stack[corral_fuzz.frames++] = words[1];
         least = frame + 16;

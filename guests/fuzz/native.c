@@ -1,5 +1,5 @@
-/* main() of the same program for AFL++'s fork server on the host, with inputs in shared memory: what benchmarks/fuzzing.py
- * compares with. */
+/* main() of the same program for AFL++'s fork server on the host, with inputs in shared memory: what
+ * benchmarks/fuzzing.py compares with. */
 #include <stdint.h>
 #include <unistd.h>
 

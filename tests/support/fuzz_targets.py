@@ -15,12 +15,6 @@ _STRICT = ("-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-omit-frame-pointer"
 COVERED = {"gcc": "-fsanitize-coverage=trace-pc", "clang": "-fsanitize-coverage=trace-pc-guard"}
 
 
-def kernel() -> Path:
-    """kernel.S, a PVH executable."""
-    link = ["gcc", "-m32", "-nostdlib", "-static", f"-Wl,--build-id=none,-z,noexecstack,-T{ASM}/pvh.ld", f"-I{ASM}"]
-    return _made("kernel", [[*link, f"{FUZZ}/kernel.S"]])
-
-
 def program(name: str = "parser", compiler: str = "gcc", options: Sequence[str] = ("-static",)) -> Path:
     """A file with parse(), compiled for coverage, and fuzzed.c without."""
     covered = [compiler, *_STRICT, COVERED[compiler], "-c", f"{FUZZ}/{name}.c"]
@@ -32,8 +26,7 @@ def program(name: str = "parser", compiler: str = "gcc", options: Sequence[str] 
 
 def _made(name: str, commands: Sequence[list[str]]) -> Path:
     """What the last command links; each runs in a folder of its own."""
-    parts = [*sorted(FUZZ.iterdir()), *sorted(ASM.glob("pvh.*"))]
-    content = b"".join(part.read_bytes() for part in parts) + repr(commands).encode()
+    content = b"".join(part.read_bytes() for part in sorted(FUZZ.iterdir())) + repr(commands).encode()
     target = cache() / f"fuzz-{name}-{hashlib.sha256(content).hexdigest()[:16]}"
     if not target.exists():
         folder = cache() / f"{target.name}.{os.getpid()}"

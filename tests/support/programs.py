@@ -27,6 +27,7 @@ NEEDED = {
     "kvm": {
         "afl-fuzz": "afl++",
         "bwrap": "bubblewrap",
+        "clang": "clang",
         "gdb": "gdb",
         "git": "git",
         "make": "make",

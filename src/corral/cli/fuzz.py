@@ -9,6 +9,7 @@ from corral.cli.fuzz_request import FuzzRequest
 from corral.cli.options import Command, Option, parse, seconds
 from corral.config import parse_number, parse_size
 from corral.errors import ConfigError
+from corral.guests import sources
 from corral.jail import confine
 
 TYPE_CHECKING = False
@@ -22,7 +23,7 @@ COMMAND = Command(
     summary="""\
 Boots TARGET to where it waits for input, and gives it one input after the other from there: changed ones of a corpus,
 and those that go new ways are kept. TARGET is a program for Linux that is linked statically, and runs in Corral's small
-Linux, or a kernel. It asks for input by guests/fuzz/corral_fuzz.h, which tells all.""",
+Linux, or a kernel. It asks for input as corral_fuzz.h says.""",
     operands=("TARGET",),
     options=(
         Option("corpus", "DIR", "inputs to begin with, and where new ones are kept (default: corpus)"),
@@ -35,12 +36,14 @@ Linux, or a kernel. It asks for input by guests/fuzz/corral_fuzz.h, which tells 
         Option("seed", "N", "changes are others with another seed (default: 1)"),
         Option("engine", "|".join(ENGINES), "what chooses and changes inputs: Corral, or AFL++ (default: corral)"),
         Option("memory", "SIZE", "the guest's (default: 128M for a program, 32M for a kernel)", "m"),
+        Option("include", "", "prints the folder of corral_fuzz.h and of the examples, for a compiler's -I"),
         Option("replay", "FILE", "this input alone; prints what comes of it, and a report if that is a finding"),
     ),
     epilog="""\
 examples:
+  cp $(corral fuzz --include)/*.[ch] .
   clang -O1 -g -static -fsanitize-coverage=trace-pc-guard -c parser.c
-  clang -O1 -static parser.o fuzzed.c -o parser       parser.c and fuzzed.c are in guests/fuzz
+  clang -O1 -static parser.o fuzzed.c -o parser
   corral fuzz ./parser --corpus seeds --time 60
   corral fuzz ./parser --replay crashes/crash-0123456789ab
   corral fuzz ./parser --engine afl --time 60
@@ -59,6 +62,9 @@ def run(words: list[str]) -> int:
         print(COMMAND.help())
         return 0
     confine.inherited()
+    if "include" in arguments.values:
+        print(os.path.realpath(sources.folder("fuzz")))
+        return 0
     if len(arguments.operands) != 1:
         raise ConfigError("corral fuzz wants the TARGET, a program or a kernel; see its --help")
     values = arguments.values

@@ -21,7 +21,7 @@ _HEAD = struct.Struct("<4I")  # magic, room, map_size, edges
 _LENGTH_AT = 16
 _TOLD = struct.Struct(f"<I3Q2I{FRAMES}Q")  # reason, address, pc, base, frames, reserved, stack
 _TOLD_AT = 20
-_AS = "guests/fuzz/corral_fuzz.h says how"
+_AS = "corral_fuzz.h says how (corral fuzz --include)"
 
 
 @record(frozen=True)

@@ -83,7 +83,8 @@ class Target:
         if vm.port.said is Said.CRASHED:
             raise GuestError(f"the target crashed before it asked for input; {vm.console.last}")
         raise GuestTimeout(
-            f"the target did not ask for input within {boot:g} s; guests/fuzz/corral_fuzz.h says how; {vm.console.last}"
+            f"the target did not ask for input within {boot:g} s; corral_fuzz.h says how (corral fuzz --include); "
+            f"{vm.console.last}"
         )
 
     def drive(self, step: Step, until: float = float("inf"), look: Callable[[], object] = bool) -> None:

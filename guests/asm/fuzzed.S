@@ -1,7 +1,7 @@
 /* A kernel that `corral fuzz` runs, with a planted bug: an input that begins with "BUG" ends in a triple fault, one that
  * begins with "LO" never ends. It counts the edges itself. */
-#include "../asm/pvh.inc"
-#include "corral_fuzz.h"
+#include "pvh.inc"
+#include "../fuzz/corral_fuzz.h"
 
     .set ROOM, 4096
     .set INPUT, area + 4096
