@@ -137,7 +137,18 @@ def test_a_session_finds_the_bug_of_a_program(tmp_path: Path, capsys: pytest.Cap
 def test_jobs_share_corpus_and_findings(tmp_path: Path) -> None:
     (tmp_path / "seeds").mkdir()
     (tmp_path / "seeds" / "near").write_bytes(b"BUx")
-    words = ["fuzz", str(tiny_guest("fuzzed")), "--memory", "4M", "--executions", "2500", "--jobs", "2"]
+    words = [
+        "fuzz",
+        str(tiny_guest("fuzzed")),
+        "--memory",
+        "4M",
+        "--executions",
+        "2500",
+        "--jobs",
+        "2",
+        "--timeout-ms",
+        "100",
+    ]
     words += [f"--corpus={tmp_path}/seeds", f"--crashes={tmp_path}/found", "--time", str(LONG)]
     result = subprocess.run([sys.executable, "-m", "corral", *words], capture_output=True, text=True, timeout=LONG)
     assert result.returncode == 1, result.stderr
@@ -174,7 +185,18 @@ def _session(number: int) -> list[int]:
 def test_afl_finds_the_bug_too(tmp_path: Path) -> None:
     (tmp_path / "seeds").mkdir()
     (tmp_path / "seeds" / "near").write_bytes(b"BUF")
-    words = ["fuzz", str(tiny_guest("fuzzed")), "--memory", "4M", "--engine", "afl", "--time", "4"]
+    words = [
+        "fuzz",
+        str(tiny_guest("fuzzed")),
+        "--memory",
+        "4M",
+        "--engine",
+        "afl",
+        "--time",
+        "4",
+        "--timeout-ms",
+        "100",
+    ]
     words += [f"--corpus={tmp_path}/seeds", f"--crashes={tmp_path}/found"]
     result = subprocess.run([sys.executable, "-m", "corral", *words], capture_output=True, text=True, timeout=LONG)
     assert result.returncode == 1, result.stdout + result.stderr
