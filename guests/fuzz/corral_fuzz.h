@@ -11,11 +11,14 @@
 #ifndef CORRAL_FUZZ_H
 #define CORRAL_FUZZ_H
 
-#define CORRAL_FUZZ_LOW 0x5f0  /* write, 4 bytes: the lower half of the area's linear address */
-#define CORRAL_FUZZ_HIGH 0x5f4 /* write, 4 bytes: the upper half */
-#define CORRAL_FUZZ_COMMAND                                                                                       \
-    0x5f8                  /* write, 4 bytes: one of the following. Read: CORRAL_FUZZ_MAGIC where this is served */
-#define CORRAL_FUZZ_NEXT 1 /* done with the last input, and ready for the next */
+/* Ports for writes of 4 bytes: the lower and the upper half of the area's linear address, and a command. A read of
+ * the last gives CORRAL_FUZZ_MAGIC where `corral fuzz` is there. */
+#define CORRAL_FUZZ_LOW 0x5f0
+#define CORRAL_FUZZ_HIGH 0x5f4
+#define CORRAL_FUZZ_COMMAND 0x5f8
+
+/* Commands. */
+#define CORRAL_FUZZ_NEXT 1  /* done with the last input, and ready for the next */
 #define CORRAL_FUZZ_CRASH 2 /* this input was a bug's: `reason` and what follows it say more */
 
 #define CORRAL_FUZZ_MAGIC 0x7a75664c

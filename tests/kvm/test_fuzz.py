@@ -185,20 +185,11 @@ def _session(number: int) -> list[int]:
 def test_afl_finds_the_bug_too(tmp_path: Path) -> None:
     (tmp_path / "seeds").mkdir()
     (tmp_path / "seeds" / "near").write_bytes(b"BUF")
-    words = [
-        "fuzz",
-        str(tiny_guest("fuzzed")),
-        "--memory",
-        "4M",
-        "--engine",
-        "afl",
-        "--time",
-        "4",
-        "--timeout-ms",
-        "100",
-    ]
-    words += [f"--corpus={tmp_path}/seeds", f"--crashes={tmp_path}/found"]
-    result = subprocess.run([sys.executable, "-m", "corral", *words], capture_output=True, text=True, timeout=LONG)
+    words = ["fuzz", str(tiny_guest("fuzzed")), "--memory", "4M", "--engine", "afl", "--timeout-ms", "100"]
+    words += [f"--corpus={tmp_path}/seeds", f"--crashes={tmp_path}/found", "--time", str(LONG)]
+    environment = {**os.environ, "AFL_BENCH_UNTIL_CRASH": "1"}  # it ends with the first
+    command = [sys.executable, "-m", "corral", *words]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2 * LONG)
     assert result.returncode == 1, result.stdout + result.stderr
     assert [path for path in (tmp_path / "found").iterdir() if path.name.startswith(END)]
     assert list((tmp_path / "found" / "afl" / "default" / "crashes").glob("id*"))

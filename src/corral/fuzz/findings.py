@@ -32,12 +32,12 @@ _WORDS = re.compile(rb"(?:Kernel panic - not syncing|BUG|Oops|Internal error|KAS
 @record(frozen=True)
 class FuzzFinding:
     """`kind` is one of KINDS; `what` says it in a line; `stack` names places, the innermost first;
-    `report` is all that can be said of the guest."""
+    `report` is all that can be said of the guest, "" where that was said already."""
 
     kind: str
     what: str
     stack: tuple[str, ...]
-    report: str
+    report: str = ""
 
     @property
     def name(self) -> str:
@@ -47,21 +47,19 @@ class FuzzFinding:
 
 
 def of(vm: FuzzedMachine, said: Said | None, told: ToldCrash, symbols: Symbols | None, limit: float) -> FuzzFinding:
-    """Of a machine that is paused, or over."""
+    """Of a machine that is paused, or over; without its report."""
     if said is Said.CRASHED:
         names = _told_stack(vm, symbols, told)
         what = f"{_signal(told.reason)} at {names[0]}" + (f", address {told.address:#x}" if told.address else "")
-        return FuzzFinding(CRASH, what, names, vm.report())
+        return FuzzFinding(CRASH, what, names)
     if vm.has_ended:
         ended = next(thread for thread in vm.threads if thread.end)
         console = vm.console.output[-_LAST:]
         panic, stack = _WORDS.search(console), _console_stack(console)
         what = str(ended.end) + (f": {panic[1].decode('ascii', 'replace')}" if panic else "")
-        return FuzzFinding(END, printable(what), stack or _stack(vm, ended.index), vm.report())
+        return FuzzFinding(END, printable(what), stack or _stack(vm, ended.index))
     place = _name(vm, symbols, vm.regs.rip)
-    return FuzzFinding(
-        TIMEOUT, f"no answer within {limit:g} s; it was at {place}", (place.partition("+")[0],), vm.report()
-    )
+    return FuzzFinding(TIMEOUT, f"no answer within {limit:g} s; it was at {place}", (place.partition("+")[0],))
 
 
 def _name(vm: FuzzedMachine, program: Symbols | None, address: int) -> str:

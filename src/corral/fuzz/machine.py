@@ -58,6 +58,7 @@ class FuzzedMachine(ScriptedMachine):
                 self._serve(min(until, min(self.port.started, now) + limit), None)
                 self.raise_failure()
                 look()
+            self.raise_failure()
         finally:
             self.pause()
             self.console.drain()

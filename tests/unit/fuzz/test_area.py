@@ -33,7 +33,7 @@ def tell(memory: GuestMemory, magic: int = MAGIC, room: int = 8192, size: int = 
 
 def test_numbers_are_those_of_the_header() -> None:
     text = HEADER.read_text()
-    numbers = {name: int(value, 0) for name, value in re.findall(r"#define (CORRAL_FUZZ_\w+) (0x\w+|\d+)", text)}
+    numbers = {name: int(value, 0) for name, value in re.findall(r"#define (CORRAL_FUZZ_\w+)\s+(0x\w+|\d+)", text)}
     assert numbers["CORRAL_FUZZ_MAGIC"] == MAGIC
     assert numbers["CORRAL_FUZZ_FRAMES"] == FRAMES
     assert [numbers[f"CORRAL_FUZZ_{name}"] - PORTS.start for name in ("LOW", "HIGH", "COMMAND")] == [0, 4, 8]
