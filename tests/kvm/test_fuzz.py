@@ -187,7 +187,7 @@ def test_afl_finds_the_bug_too(tmp_path: Path) -> None:
     (tmp_path / "seeds" / "near").write_bytes(b"BUF")
     words = ["fuzz", str(tiny_guest("fuzzed")), "--memory", "4M", "--engine", "afl", "--timeout-ms", "100"]
     words += [f"--corpus={tmp_path}/seeds", f"--crashes={tmp_path}/found", "--time", str(LONG)]
-    environment = {**os.environ, "AFL_BENCH_UNTIL_CRASH": "1"}  # it ends with the first
+    environment = {**os.environ, "AFL_DISABLE_TRIM": "1", "AFL_BENCH_UNTIL_CRASH": "1"}  # it ends with the first
     command = [sys.executable, "-m", "corral", *words]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=2 * LONG)
     assert result.returncode == 1, result.stdout + result.stderr

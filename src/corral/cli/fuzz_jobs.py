@@ -48,10 +48,10 @@ def afl_fuzz(wanted: FuzzRequest, words: list[str], jobs: int) -> int:
         raise ConfigError(f"--corpus {wanted.corpus!r}: {error.strerror}; name a folder") from None
     output = os.path.join(wanted.crashes, "afl")
     target = [sys.executable, "-m", "corral", "fuzz", *words]
-    milliseconds = round(wanted.timeout * 1000)
+    milliseconds = round(wanted.timeout * 1000) + afl.RECOVERY
     names = [""] if jobs == 1 else ["-M 1", *(f"-S {job}" for job in range(2, jobs + 1))]
     commands = [afl.command(target, wanted.corpus, output, milliseconds, wanted.time, name) for name in names]
-    statuses = _wait(commands, {**os.environ, **afl.ENVIRONMENT})
+    statuses = _wait(commands, {**os.environ, **afl.ENVIRONMENT, "AFL_HANG_TMOUT": str(milliseconds)})
     if failed := next((status for status in statuses if status), 0):
         raise HostError(f"afl-fuzz ended with status {failed}; what it said is above")
     try:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAP, INPUT = "__AFL_SHM_ID", "__AFL_SHM_FUZZ_ID"  # in the environment: numbers of System V's shared memory
 MAP_SIZE = 1 << 16  # bytes, of afl-fuzz unless it is told another
+RECOVERY = 2000  # ms that the way back to the checkpoint takes at most, with others at work; afl-fuzz counts it
+_PATIENCE = 60.0  # seconds
 _ASKS, _ANSWERS = 198, 199  # descriptors
 _LARGEST = 1 << 20  # bytes of an input (MAX_FILE)
 _ENABLED, _HAS_MAP_SIZE, _INPUT_SHARED = 0x80000001, 0x40000000, 0x01000000  # of the first word (include/types.h)
@@ -55,8 +57,10 @@ class ForkServer:
             ctypes.memmove(self._map, done.coverage, len(done.coverage))
             if finding and self._findings.add(done.data, finding, self._command):
                 self._tell(finding.name, finding)
-            killed = {None: 0, findings.TIMEOUT: signal.SIGKILL}
-            self._answer(killed.get(finding.kind if finding else None, signal.SIGSEGV))
+            late = finding is not None and finding.kind == findings.TIMEOUT
+            if late:
+                self._await_kill()
+            self._answer(signal.SIGSEGV if finding and not late else 0)
         if self._asked() is None:
             return None
         self._answer(self._stand_in())
@@ -71,6 +75,15 @@ class ForkServer:
             except OSError as error:
                 raise HostError(f"cannot start sleep: {error.strerror}; install coreutils") from None
         return self._child.pid
+
+    def _await_kill(self) -> None:
+        """afl-fuzz finds out by itself that an input takes too long, and has more patience than the machine: it counts
+        the way back to the checkpoint too."""
+        assert self._child
+        try:
+            self._child.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:  # then it is none to it
+            pass
 
     def _answer(self, word: int) -> None:
         os.write(_ANSWERS, _WORD.pack(word))
