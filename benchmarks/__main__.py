@@ -20,6 +20,7 @@ NAMES = [
     "native",
     "restore",
     "fuzzing",
+    "store",
     "run",
     "disk_boot",
     "fio",
