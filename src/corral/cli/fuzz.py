@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from corral.cli.options import Arguments
 
 ENGINES = ("corral", "afl")
+SERVED = "__AFL_SHM_ID"  # in the environment: afl-fuzz has started this process
 
 COMMAND = Command(
     name="fuzz",
@@ -74,7 +75,9 @@ def run(words: list[str]) -> int:
     for name in _REFUSED_BY_AFL if engine == "afl" else ():
         if name in values:
             raise ConfigError(f"--{name} is for --engine corral; leave it out")
-    terminal.leave_on_signals()
+    served = engine == "afl" and SERVED in os.environ
+    if not served:  # else the vCPU's thread waits for afl-fuzz, and signals end the process as it is
+        terminal.leave_on_signals()
     from corral.cli import fuzz_jobs, fuzz_session
 
     wanted = _wanted(arguments)
@@ -82,7 +85,7 @@ def run(words: list[str]) -> int:
         return fuzz_session.replay(wanted, values["replay"])
     jobs = _number(values, "jobs", 1, MOST_JOBS)
     if engine == "afl":
-        return fuzz_session.serve(wanted) if fuzz_session.is_served() else fuzz_jobs.afl_fuzz(wanted, words, jobs)
+        return fuzz_session.serve(wanted) if served else fuzz_jobs.afl_fuzz(wanted, words, jobs)
     return fuzz_jobs.several(wanted, words, jobs) if jobs > 1 else fuzz_session.run(wanted)
 
 

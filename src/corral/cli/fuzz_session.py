@@ -38,11 +38,6 @@ def folder(path: str, name: str) -> None:
         raise ConfigError(f"--{name} {path!r}: {error.strerror}; name a folder") from None
 
 
-def is_served() -> bool:
-    """Whether this process is one that afl-fuzz has started."""
-    return afl.is_served()
-
-
 def _target(wanted: FuzzRequest) -> Target:
     progress = terminal.Progress()
 

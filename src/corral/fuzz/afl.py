@@ -29,11 +29,6 @@ _ENABLED, _HAS_MAP_SIZE, _INPUT_SHARED = 0x80000001, 0x40000000, 0x01000000  # o
 _WORD = struct.Struct("<I")
 
 
-def is_served() -> bool:
-    """Whether afl-fuzz has started this process."""
-    return MAP in os.environ
-
-
 class ForkServer:
     """`step` is what Target.drive() is given. `edges` of the target are in afl-fuzz's map as they are. Raises HostError
     for an afl-fuzz that lacks what this needs."""
@@ -70,10 +65,12 @@ class ForkServer:
     def _stand_in(self) -> int:
         """A process for afl-fuzz to kill when an input takes too long; the machine notices by itself."""
         if self._child is None or self._child.poll() is not None:
+            self.close()
             try:
-                self._child = subprocess.Popen(["sleep", "infinity"], stdin=subprocess.DEVNULL)
+                # It ends with this process, however that ends.
+                self._child = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
             except OSError as error:
-                raise HostError(f"cannot start sleep: {error.strerror}; install coreutils") from None
+                raise HostError(f"cannot start cat: {error.strerror}; install coreutils") from None
         return self._child.pid
 
     def _await_kill(self) -> None:
@@ -96,6 +93,8 @@ class ForkServer:
         if self._child:
             self._child.kill()
             self._child.wait()
+            if self._child.stdin:
+                self._child.stdin.close()
 
 
 def _attached(name: str, size: int) -> int:
