@@ -73,7 +73,7 @@ lint: $(VENV)/dev  ## ruff, mypy --strict, clang-format, the shim's types
 	$(BIN)/ruff format --check src tests benchmarks csrc
 	$(BIN)/python csrc/declarations.py --check
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(filter-out csrc/decl/%,$(wildcard csrc/*/*.[ch])) guests/bare/*.[ch] guests/hostile/*.c tests/fuzz/*.[ch] $(wildcard benchmarks/workloads/*.[ch])
+	$(BIN)/clang-format --dry-run -Werror $(filter-out csrc/decl/%,$(wildcard csrc/*/*.[ch])) guests/bare/*.[ch] guests/fuzz/*.[ch] guests/hostile/*.c tests/fuzz/*.[ch] $(wildcard benchmarks/workloads/*.[ch])
 
 declarations: $(VENV)/dev  ## the types of what the shim offers, made anew from its headers
 	$(BIN)/python csrc/declarations.py --write

@@ -20,6 +20,7 @@ NAMES = [
     "native",
     "restore",
     "reset",
+    "fuzzing",
     "store",
     "run",
     "introspect",

@@ -25,7 +25,9 @@ NEEDED = {
     "unit/oci": {"docker-registry": "docker-registry", "skopeo": "skopeo"},
     "unit/images": {"blkid": "util-linux", "mke2fs": "e2fsprogs"},
     "kvm": {
+        "afl-fuzz": "afl++",
         "bwrap": "bubblewrap",
+        "clang": "clang",
         "gdb": "gdb",
         "git": "git",
         "make": "make",

@@ -57,6 +57,7 @@ LAYERS = [
     "debug",
     "script",
     "aio",
+    "fuzz",
     "compare",
     "cli",
 ]

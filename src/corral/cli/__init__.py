@@ -27,6 +27,7 @@ COMMANDS = {
     "drgn": "a guest's kernel in drgn: its variables and types, in Python",
     "dump": "save a guest to an ELF core file, for crash and drgn",
     "exec": "a command in a guest that runs",
+    "fuzz": "change inputs of a program or a kernel in a guest until one is a bug's",
     "help": "tell about a command, or about a topic like disks or keys",
     "image": "make disk images from folders and archives, and look into them",
     "images": "list and remove the distributions that `corral boot debian` made, and container images",

@@ -78,7 +78,8 @@ class Segment:
 @record(frozen=True)
 class Elf:
     """A validated executable: its segments lie in the file and do not overlap. `is_program`: an interpreter or
-    thread-local storage makes it look like one for user space; unikernels do so too."""
+    thread-local storage makes it look like one for user space; unikernels do so too. `is_dynamic`: it names an
+    interpreter, which loads its libraries."""
 
     bits: int
     entry: int  # guest physical
@@ -86,6 +87,7 @@ class Elf:
     pvh_entry: int | None
     is_linux: bool
     is_program: bool = False
+    is_dynamic: bool = False
 
     @property
     def code(self) -> tuple[tuple[int, int, int], ...]:
@@ -128,7 +130,8 @@ def parse(head: bytes, size: int, read: Read | None) -> Elf:
     if pvh_entry is not None:
         _require_entry(segments, pvh_entry, "PVH entry point")
     physical, is_linux = _physical_entry(segments, entry, pvh_entry)
-    return Elf(bits, physical, tuple(segments), pvh_entry, is_linux, not types.isdisjoint((_PT_INTERP, _PT_TLS)))
+    is_program, is_dynamic = not types.isdisjoint((_PT_INTERP, _PT_TLS)), _PT_INTERP in types
+    return Elf(bits, physical, tuple(segments), pvh_entry, is_linux, is_program, is_dynamic)
 
 
 def require_kernel(elf: Elf) -> None:

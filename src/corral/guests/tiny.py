@@ -8,7 +8,7 @@ from corral.errors import ConfigError, HostError
 from corral.guests import cache, sources
 
 _LINK = ("-m32", "-nostdlib", "-static", "-Wl,--build-id=none,-z,noexecstack")
-_SHARED = ("pvh.inc", "pvh.ld", "long.inc")
+_SHARED = ("pvh.inc", "pvh.ld", "long.inc", os.path.join("..", "fuzz", "corral_fuzz.h"))
 
 
 def names() -> list[str]:
