@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 COMMANDS = {
+    "api": "a guest by HTTP over a Unix socket, for Firecracker's clients",
     "attach": "the console of a guest that has a name",
     "boot": "boot a guest: Linux to a shell, or a kernel of yours",
     "cache": "what Corral keeps on this host's disk, and how large it is; remove it",
@@ -23,6 +24,7 @@ COMMANDS = {
     "disasm": "the code of a kernel file or of a running guest, with symbols",
     "doctor": "what this host's KVM is and can, and what is missing",
     "exec": "a command in a guest that runs",
+    "firecracker": "corral api, by the command line that Firecracker has",
     "help": "tell about a command, or about a topic like disks or keys",
     "image": "make disk images from folders and archives, and look into them",
     "images": "list and remove the distributions that `corral boot debian` made, and container images",
@@ -59,7 +61,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
 
     `own_process`: it has the process for itself, and may give up its rights for good."""
     globals()["own_process"] = own_process
-    words = sys.argv[1:] if argv is None else argv
+    words = _given() if argv is None else argv
     _open_standard_descriptors()
     try:
         with voice.Speaking() as speaking:
@@ -79,6 +81,11 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         # The reader of our output is gone; nothing more must be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+
+
+def _given() -> list[str]:
+    """The command line. A link to `corral` by the name firecracker is what clients of that start."""
+    return [*(["firecracker"] if os.path.basename(sys.argv[0]) == "firecracker" else []), *sys.argv[1:]]
 
 
 def _tell(error: CorralError) -> int:

@@ -24,10 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+    from typing import Protocol
 
     from corral.backends.channel import Channel
     from corral.backends.console import Console
-    from corral.cli.detached import NamedGuest
     from corral.cli.jail import Jail
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     from corral.numa.plan import Plan
 
     Watch = Callable[[Machine], AbstractContextManager[object]]
+
+    class Named(Protocol):
+        """A guest that has a name (detached.py, api_guest.py)."""
+
+        def request(self, request: BootRequest) -> BootRequest: ...
+        def open_log(self) -> int | None: ...
+        def attach(self, machine: Machine, console: Console) -> None: ...
 
 NETS = ("user", "tap", "socket", "none", "mac", "mtu", "ip")
 
@@ -196,7 +203,7 @@ def run_here(
     arguments: Arguments,
     watch: Watch | None,
     jail: Jail | None,
-    named: NamedGuest | None,
+    named: Named | None,
     request: BootRequest | None = None,
 ) -> int:
     """`request`: what to boot, where that is not in the arguments."""
@@ -272,7 +279,7 @@ def _boot(
     watch: Watch | None,
     report: DeathReport | None,
     jail: Jail | None,
-    named: NamedGuest | None,
+    named: Named | None,
 ) -> int:
     values, container = arguments.values, wanted.request.container is not None
     has_input = not container or "interactive" in values

@@ -112,8 +112,8 @@ class Named:
         self._log, end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         return end
 
-    def attach(self, machine: Machine, console: Console) -> None:
-        """Before the machine runs."""
+    def attach(self, machine: Machine, console: Console, paused: bool = False) -> None:
+        """Before the machine runs. `paused`: its vCPUs stand still until somebody says `resume`."""
         self._about |= {"memory": machine.config.memory, "cpus": machine.config.cpus, "kernel": machine.config.kernel}
         with open(self._path(place.ABOUT), "w", encoding="utf-8") as file:
             json.dump(self._about, file)
@@ -126,7 +126,9 @@ class Named:
         from corral.snapshot import resumed
 
         resumed.prepare(machine)
-        self._control.machine = machine
+        if paused:
+            machine.pause()
+        self._control.machine, self._control.paused = machine, paused
         console.beside = self
 
     # What a console has of it (backends/console.py).
