@@ -48,6 +48,7 @@ LAYERS = [
     "launch",
     "agent",
     "running",
+    "api",
     "observe",
     "debug",
     "script",

@@ -74,7 +74,7 @@ VSOCK = Body(
 BALLOON = Body(
     "Balloon",
     {
-        "amount_mib": Number(most=2**32 - 1, about="0: Corral's gives back what the guest has freed, and takes nothing"),
+        "amount_mib": Number(most=2**32 - 1, about="0: it gives back what was freed, and takes nothing"),
         "deflate_on_oom": Flag(),
         "stats_polling_interval_s": Number(most=2**16 - 1),
         "free_page_hinting": Flag(),
@@ -146,7 +146,9 @@ INSTANCE = Body(
     },
     ("id", "state", "vmm_version", "app_name"),
 )
-VERSION = Body("FirecrackerVersion", {"firecracker_version": Text(), "corral_version": Text()}, ("firecracker_version",))
+VERSION = Body(
+    "FirecrackerVersion", {"firecracker_version": Text(), "corral_version": Text()}, ("firecracker_version",)
+)
 FULL = Body(
     "FullVmConfiguration",
     {

@@ -48,7 +48,9 @@ class Start:
 
 
 class GuestProcess:
-    """`run` is what its process does: it returns an exit status, and tells by `ready` why it could not start. `forget` closes there what is this process's alone. Raises HostError, ConfigError."""
+    """`run` is what its process does: it returns an exit status, and tells by `ready` why it could not start. `forget`
+    closes there what is this process's alone. `stays`: what it said can be read after its end. Raises HostError,
+    ConfigError."""
 
     def __init__(
         self,
@@ -58,8 +60,9 @@ class GuestProcess:
         forget: Callable[[], None],
         paused: bool = False,
         console: str = "",
+        stays: bool = True,
     ) -> None:
-        self.name, self.paused, self.status = name, paused, 0
+        self.name, self.paused, self.status, self._stays = name, paused, 0, stays
         self._folder = place.folder(name)
         ready, theirs = os.pipe2(os.O_CLOEXEC)
         lifeline, self._lifeline = os.pipe2(os.O_CLOEXEC)
@@ -117,7 +120,10 @@ class GuestProcess:
             self.status = 128 - self.status
         os.close(self.ended)
         self.ended = -1
-        place.forget(self.name)
+        if self._stays:
+            place.forget(self.name)
+        elif os.path.isdir(self._folder):
+            place.remove(place.find(self.name))
 
 
 class Starting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral import __version__
 from corral.api import bodies
-from corral.api.routes import ROUTES
+from corral.api.routes import REFUSED, ROUTES
 from corral.api.shapes import Body, Items
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.result:
         content = {_JSON: {"schema": route.result.schema()}}
         told["responses"]["200"] = {"description": "It is so.", "content": content}
-    elif route.summary != "Refused.":
+    elif route.summary != REFUSED:
         told["responses"]["204"] = {"description": "It is done."}
     if route.body:
         told["requestBody"] = {"required": True, "content": {_JSON: {"schema": route.body.schema()}}}

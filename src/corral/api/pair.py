@@ -22,8 +22,8 @@ _MAGIC, _DIGEST = b"CORRALSN", slice(16, 48)  # of a snapshot's head (snapshot/f
 
 @record(frozen=True)
 class Pair:
-    """`memory` is the path of Corral's snapshot; `settings` are as GET /vm/config has them, empty where the snapshot was
-    made by `corral snapshot`."""
+    """`memory` is the path of Corral's snapshot; `settings` are as GET /vm/config has them, empty of one that was made
+    by `corral snapshot`."""
 
     memory: str
     settings: dict[str, Any]

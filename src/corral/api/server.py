@@ -1,5 +1,5 @@
 """The sockets of the API: who is connected, what each has sent, and what each is still to be sent. One thread, poll(2);
-the table of routes is in routes.py.
+the table of routes is above (routes.py).
 
 Clients are hostile: each has a bound on what it may have sent and may have to read, and on the time for a request and
 for its answer. Where there are MOST_CLIENTS, the next takes the place of the one that has been idle for longest.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
         def finish(self) -> Answer:
             """Closes it, too."""
+
 
 MOST_CLIENTS = 32
 PATIENCE = 10.0  # seconds for a request that has begun, and for a reader who stands still

@@ -1,4 +1,4 @@
-"""One guest and its client's wishes: what routes.py has for each request calls one of these methods.
+"""One guest and its client's wishes: each route has one of these methods.
 
 Methods return what is to be answered as JSON, None for nothing, or a Job; they raise Fault and other CorralErrors.
 """
@@ -77,6 +77,9 @@ class Service:
                 found[name] = one
         return found
 
+    def machine(self) -> Given:
+        return self.settings.machine
+
     def balloon(self) -> Given:
         if self.settings.balloon is None:
             raise Fault("Balloon error: No balloon device found.")
@@ -118,7 +121,8 @@ class Service:
 
     def _start(self, request: BootRequest, paused: bool) -> guest.Starting:
         name = self.id or f"api-{os.getpid()}"
-        started = guest.GuestProcess(name, request, self._run, self._forget, paused, self.settings.serial)
+        parts = name, request, self._run, self._forget, paused, self.settings.serial
+        started = guest.GuestProcess(*parts, stays=bool(self.id))
         self.is_busy = True
 
         def then(found: GuestProcess | None) -> None:

@@ -34,12 +34,17 @@ def run(start: Start, jail: str | None) -> int:
     try:
         arguments = parse(boot.COMMAND, ["--console", f"file:{start.console}" if start.console else "stdio"])
         assert arguments
-        with named.Named(start.name, ["api"], lifeline) as guest.named:
+        with named.Named(start.name, _words(start.request), lifeline) as guest.named:
             guest.named.status = boot.run_here(arguments, None, wanted, guest, start.request)
             return guest.named.status
     except CorralError as error:
         guest.fails(str(error))
         return error.exit_status
+
+
+def _words(request: BootRequest) -> list[str]:
+    """What corral ps shows of it."""
+    return ["boot", "--restore", request.snapshot] if request.snapshot else ["boot", request.kernel or ""]
 
 
 def _silence() -> None:
@@ -50,7 +55,7 @@ def _silence() -> None:
 
 
 class _ApiGuest:
-    """What boot does otherwise for it (boot.Named)."""
+    """What boot does otherwise for it (detached.Named)."""
 
     named: named.Named
 
@@ -76,4 +81,6 @@ class _ApiGuest:
 
     def fails(self, why: str) -> None:
         """To the client, or where the guest has started to standard error."""
-        os.write(2 if self._ready < 0 else self._ready, why.encode() if self._ready >= 0 else f"corral: {why}\n".encode())
+        os.write(
+            2 if self._ready < 0 else self._ready, why.encode() if self._ready >= 0 else f"corral: {why}\n".encode()
+        )

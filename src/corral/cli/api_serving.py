@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from corral.api import routes
+from corral.api import dispatch
 from corral.api.server import Server
 from corral.api.service import Service
 from corral.cli import terminal
@@ -40,11 +40,11 @@ def serve(path: str | None, id: str, file: str | None, jail: str | None, given: 
     service = Service(id, run, lambda: server.forget() if server else None)
     try:
         for name, one in (given or {}).items():
-            routes.configure(service, {name: one})
+            dispatch.configure(service, {name: one})
         if path is not None:
-            server = Server(path, lambda request: routes.answer(service, request))
+            server = Server(path, lambda request: dispatch.answer(service, request))
         if file is not None:
-            routes.configure(service, _read(file), starts=True)
+            dispatch.configure(service, _read(file), starts=True)
         _serve(server, service)
     finally:
         if server:

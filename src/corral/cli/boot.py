@@ -24,10 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
-    from typing import Protocol
 
     from corral.backends.channel import Channel
     from corral.backends.console import Console
+    from corral.cli.detached import Named
     from corral.cli.jail import Jail
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
@@ -37,13 +37,6 @@ if TYPE_CHECKING:
     from corral.numa.plan import Plan
 
     Watch = Callable[[Machine], AbstractContextManager[object]]
-
-    class Named(Protocol):
-        """A guest that has a name (detached.py, api_guest.py)."""
-
-        def request(self, request: BootRequest) -> BootRequest: ...
-        def open_log(self) -> int | None: ...
-        def attach(self, machine: Machine, console: Console) -> None: ...
 
 NETS = ("user", "tap", "socket", "none", "mac", "mtu", "ip")
 
