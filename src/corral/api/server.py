@@ -10,6 +10,7 @@ from __future__ import annotations
 import _socket
 import fcntl
 import os
+import stat
 import time
 
 from corral.api import messages
@@ -242,6 +243,12 @@ def _listen(path: str) -> _socket.socket:
 
 
 def _is_left(path: str) -> bool:
+    """Whether it is a socket that nothing listens at: to connect to a file is refused, too."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return False
+    except OSError:
+        return False
     one = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC)
     try:
         one.connect(path)

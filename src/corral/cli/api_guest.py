@@ -81,6 +81,7 @@ class _ApiGuest:
 
     def fails(self, why: str) -> None:
         """To the client, or where the guest has started to standard error."""
-        os.write(
-            2 if self._ready < 0 else self._ready, why.encode() if self._ready >= 0 else f"corral: {why}\n".encode()
-        )
+        if self._ready >= 0:
+            os.write(self._ready, why.encode())
+        else:
+            os.write(2, f"corral: {why}\n".encode())

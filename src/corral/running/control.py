@@ -2,9 +2,9 @@
 console.
 
 A client says one word and a newline: `pause`, `resume`, `state`, `counters`, `power-button`, `snapshot` with the
-descriptor of an empty file (SCM_RIGHTS), `attach`, or one of `words`, which may have more behind a blank. The answer is a line, `ok` and what
-there is to tell, or `error` and why. After `ok` to `attach` what the guest says on its console comes, and what is sent
-is typed there.
+descriptor of an empty file (SCM_RIGHTS), `attach`, or one of `words`, which may have more behind a blank. The answer is
+a line, `ok` and what there is to tell, or `error` and why. After `ok` to `attach` what the guest says on its console
+comes, and what is sent is typed there.
 """
 
 from __future__ import annotations
