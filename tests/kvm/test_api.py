@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from corral.guests import default, initramfs, kernel
+from corral.guests import initramfs, kernel
 from tests.support.named_guest import skip_without_kernel
 
 LONG = 120.0
