@@ -1,5 +1,5 @@
-"""Clients of Firecracker from PyPI, unmodified, drive Corral: they start /usr/local/bin/firecracker, keep their files in
-/var/lib/firecracker, make tap devices, and ask Docker for its version. All of that is in namespaces of the test's own."""
+"""Clients of Firecracker from PyPI, unmodified, drive Corral: they start /usr/local/bin/firecracker, keep their files
+in /var/lib/firecracker, make tap devices, and ask Docker for its version: all in namespaces of the test's own."""
 
 from __future__ import annotations
 
@@ -88,41 +88,50 @@ def rootfs(folder: Path) -> str:
     return image
 
 
-@pytest.mark.parametrize("name", CLIENTS)
-def test_a_client_boots_pauses_saves_and_goes_on(name: str, environment: Callable[[str], Path], tmp_path: Path) -> None:
-    python = environment(name) / "python"
-    skip_without_kernel()
-    if os.getuid():
-        pytest.skip("the client wants root, for tap devices and /var/lib/firecracker")
-    if subprocess.run(["unshare", "--mount", "--net", "true"], capture_output=True).returncode:
-        pytest.skip("no namespaces of mounts and networks can be made here")
-    overlay = tmp_path / "overlay.ext4"
+def start(name: str, python: Path, folder: Path) -> subprocess.Popen[str]:
+    folder.mkdir()
+    overlay = folder / "overlay.ext4"
     overlay.write_bytes(bytes(1 << 20))
     words = {
         "kernel": next(one.path for one in kernel.ready() if one.name == kernel.SMALL),
-        "rootfs": rootfs(tmp_path),
+        "rootfs": rootfs(folder),
         "overlay": str(overlay),
-        "memory": str(tmp_path / "memory"),
-        "snapshot": str(tmp_path / "snapshot"),
+        "memory": str(folder / "memory"),
+        "snapshot": str(folder / "snapshot"),
         "python": sys.executable,
         "execute": EXECUTE,
     }
-    done = subprocess.run(
-        ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", WORLD, "world", str(tmp_path)]
-        + [str(Path(sys.executable).parent / "corral"), sys.executable, str(python)]
-        + [str(Path(__file__).parent / "client.py"), json.dumps(words)],
-        capture_output=True,
+    return subprocess.Popen(
+        [
+            *("unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", WORLD, "world", str(folder)),
+            *(str(Path(sys.executable).parent / "corral"), sys.executable, str(python)),
+            *(str(Path(__file__).parent / "client.py"), json.dumps(words)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
-        env=os.environ | {"DOCKER": DOCKER, "XDG_RUNTIME_DIR": str(tmp_path)},
+        env=os.environ | {"DOCKER": DOCKER, "XDG_RUNTIME_DIR": str(folder)},
         stdin=subprocess.DEVNULL,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["create"].endswith("created")
-    assert told["list"] == [True]
-    assert told["config"]["machine-config"]["mem_size_mib"] == 128
-    assert (told["first"], told["after"], told["kept"]) == ("Linux\n", "42\n", "42\n")
-    assert told["pause"].endswith("paused successfully")
-    assert told["resume"].endswith("resumed successfully")
-    assert (told["stopped"], told["state"]) == (True, "Running")
+
+
+def test_clients_boot_pause_save_and_go_on(environment: Callable[[str], Path], tmp_path: Path) -> None:
+    """At the same time: for the most part they sleep."""
+    pythons = {name: environment(name) / "python" for name in CLIENTS}
+    skip_without_kernel()
+    if os.getuid():
+        pytest.skip("the clients want root, for tap devices and /var/lib/firecracker")
+    if subprocess.run(["unshare", "--mount", "--net", "true"], capture_output=True).returncode:
+        pytest.skip("no namespaces of mounts and networks can be made here")
+    processes = [start(name, python, tmp_path / name[:2]) for name, python in pythons.items()]
+    for process in processes:
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, output + errors
+        told = json.loads(output.splitlines()[-1])
+        assert told["create"].endswith("created")
+        assert told["list"] == [True]
+        assert told["config"]["machine-config"]["mem_size_mib"] == 128
+        assert (told["first"], told["after"], told["kept"]) == ("Linux\n", "42\n", "42\n")
+        assert told["pause"].endswith("paused successfully")
+        assert told["resume"].endswith("resumed successfully")
+        assert (told["stopped"], told["state"]) == (True, "Running")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from corral.api import messages
 from corral.api.fault import AFTER, BEFORE, Fault
 from corral.api.messages import Answer
@@ -78,6 +76,8 @@ def _parsed(request: Request) -> Any:
     """Raises Fault."""
     if not request.body:
         raise Fault(f"Empty {request.method} request.")
+    import json
+
     try:
         return json.loads(request.body, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -48,6 +48,7 @@ class _Client:
         self.pending = bytearray()  # to be sent
         self.ended = False  # it sends no more
         self.leaves = False  # when all is sent
+        self.discards = False  # what still comes, so that the answer is not lost with the connection
         self.since = time.monotonic()  # the last that it, or its answer, has got on
 
     @property
@@ -90,7 +91,8 @@ class Server:
         for client in self._clients.values():
             if client.job:
                 wanted[client.job.fileno()] = READABLE
-            reads = not client.ended and not client.leaves and client.reader.room > 0
+            reads = client.discards or (not client.leaves and client.reader.room > 0)
+            reads = reads and not client.ended
             wanted[client.fd] = (READABLE if reads else 0) | (WRITABLE if client.pending else 0)
         return wanted
 
@@ -101,7 +103,7 @@ class Server:
 
     @staticmethod
     def _is_due(client: _Client) -> bool:
-        return bool(client.pending) or (client.reader.begun and not client.is_busy)
+        return bool(client.pending) or client.discards or (client.reader.begun and not client.is_busy)
 
     def serve(self, ready: dict[int, int]) -> None:
         """Does what can be done without waiting."""
@@ -158,6 +160,8 @@ class Server:
             data, gone = b"", True
         if gone:
             self._drop(client)
+        elif client.discards:
+            client.ended = not data
         elif data:
             if not client.reader.begun:
                 client.since = time.monotonic()
@@ -172,7 +176,8 @@ class Server:
             if client.fd not in self._clients or client.pending or client.job:
                 return
             if client.leaves:
-                self._drop(client)
+                if not client.discards or client.ended:
+                    self._drop(client)
                 return
             if client.request is None and not self._next(client):
                 if client.ended and not client.pending:
@@ -197,6 +202,7 @@ class Server:
             client.request = client.reader.next()
         except Fault as fault:
             self._tell(client, messages.refusal(fault), None)
+            client.discards = True
             return False
         if client.request is None and client.reader.wants_continue:
             client.reader.wants_continue = False

@@ -9,7 +9,7 @@ import os
 import time
 
 from corral import __version__
-from corral.api import fault, guest
+from corral.api import fault
 from corral.api.fault import Fault, lacks
 from corral.api.jobs import Threaded
 from corral.api.messages import Answer
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corral.api.guest import GuestProcess, Start
+    from corral.api.guest import GuestProcess, Start, Starting
     from corral.api.settings import Given
     from corral.launch.request import BootRequest
 
@@ -109,7 +109,7 @@ class Service:
 
     # Starting, and what a guest that runs is told.
 
-    def act(self, given: Given) -> guest.Starting | Threaded | None:
+    def act(self, given: Given) -> Starting | Threaded | None:
         action = given["action_type"]
         if action == "FlushMetrics":
             self._flush()
@@ -119,7 +119,9 @@ class Service:
             return self._start(self.settings.request(), False)
         return self._ask("power-button", lambda: None)
 
-    def _start(self, request: BootRequest, paused: bool) -> guest.Starting:
+    def _start(self, request: BootRequest, paused: bool) -> Starting:
+        from corral.api import guest  # and what a named guest is made with
+
         name = self.id or f"api-{os.getpid()}"
         parts = name, request, self._run, self._forget, paused, self.settings.serial
         started = guest.GuestProcess(*parts, stays=bool(self.id))
@@ -206,7 +208,7 @@ class Service:
 
         return self._exclusive(work)
 
-    def load(self, given: Given) -> guest.Starting:
+    def load(self, given: Given) -> Starting:
         from corral.api import loading
 
         self.require_before()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -303,6 +305,19 @@ def test_a_configuration_file_is_set_like_requests(service: Service, kernel: str
     assert service.settings.machine["vcpu_count"] == 2
     with pytest.raises(Fault, match="unknown field `nothing`"):
         dispatch.configure(service, {"nothing": {}})
+
+
+def test_the_limits_are_the_machines() -> None:
+    from corral import config
+    from corral.api import bodies
+
+    assert bodies.MOST_CPUS == config.MOST_CPUS
+
+
+def test_the_start_imports_neither_the_shim_nor_json() -> None:
+    code = "import sys, corral.cli.api_serving; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"corral.native", "corral.config", "json", "re", "socket", "threading"}.isdisjoint(done.stdout.split())
 
 
 def test_the_openapi_document_has_every_route_and_body() -> None:

@@ -162,9 +162,17 @@ def test_a_request_that_does_not_end_is_given_up(served: Served, monkeypatch: py
 def test_what_is_no_request_is_answered_and_ends(served: Served) -> None:
     with served.connect() as one:
         one.sendall(b"hello\r\n\r\n" + GET % 1)
+        one.shutdown(socket.SHUT_WR)
         said = everything(one)
     assert said.startswith(b"HTTP/1.1 400 ")
     assert said.count(b"Server: ") == 1
+
+
+def test_who_sends_too_much_gets_the_answer_all_the_same(served: Served) -> None:
+    with served.connect() as one:
+        one.sendall(b"PUT /mmds HTTP/1.1\r\nContent-Length: 9000000\r\n\r\n")
+        one.sendall(bytes(9000000))
+        assert one.recv(65536).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_request_that_has_to_wait_is_asked_for_again(served: Served) -> None:
