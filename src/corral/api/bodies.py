@@ -6,7 +6,7 @@ do are here, for they are refused by name where they ask for something (settings
 
 from __future__ import annotations
 
-from corral.api.shapes import Anything, Body, Choice, Flag, Items, Number, Text
+from corral.api.shapes import Anything, Body, Flag, Items, Number, OneOf, Text
 
 MOST_CPUS = 64  # as corral.config has it: to import that loads the shim, which nothing here needs
 PATH = Text("a path of this host", least=1)
@@ -26,8 +26,8 @@ _MACHINE = {
     "mem_size_mib": Number(1, 1 << 30),
     "smt": Flag(),
     "track_dirty_pages": Flag("taken, and of no use: a snapshot is always whole"),
-    "cpu_template": Choice(("C3", "T2", "T2S", "T2CL", "T2A", "V1N1", "None")),
-    "huge_pages": Choice(("None", "2M", "Transparent")),
+    "cpu_template": OneOf(("C3", "T2", "T2S", "T2CL", "T2A", "V1N1", "None")),
+    "huge_pages": OneOf(("None", "2M", "Transparent")),
 }
 MACHINE = Body("MachineConfiguration", _MACHINE, ("vcpu_count", "mem_size_mib"))
 PARTIAL_MACHINE = Body("PartialMachineConfiguration", _MACHINE)
@@ -39,8 +39,8 @@ DRIVE = Body(
         "path_on_host": PATH,
         "is_read_only": Flag(),
         "partuuid": Text(longest=64),
-        "cache_type": Choice(("Unsafe", "Writeback"), "both are durable when the guest flushes"),
-        "io_engine": Choice(("Sync", "Async"), "Corral chooses"),
+        "cache_type": OneOf(("Unsafe", "Writeback"), "both are durable when the guest flushes"),
+        "io_engine": OneOf(("Sync", "Async"), "Corral chooses"),
         "rate_limiter": RATE_LIMITER,
         "socket": PATH,
     },
@@ -99,18 +99,18 @@ LOGGER = Body(
 METRICS = Body("Metrics", {"metrics_path": PATH}, ("metrics_path",))
 ACTION = Body(
     "InstanceActionInfo",
-    {"action_type": Choice(("FlushMetrics", "InstanceStart", "SendCtrlAltDel"))},
+    {"action_type": OneOf(("FlushMetrics", "InstanceStart", "SendCtrlAltDel"))},
     ("action_type",),
 )
-VM = Body("Vm", {"state": Choice(("Paused", "Resumed"))}, ("state",))
+VM = Body("Vm", {"state": OneOf(("Paused", "Resumed"))}, ("state",))
 SNAPSHOT_CREATE = Body(
     "SnapshotCreateParams",
-    {"mem_file_path": PATH, "snapshot_path": PATH, "snapshot_type": Choice(("Full", "Diff"))},
+    {"mem_file_path": PATH, "snapshot_path": PATH, "snapshot_type": OneOf(("Full", "Diff"))},
     ("mem_file_path", "snapshot_path"),
 )
 MEMORY_BACKEND = Body(
     "MemoryBackend",
-    {"backend_type": Choice(("File", "Uffd")), "backend_path": PATH},
+    {"backend_type": OneOf(("File", "Uffd")), "backend_path": PATH},
     ("backend_type", "backend_path"),
 )
 NETWORK_OVERRIDE = Body(
@@ -140,7 +140,7 @@ INSTANCE = Body(
     "InstanceInfo",
     {
         "id": Text(),
-        "state": Choice(("Not started", "Running", "Paused")),
+        "state": OneOf(("Not started", "Running", "Paused")),
         "vmm_version": Text(),
         "app_name": Text(),
     },

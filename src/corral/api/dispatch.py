@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from corral.api.messages import Request
+    from corral.api.messages import HttpRequest
     from corral.api.routes import Route
     from corral.api.server import Job
     from corral.api.service import Service
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NAMES = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
 
-def answer(service: Service, request: Request) -> Answer | Job | None:
+def answer(service: Service, request: HttpRequest) -> Answer | Job | None:
     """What server.py calls. None: an exclusive job is going on, and this has to wait."""
     if service.is_busy and not request.path.startswith("/corral/"):
         return None
@@ -35,7 +35,7 @@ def answer(service: Service, request: Request) -> Answer | Job | None:
     return found
 
 
-def _dispatch(service: Service, request: Request) -> Answer | Job:
+def _dispatch(service: Service, request: HttpRequest) -> Answer | Job:
     route, name = _find(request)
     body: Given = {}
     if route.body is None:
@@ -55,7 +55,7 @@ def _dispatch(service: Service, request: Request) -> Answer | Job:
     return Answer(200, result) if isinstance(result, dict) else result
 
 
-def _find(request: Request) -> tuple[Route, str]:
+def _find(request: HttpRequest) -> tuple[Route, str]:
     """And the id in the path, "" for none. Raises Fault."""
     path = request.path if request.path == "/" else request.path.rstrip("/")
     for route in ROUTES:
@@ -72,7 +72,7 @@ def _find(request: Request) -> tuple[Route, str]:
     raise Fault(f"Invalid request method and/or path: {request.method}, {path[:256]}.")
 
 
-def _parsed(request: Request) -> Any:
+def _parsed(request: HttpRequest) -> Any:
     """Raises Fault."""
     if not request.body:
         raise Fault(f"Empty {request.method} request.")

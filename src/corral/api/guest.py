@@ -34,7 +34,7 @@ _MOST = 65536  # bytes of why it could not start
 
 
 @record(frozen=True)
-class Start:
+class GuestStart:
     """What the guest's process is to run. `ready` and `lifeline` are its descriptors: on the one it writes READY, at
     the end of the other it ends the guest. `paused`: its CPUs stand still at first. `console`: a file, "" for standard
     output."""
@@ -56,7 +56,7 @@ class GuestProcess:
         self,
         name: str,
         request: BootRequest,
-        run: Callable[[Start], int],
+        run: Callable[[GuestStart], int],
         forget: Callable[[], None],
         paused: bool = False,
         console: str = "",
@@ -71,7 +71,7 @@ class GuestProcess:
             os.close(ready)
             os.close(self._lifeline)
             forget()
-            _leave(run, Start(name, request, theirs, lifeline, paused, console))
+            _leave(run, GuestStart(name, request, theirs, lifeline, paused, console))
         os.close(theirs)
         os.close(lifeline)
         self._ready = ready
@@ -148,7 +148,7 @@ class Starting:
         return Answer()
 
 
-def _leave(run: Callable[[Start], int], start: Start) -> NoReturn:
+def _leave(run: Callable[[GuestStart], int], start: GuestStart) -> NoReturn:
     """All of the guest's process. What is above on the stack is the other's, and is not gone back to."""
     status = 1
     try:
@@ -164,7 +164,7 @@ def _leave(run: Callable[[Start], int], start: Start) -> NoReturn:
         os._exit(status)
 
 
-def _ran(run: Callable[[Start], int], start: Start) -> int:
+def _ran(run: Callable[[GuestStart], int], start: GuestStart) -> int:
     """The exit status."""
     try:
         return run(start)

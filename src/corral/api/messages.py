@@ -21,7 +21,7 @@ _LETTERS = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEF
 
 
 @record(frozen=True)
-class Request:
+class HttpRequest:
     """`stays`: the connection is kept after the answer."""
 
     method: str
@@ -78,7 +78,7 @@ class Reader:
         """How many bytes more are of use."""
         return MOST_HEAD + MOST_BODY - len(self._came)
 
-    def next(self) -> Request | None:
+    def next(self) -> HttpRequest | None:
         """None: the next is not whole yet. Raises Fault."""
         if self._head is None:
             del self._came[: len(self._came) - len(self._came.lstrip(b"\r\n"))]  # RFC 9112, 2.2
@@ -97,7 +97,7 @@ class Reader:
         self._head = None
         body = bytes(self._came[:length])
         del self._came[:length]
-        return Request(method, path, body, stays)
+        return HttpRequest(method, path, body, stays)
 
     def _parse(self, head: bytes) -> tuple[str, str, int, bool]:
         first, *lines = head.split(b"\r\n")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from corral.api.routes import Route
-    from corral.api.shapes import Shape
+    from corral.api.shapes import BodyShape
 
 _JSON = "application/json"
 
@@ -59,7 +59,7 @@ def _operation(route: Route) -> dict[str, Any]:
     return told
 
 
-def _bodies(shape: Shape | None) -> tuple[Body, ...]:
+def _bodies(shape: BodyShape | None) -> tuple[Body, ...]:
     if isinstance(shape, Items):
         return _bodies(shape.item)
     return (shape, *shape.inner()) if isinstance(shape, Body) else ()

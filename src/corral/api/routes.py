@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from corral.api.settings import Given
-    from corral.api.shapes import Body, Shape
+    from corral.api.shapes import Body, BodyShape
 
     # Of the service, and of the checked body where the route has one. It returns JSON, None for nothing, or a Job.
     Handler = Callable[..., Any]
@@ -32,7 +32,7 @@ class Route:
     path: str
     summary: str
     handler: Handler
-    body: Shape | None = None
+    body: BodyShape | None = None
     result: Body | None = None
     when: str = ANY
 
@@ -54,7 +54,7 @@ def _patch(path: str, summary: str, handler: Handler, body: Body, when: str = RU
     return Route("PATCH", path, summary, handler, body, None, when)
 
 
-def _refused(method: str, path: str, what: str, instead: str = "", body: Shape = bodies.CONTENT) -> Route:
+def _refused(method: str, path: str, what: str, instead: str = "", body: BodyShape = bodies.CONTENT) -> Route:
     """One that Firecracker has and Corral has not."""
 
     def handler(service: Service, given: Given | None = None) -> None:

@@ -43,7 +43,7 @@ class _Client:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.reader = messages.Reader()
-        self.request: messages.Request | None = None  # that is waited with
+        self.request: messages.HttpRequest | None = None  # that is waited with
         self.job: Job | None = None
         self.pending = bytearray()  # to be sent
         self.ended = False  # it sends no more
@@ -56,11 +56,11 @@ class _Client:
         return self.job is not None or self.request is not None
 
 
-class Server:
+class ApiServer:
     """At `path`, for its user alone. `answer` is given each request in turn: an Answer, a Job for one that takes a
     while, or None: not now, ask again. Raises ConfigError where somebody listens."""
 
-    def __init__(self, path: str, answer: Callable[[messages.Request], Answer | Job | None]) -> None:
+    def __init__(self, path: str, answer: Callable[[messages.HttpRequest], Answer | Job | None]) -> None:
         self.path = path
         self._answer = answer
         self._listener = _listen(path)
@@ -209,7 +209,7 @@ class Server:
             client.pending += messages.CONTINUE
         return client.request is not None
 
-    def _tell(self, client: _Client, answer: Answer, request: messages.Request | None) -> None:
+    def _tell(self, client: _Client, answer: Answer, request: messages.HttpRequest | None) -> None:
         stays = request is not None and request.stays
         client.pending += messages.encoded(answer, stays, request is not None and request.method == "HEAD")
         client.leaves = not stays

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from corral.api.guest import GuestProcess, Start, Starting
+    from corral.api.guest import GuestProcess, GuestStart, Starting
     from corral.api.settings import Given
     from corral.launch.request import BootRequest
 
@@ -33,7 +33,7 @@ class Service:
     """`run` is what the guest's process does, and `forget` closes what is not that process's (guest.py). `exclusive`
     jobs are one at a time."""
 
-    def __init__(self, id: str, run: Callable[[Start], int], forget: Callable[[], None]) -> None:
+    def __init__(self, id: str, run: Callable[[GuestStart], int], forget: Callable[[], None]) -> None:
         self.id, self._run, self._forget = id, run, forget
         self.settings = Settings()
         self.guest: GuestProcess | None = None

@@ -1,4 +1,4 @@
-"""What a guest is to be, as its client has set it so far, and the BootRequest of that."""
+"""What a guest is to be, as its client has set it so far, and its BootRequest."""
 
 from __future__ import annotations
 

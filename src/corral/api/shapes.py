@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LONGEST = 4096  # characters of a text
 
 
-class Shape:
+class BodyShape:
     def check(self, value: Any, name: str) -> Any:
         raise NotImplementedError
 
@@ -24,7 +24,7 @@ class Shape:
 
 
 @record(frozen=True)
-class Text(Shape):
+class Text(BodyShape):
     """`longest` in characters; no NUL, and nothing that is not Unicode."""
 
     about: str = ""
@@ -46,7 +46,7 @@ class Text(Shape):
 
 
 @record(frozen=True)
-class Number(Shape):
+class Number(BodyShape):
     """A whole number, from `least` to `most`."""
 
     least: int = 0
@@ -65,7 +65,7 @@ class Number(Shape):
 
 
 @record(frozen=True)
-class Flag(Shape):
+class Flag(BodyShape):
     about: str = ""
 
     def check(self, value: Any, name: str) -> Any:
@@ -78,7 +78,7 @@ class Flag(Shape):
 
 
 @record(frozen=True)
-class Choice(Shape):
+class OneOf(BodyShape):
     """One of some words."""
 
     words: tuple[str, ...]
@@ -94,10 +94,10 @@ class Choice(Shape):
 
 
 @record(frozen=True)
-class Items(Shape):
+class Items(BodyShape):
     """A list of `least` to `most` of one shape."""
 
-    item: Shape
+    item: BodyShape
     most: int = 64
     least: int = 0
 
@@ -111,7 +111,7 @@ class Items(Shape):
 
 
 @record(frozen=True)
-class Anything(Shape):
+class Anything(BodyShape):
     """An object of any fields."""
 
     about: str = ""
@@ -126,12 +126,12 @@ class Anything(Shape):
 
 
 @record(frozen=True)
-class Body(Shape):
+class Body(BodyShape):
     """An object with these fields and no others. One that is not of `required` may be null, which is as if it were not
     there. `title` is its name in the OpenAPI document."""
 
     title: str
-    fields: dict[str, Shape]
+    fields: dict[str, BodyShape]
     required: tuple[str, ...] = ()
 
     def check(self, value: Any, name: str = "the body") -> Any:

@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
 
 
 def _given() -> list[str]:
-    """The command line. A link to `corral` by the name firecracker is what clients of that start."""
+    """The command line. Firecracker's clients start a link to `corral` that is called firecracker."""
     return [*(["firecracker"] if os.path.basename(sys.argv[0]) == "firecracker" else []), *sys.argv[1:]]
 
 

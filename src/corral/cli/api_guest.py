@@ -13,7 +13,7 @@ from corral.running import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.api.guest import Start
+    from corral.api.guest import GuestStart
     from corral.backends.console import Console
     from corral.launch.request import BootRequest
     from corral.machine import Machine
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COMM = "corral-guest"  # what ps calls it; its command line is that of the API's process
 
 
-def run(start: Start, jail: str | None) -> int:
+def run(start: GuestStart, jail: str | None) -> int:
     """Its exit status."""
     with open("/proc/self/comm", "w", encoding="ascii") as file:
         file.write(COMM)
@@ -59,7 +59,7 @@ class _ApiGuest:
 
     named: named.Named
 
-    def __init__(self, start: Start, ready: int) -> None:
+    def __init__(self, start: GuestStart, ready: int) -> None:
         self._start, self._ready = start, ready
 
     def request(self, request: BootRequest) -> BootRequest:

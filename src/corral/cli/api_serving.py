@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from corral.api import dispatch
-from corral.api.server import Server
+from corral.api.server import ApiServer
 from corral.api.service import Service
 from corral.cli import terminal
 from corral.core.waiting import READABLE, wait_for
@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from corral.api.guest import Start
+    from corral.api.guest import GuestStart
 
 MOST_FILE = 1 << 20  # bytes of a configuration
 
@@ -30,9 +30,9 @@ def serve(path: str | None, id: str, file: str | None, jail: str | None, given: 
     if jail is not None and jail not in ("on", "off", "report"):
         raise ConfigError(f"--jail {jail!r} is none of on, off, report")
     terminal.leave_on_signals()
-    server: Server | None = None
+    server: ApiServer | None = None
 
-    def run(start: Start) -> int:
+    def run(start: GuestStart) -> int:
         from corral.cli import api_guest
 
         return api_guest.run(start, jail)
@@ -42,7 +42,7 @@ def serve(path: str | None, id: str, file: str | None, jail: str | None, given: 
         for name, one in (given or {}).items():
             dispatch.configure(service, {name: one})
         if path is not None:
-            server = Server(path, lambda request: dispatch.answer(service, request))
+            server = ApiServer(path, lambda request: dispatch.answer(service, request))
         if file is not None:
             dispatch.configure(service, _read(file), starts=True)
         _serve(server, service)
@@ -53,7 +53,7 @@ def serve(path: str | None, id: str, file: str | None, jail: str | None, given: 
     return status
 
 
-def _serve(server: Server | None, service: Service) -> None:
+def _serve(server: ApiServer | None, service: Service) -> None:
     while True:
         wanted = server.watched() if server else {}
         if service.guest:

@@ -1,5 +1,5 @@
 """corral firecracker: corral api, by Firecracker's command line. A link to `corral` that is called firecracker is this,
-so that clients which start that program start Corral."""
+so clients that start it start Corral."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(words: list[str]) -> int:
         from corral import __version__
         from corral.api.service import SPOKEN
 
-        print(f"Firecracker v{SPOKEN}\n\nThis is the API of that, served by Corral {__version__}")
+        print(f"Firecracker v{SPOKEN}\n\nIts API, served by Corral {__version__}")
         return 0
     from corral.cli import api_serving
     from corral.errors import ConfigError

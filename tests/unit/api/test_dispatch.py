@@ -15,21 +15,21 @@ import pytest
 
 from corral.api import dispatch, own, pair, settings
 from corral.api.fault import AFTER, BEFORE, Fault
-from corral.api.guest import Start
-from corral.api.messages import Answer, Request
+from corral.api.guest import GuestStart
+from corral.api.messages import Answer, HttpRequest
 from corral.api.service import Service
 from corral.core.waiting import wait_for
 from corral.launch.request import BootRequest
 from corral.running.named import READY
 
 
-def runs(start: Start) -> int:
+def runs(start: GuestStart) -> int:
     os.write(start.ready, READY)
     wait_for({start.lifeline: 1}, time.monotonic() + 20)
     return 7
 
 
-def fails(start: Start) -> int:
+def fails(start: GuestStart) -> int:
     os.write(start.ready, b"no such kernel")
     return 2
 
@@ -48,7 +48,7 @@ def service() -> Iterator[Service]:
 
 def ask(service: Service, method: str, path: str, body: Any = None) -> Answer:
     data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-    found = dispatch.answer(service, Request(method, path, data, True))
+    found = dispatch.answer(service, HttpRequest(method, path, data, True))
     assert found is not None
     if isinstance(found, Answer):
         return found
@@ -195,10 +195,10 @@ def test_after_the_start_nothing_is_set_any_more(service: Service, kernel: str) 
 def test_while_a_guest_starts_others_wait(service: Service, kernel: str) -> None:
     ask(service, "PUT", "/boot-source", {"kernel_image_path": kernel})
     body = json.dumps({"action_type": "InstanceStart"}).encode()
-    job = dispatch.answer(service, Request("PUT", "/actions", body, True))
+    job = dispatch.answer(service, HttpRequest("PUT", "/actions", body, True))
     assert job is not None
     assert not isinstance(job, Answer)
-    assert dispatch.answer(service, Request("GET", "/", b"", True)) is None
+    assert dispatch.answer(service, HttpRequest("GET", "/", b"", True)) is None
     wait_for({job.fileno(): 1})
     assert job.finish() == Answer()
     assert ask(service, "GET", "/").content["state"] == "Running"

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from corral.api import messages
 from corral.api.fault import Fault
-from corral.api.messages import Answer, Reader, Request
+from corral.api.messages import Answer, HttpRequest, Reader
 
 PUT = b'PUT /vm HTTP/1.1\r\nHost: localhost\r\nContent-Length: 19\r\n\r\n{"state": "Paused"}'
 
 
-def read(data: bytes) -> list[Request]:
+def read(data: bytes) -> list[HttpRequest]:
     reader = Reader()
     reader.feed(data)
     found = []
@@ -25,7 +25,7 @@ def read(data: bytes) -> list[Request]:
 
 
 def test_a_request_with_a_body() -> None:
-    assert read(PUT) == [Request("PUT", "/vm", b'{"state": "Paused"}', True)]
+    assert read(PUT) == [HttpRequest("PUT", "/vm", b'{"state": "Paused"}', True)]
 
 
 @given(st.integers(1, len(PUT) - 1), st.integers(1, 3))

@@ -13,8 +13,8 @@ import pytest
 
 from corral.api import server as serving
 from corral.api.jobs import Threaded
-from corral.api.messages import Answer, Request
-from corral.api.server import Server
+from corral.api.messages import Answer, HttpRequest
+from corral.api.server import ApiServer
 from corral.core.waiting import wait_for
 from corral.errors import ConfigError
 
@@ -26,14 +26,14 @@ class Served:
 
     def __init__(self, path: Path) -> None:
         self.path, self.go, self.now = str(path), threading.Event(), False
-        self.server = Server(self.path, self._answer)
+        self.server = ApiServer(self.path, self._answer)
         self.turns = 0
         self._end, self._ender = os.pipe()
         self.failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
-    def _answer(self, request: Request) -> Answer | Threaded | None:
+    def _answer(self, request: HttpRequest) -> Answer | Threaded | None:
         if request.path == "/wait":
             return Threaded(self._wait)
         if request.path == "/later" and not self.now:
@@ -188,9 +188,9 @@ def test_a_socket_that_a_killed_process_left_is_taken_over(tmp_path: Path) -> No
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(path)
-    one = Server(path, lambda request: Answer())
+    one = ApiServer(path, lambda request: Answer())
     with pytest.raises(ConfigError, match="cannot listen"):
-        Server(path, lambda request: Answer())
+        ApiServer(path, lambda request: Answer())
     assert os.stat(path).st_mode & 0o777 == 0o600
     one.close()
     assert not os.path.exists(path)
@@ -199,14 +199,14 @@ def test_a_socket_that_a_killed_process_left_is_taken_over(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["x" * 200, "no/such/folder"])
 def test_a_path_that_cannot_be_is_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="cannot listen"):
-        Server(str(tmp_path / name), lambda request: Answer())
+        ApiServer(str(tmp_path / name), lambda request: Answer())
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     path = tmp_path / "s"
     path.write_text("mine")
     with pytest.raises(ConfigError, match="cannot listen"):
-        Server(str(path), lambda request: Answer())
+        ApiServer(str(path), lambda request: Answer())
     assert path.read_text() == "mine"
 
 
