@@ -20,6 +20,7 @@ NAMES = [
     "boot",
     "native",
     "restore",
+    "store",
     "run",
     "disk_boot",
     "fio",

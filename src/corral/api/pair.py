@@ -21,7 +21,7 @@ _MAGIC, _DIGEST = b"CORRALSN", slice(16, 48)  # of a snapshot's head (snapshot/f
 
 
 @record(frozen=True)
-class Pair:
+class SnapshotPair:
     """`memory` is the path of Corral's snapshot; `settings` are as GET /vm/config has them, empty of one that was made
     by `corral snapshot`."""
 
@@ -58,10 +58,10 @@ def write(path: str, memory: str, settings: dict[str, Any]) -> None:
         raise HostError(f"cannot write {path!r}: {error.strerror}; see who may write there") from None
 
 
-def read(path: str, memory: str | None) -> Pair:
+def read(path: str, memory: str | None) -> SnapshotPair:
     """`memory`: as the client names it. Raises Fault for what does not go together, or is none."""
     if _digest(path) is not None:
-        return Pair(path, {})
+        return SnapshotPair(path, {})
     document = _document(path)
     if document is None:
         raise Fault(f"This is no snapshot of Corral's: {path}")
@@ -71,7 +71,7 @@ def read(path: str, memory: str | None) -> Pair:
         raise Fault(f"This is no memory of a snapshot of Corral's: {found}")
     if digest != document["digest"]:
         raise Fault(f"The memory file is not that of this snapshot: {found}")
-    return Pair(found, document["settings"])
+    return SnapshotPair(found, document["settings"])
 
 
 def _digest(path: str) -> str | None:

@@ -36,7 +36,8 @@ class Service:
     def __init__(self, id: str, run: Callable[[GuestStart], int], forget: Callable[[], None]) -> None:
         self.id, self._run, self._forget = id, run, forget
         self.settings = Settings()
-        self.guest: GuestProcess | None = None
+        self.guest: GuestProcess | None = None  # that has started
+        self._starting: GuestProcess | None = None
         self.is_busy = False  # with an exclusive job
         self.logger: Given | None = None
         self.metrics: Given | None = None
@@ -55,7 +56,9 @@ class Service:
         return self.guest
 
     def close(self) -> int:
-        """Ends the guest; its exit status."""
+        """Ends the guest, also one that has not started yet; its exit status."""
+        if self._starting:
+            self._starting.close()
         if self.guest is None:
             return 0
         self.guest.close()
@@ -125,10 +128,10 @@ class Service:
         name = self.id or f"api-{os.getpid()}"
         parts = name, request, self._run, self._forget, paused, self.settings.serial
         started = guest.GuestProcess(*parts, stays=bool(self.id))
-        self.is_busy = True
+        self.is_busy, self._starting = True, started
 
         def then(found: GuestProcess | None) -> None:
-            self.guest, self.is_busy = found, False
+            self.guest, self.is_busy, self._starting = found, False, None
 
         return guest.Starting(started, then)
 

@@ -204,6 +204,22 @@ def test_while_a_guest_starts_others_wait(service: Service, kernel: str) -> None
     assert ask(service, "GET", "/").content["state"] == "Running"
 
 
+def test_a_guest_that_is_starting_ends_with_the_service(kernel: str) -> None:
+    def never(start: GuestStart) -> int:
+        wait_for({start.lifeline: 1})
+        return 7
+
+    service = Service("", never, lambda: None)
+    ask(service, "PUT", "/boot-source", {"kernel_image_path": kernel})
+    body = json.dumps({"action_type": "InstanceStart"}).encode()
+    assert dispatch.answer(service, HttpRequest("PUT", "/actions", body, True)) is not None
+    assert service._starting
+    pid = service._starting.pid
+    assert os.path.exists(f"/proc/{pid}")
+    service.close()
+    assert not os.path.exists(f"/proc/{pid}")
+
+
 def test_a_guest_that_cannot_start_can_be_set_anew(kernel: str) -> None:
     service = Service("", fails, lambda: None)
     ask(service, "PUT", "/boot-source", {"kernel_image_path": kernel})
@@ -258,7 +274,7 @@ def test_a_pair_of_files_goes_together(tmp_path: Path) -> None:
     assert json.loads(Path(path).read_text())["block_devices"] == [{"drive_id": "a"}]
     with pytest.raises(Fault, match="not that of this snapshot"):
         pair.read(path, other)
-    assert pair.read(memory, None) == pair.Pair(memory, {})
+    assert pair.read(memory, None) == pair.SnapshotPair(memory, {})
     pair.check_place(path)
     with pytest.raises(Fault, match="another file"):
         pair.check_place(memory)
