@@ -120,6 +120,9 @@ class ApiServer:
                 self._tell(client, job.finish(), client.request)
                 client.request = None
             self._go_on(client)
+        for client in list(self._clients.values()):  # one that came behind may have had another wait
+            if client.request is not None and client.job is None:
+                self._go_on(client)
         if self._listener.fileno() in ready:
             self._accept()
         now = time.monotonic()

@@ -42,6 +42,7 @@ class Served:
 
     def _wait(self) -> Answer:
         assert self.go.wait(20)
+        self.now = True
         return Answer(200, {"path": "/wait"})
 
     def _run(self) -> None:
@@ -166,6 +167,16 @@ def test_what_is_no_request_is_answered_and_ends(served: Served) -> None:
         said = everything(one)
     assert said.startswith(b"HTTP/1.1 400 ")
     assert said.count(b"Server: ") == 1
+
+
+def test_a_request_that_has_to_wait_is_answered_when_what_it_waits_for_is_over(served: Served) -> None:
+    with served.connect() as first, served.connect() as second:
+        assert b'"/1"' in asked(first, GET % 1)
+        second.sendall(b"GET /wait HTTP/1.1\r\n\r\n")
+        first.sendall(b"GET /later HTTP/1.1\r\n\r\n")
+        served.go.set()
+        assert b'"/later"' in first.recv(65536)
+        assert b'"/wait"' in second.recv(65536)
 
 
 def test_who_sends_too_much_gets_the_answer_all_the_same(served: Served) -> None:
