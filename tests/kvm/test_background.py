@@ -394,6 +394,17 @@ def test_one_that_looks_like_this_host_has_the_agent(guests: Guests, tmp_path: P
     assert (tmp_path / "x").read_text() == "content"
 
 
+def test_one_that_is_paused_is_told_to_who_waits_for_it(guests: Guests, tmp_path: Path) -> None:
+    guests.boot("one")
+    assert guests.run("pause", "one").returncode == 0
+    (tmp_path / "file").write_text("content")
+    for words in (("exec", "one", "--", "true"), ("cp", str(tmp_path / "file"), "one:/tmp")):
+        done = guests.run(*words)
+        assert (done.returncode, b"'one' is paused; corral resume one" in done.stderr) == (124, True), done.stderr
+    assert guests.run("resume", "one").returncode == 0
+    assert guests.exec("one", "echo on").stdout == b"on\n"
+
+
 # Faults.
 
 
