@@ -176,7 +176,8 @@ class Service:
         _append(self.metrics["metrics_path"], json.dumps(figures) + "\n")
 
     def log(self, method: str, path: str, status: int) -> None:
-        """A line for a request, where a log is kept. A log that cannot be written any more is given up."""
+        """A line for a request, where a log is kept; `status` 0: its answer takes a while. A log that cannot be written
+        any more is given up."""
         self.requests += 1
         self.refused += status >= 400
         told = self.logger
@@ -185,7 +186,7 @@ class Service:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
         level = " [INFO]" if told.get("show_level") else ""
         try:
-            _append(told["log_path"], f"{moment} [{self.id or ANONYMOUS}]{level} {method} {path}: {status}\n")
+            _append(told["log_path"], f"{moment} [{self.id or ANONYMOUS}]{level} {method} {path}: {status or 'begun'}\n")
         except Fault:
             self.logger = None
 
