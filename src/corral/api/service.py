@@ -185,8 +185,9 @@ class Service:
             return
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
         level = " [INFO]" if told.get("show_level") else ""
+        line = f"{moment} [{self.id or ANONYMOUS}]{level} {method} {path}: {status or 'begun'}\n"
         try:
-            _append(told["log_path"], f"{moment} [{self.id or ANONYMOUS}]{level} {method} {path}: {status or 'begun'}\n")
+            _append(told["log_path"], line)
         except Fault:
             self.logger = None
 
