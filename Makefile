@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-mi
 	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
 .PHONY: help boot check test test-all lint declarations unit unit-1 unit-2 guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize atheris fuzz fuzz-long durability \
-	kvm-long unit-long store compilers debian13 wheel release install docs bench baseline venv clean
+	kvm-long unit-long store compilers debian13 wheel release install docs api bench baseline venv clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -32,7 +32,7 @@ boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which ta
 # Some parts at a time, begun in this order; a table of them comes last. `kvm-1` builds the small kernel beside the others.
 UNIT := unit-1 unit-2
 QUICK := kvm-1 kvm-2 lint $(UNIT)
-LONG := nested-hosts nested-machines debian13 install docs durability sanitize fuzz kvm-long unit-long store compilers
+LONG := nested-hosts nested-machines debian13 install docs durability sanitize fuzz kvm-long unit-long store compilers api
 
 check: $(VENV)/dev  ## lint and unit: a minute
 	@$(BIN)/python -m tests lint $(UNIT)
@@ -189,6 +189,18 @@ SITE ?= $(CACHE)/site
 docs: $(VENV)/dev  ## the documentation as a site, in SITE; a link that leads nowhere is an error
 	@$(BIN)/pip --quiet --disable-pip-version-check install 'mkdocs-material>=9.5' 'mkdocstrings-python>=1.10'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir $(SITE)
+
+# Each of these has an environment of its own: what it wants is not what Corral wants.
+CLIENTS := $(CACHE)/clients
+api: guests $(VENV)/dev  ## programs of others against corral api: clients of Firecracker, schemathesis
+	@for name in firecracker-python hysn-firecracker-python schemathesis; do \
+		test -e $(CLIENTS)/$$name/ready || { \
+			$(PYTHON) -m venv $(CLIENTS)/$$name && \
+			$(CLIENTS)/$$name/bin/pip --quiet --disable-pip-version-check install $$name && \
+			touch $(CLIENTS)/$$name/ready; \
+		} || exit 3; \
+	done
+	CORRAL_API_CLIENTS=$(CLIENTS) $(PYTEST) tests/api
 
 bench: guests $(VENV)/dev  ## measure; see docs/benchmarks.md. After `make baseline`: against that, too
 	$(BIN)/python -m benchmarks

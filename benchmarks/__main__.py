@@ -7,6 +7,7 @@ import sys
 
 NAMES = [
     "startup",
+    "api",
     "exits",
     "native_probe",
     "serial",

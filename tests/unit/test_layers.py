@@ -53,6 +53,7 @@ LAYERS = [
     "introspect",
     "running",
     "pool",
+    "api",
     "observe",
     "debug",
     "script",

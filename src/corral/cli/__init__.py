@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 COMMANDS = {
+    "api": "a guest by HTTP over a Unix socket, for Firecracker's clients",
     "attach": "the console of a guest that has a name",
     "boot": "boot a guest: Linux to a shell, or a kernel of yours",
     "cache": "what Corral keeps on this host's disk, and how large it is; remove it",
@@ -28,6 +29,7 @@ COMMANDS = {
     "dump": "save a guest to an ELF core file, for crash and drgn",
     "exec": "a command in a guest that runs",
     "fuzz": "change inputs of a program or a kernel in a guest until one is a bug's",
+    "firecracker": "corral api, by the command line that Firecracker has",
     "help": "tell about a command, or about a topic like disks or keys",
     "image": "make disk images from folders and archives, and look into them",
     "images": "list and remove the distributions that `corral boot debian` made, and container images",
@@ -67,7 +69,7 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
 
     `own_process`: it has the process for itself, and may give up its rights for good."""
     globals()["own_process"] = own_process
-    words = sys.argv[1:] if argv is None else argv
+    words = _given() if argv is None else argv
     _open_standard_descriptors()
     try:
         with voice.Speaking() as speaking:
@@ -87,6 +89,11 @@ def main(argv: list[str] | None = None, *, own_process: bool = False) -> int:
         # The reader of our output is gone; nothing more must be written at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+
+
+def _given() -> list[str]:
+    """The command line. Firecracker's clients start a link to `corral` that is called firecracker."""
+    return [*(["firecracker"] if os.path.basename(sys.argv[0]) == "firecracker" else []), *sys.argv[1:]]
 
 
 def _tell(error: CorralError) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from corral.backends.channel import Channel
     from corral.backends.console import Console
-    from corral.cli.detached import NamedGuest
+    from corral.cli.detached import Named
     from corral.cli.jail import Jail
     from corral.cli.report import DeathReport
     from corral.config import MachineConfig
@@ -198,7 +198,7 @@ def run_here(
     arguments: Arguments,
     watch: Watch | None,
     jail: Jail | None,
-    named: NamedGuest | None,
+    named: Named | None,
     request: BootRequest | None = None,
 ) -> int:
     """`request`: what to boot, where that is not in the arguments."""
@@ -274,7 +274,7 @@ def _boot(
     watch: Watch | None,
     report: DeathReport | None,
     jail: Jail | None,
-    named: NamedGuest | None,
+    named: Named | None,
 ) -> int:
     values, container = arguments.values, wanted.request.container is not None
     has_input = not container or "interactive" in values

@@ -13,10 +13,24 @@ from corral.startup.record import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from corral.backends.console import Console
     from corral.launch.request import BootRequest
     from corral.machine import Machine
+
+    class Named(Protocol):
+        """What boot does otherwise for a guest that has a name: NamedGuest, or one of the API (api_guest.py)."""
+
+        def request(self, request: BootRequest) -> BootRequest:
+            """What it boots."""
+
+        def open_log(self) -> int | None:
+            """A descriptor of the caller's for what a command with pipes writes; None: it is not kept."""
+
+        def attach(self, machine: Machine, console: Console) -> None:
+            """Before it runs."""
+
 
 FOREGROUND = {"gdb", "tty", "interactive", "plan", "plan-json"}  # about this terminal, or no new guest
 

@@ -1,11 +1,11 @@
 """What other commands ask of a guest that has a name: a socket in its folder, which its process serves beside its
 console.
 
-A client says one word and a newline: `pause`, `resume`, `state`, `counters`, `snapshot` with the descriptor of an empty
-file (SCM_RIGHTS), `attach`, or one of `words`, of `streams` or, with such a descriptor, of `file_words`, which may have
-more behind a blank. The answer is a line, `ok` and what there is to tell, or `error` and why. After `ok` to `attach`
-what the guest says on its console comes, and what is sent is typed there; after `ok` to one of `streams` what that has
-to tell comes.
+A client says one word and a newline: `pause`, `resume`, `state`, `counters`, `power-button`, `snapshot` with the
+descriptor of an empty file (SCM_RIGHTS), `attach`, or one of `words`, of `streams` or, with such a descriptor, of
+`file_words`, which may have more behind a blank. The answer is a line, `ok` and what there is to tell, or `error` and
+why. After `ok` to `attach` what the guest says on its console comes, and what is sent is typed there; after `ok` to one
+of `streams` what that has to tell comes.
 """
 
 from __future__ import annotations
@@ -193,6 +193,8 @@ class Control:
                 self.paused = False
             elif word == b"snapshot":
                 said = f"ok {self._save(self.machine, _handed(client))}"
+            elif word == b"power-button":
+                self.machine.ask_to_end()
             elif word == b"counters":
                 said = f"ok {counters.text(self.machine)}"
             elif word == b"state":

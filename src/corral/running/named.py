@@ -113,8 +113,16 @@ class Named:
         self._log, end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         return end
 
-    def attach(self, machine: Machine, console: Console, streams: dict[bytes, Streams] | None = None) -> None:
-        """Before the machine runs. `streams`: what its clients may have told, as control.Control has it."""
+    def attach(
+        self,
+        machine: Machine,
+        console: Console,
+        streams: dict[bytes, Streams] | None = None,
+        *,
+        paused: bool = False,
+    ) -> None:
+        """Before the machine runs. `streams`: what its clients may have told, as control.Control has it. `paused`: its
+        vCPUs stand still until a client says `resume`."""
         self._about |= {"memory": machine.config.memory, "cpus": machine.config.cpus, "kernel": machine.config.kernel}
         with open(self._path(place.ABOUT), "w", encoding="utf-8") as file:
             json.dump(self._about, file)
@@ -132,7 +140,9 @@ class Named:
         self._control.file_words |= looked.file_words
         resumed.prepare(machine)
         self._control.streams = streams or {}
-        self._control.machine = machine
+        if paused:
+            machine.pause()
+        self._control.machine, self._control.paused = machine, paused
         console.beside = self
 
     # What a console has of it (backends/console.py).

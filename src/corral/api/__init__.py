@@ -1,0 +1,1 @@
+"""A guest by HTTP over a Unix socket, as Firecracker's clients speak it (docs/api.md)."""
