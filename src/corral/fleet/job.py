@@ -1,0 +1,67 @@
+"""What a job's guests run: words of `corral` for each."""
+
+from __future__ import annotations
+
+import os
+
+from corral.errors import ConfigError
+from corral.startup.record import record
+
+MOST = 1_000_000  # guests of a job
+NUMBER = "{i}"
+
+
+@record(frozen=True)
+class GuestShare:
+    """What one guest takes of a host's resources: CPUs, may be a fraction, and bytes of memory."""
+
+    cpus: float
+    memory: int
+
+
+@record(frozen=True)
+class Job:
+    """`count` guests. `words` are those of `corral`, like ("boot", "--restore", FILE, "--", "echo", "{i}"); {i} is the
+    guest's number from 1. `seconds`: how long each may take. `files`: what has to be on a host, by path. Raises
+    ConfigError."""
+
+    words: tuple[str, ...]
+    count: int
+    share: GuestShare
+    seconds: float | None = None
+    files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MOST:
+            raise ConfigError(f"-n {self.count}: 1 to {MOST}")
+
+    def words_of(self, number: int) -> list[str]:
+        return [word.replace(NUMBER, str(number)) for word in self.words]
+
+
+def of_image(
+    image: str,
+    command: list[str],
+    count: int,
+    memory: int | None,
+    cpus: int | None,
+    share: float,
+    seconds: float | None,
+) -> Job:
+    """`image`: the file of a snapshot, or what `corral run` takes. `share`: CPUs that one guest takes of a host. Raises
+    ConfigError, BootError, HostError for what this host can see is wrong."""
+    limit = [] if seconds is None else ["--timeout", f"{seconds:g}"]
+    tail = ["--", *command] if command else []
+    if not os.path.isfile(image) or image.endswith(".erofs"):
+        size = 1 << 30 if memory is None else memory
+        words = ["run", *limit, "--memory", f"{size >> 20}", "--cpus", str(cpus or 1), image, *tail]
+        return Job(tuple(words), count, GuestShare(share, size), seconds)
+    if memory is not None or cpus is not None:
+        raise ConfigError("a snapshot has its memory and cpus; leave --memory and --cpus out")
+    from corral.snapshot.resumed import Resumed
+
+    path = os.path.realpath(image)
+    with Resumed(path) as saved:
+        size = saved.config(True, None).memory
+    words = ["boot", *limit, "--restore", path, "--overlay", *tail]
+    return Job(tuple(words), count, GuestShare(share, size), seconds, (path,))

@@ -1,0 +1,1 @@
+"""Guests by Ray: a backend of its sandboxes (pip install 'corral[ray]'), and jobs of many guests (docs/fleet.md)."""
