@@ -23,6 +23,7 @@ COMMANDS = {
     "disasm": "the code of a kernel file or of a running guest, with symbols",
     "doctor": "what this host's KVM is and can, and what is missing",
     "exec": "a command in a guest that runs",
+    "fleet": "thousands of guests on many hosts, by Ray: started, watched, accounted for",
     "help": "tell about a command, or about a topic like disks or keys",
     "image": "make disk images from folders and archives, and look into them",
     "images": "list and remove the distributions that `corral boot debian` made, and container images",

@@ -22,20 +22,23 @@ class GuestShare:
 @record(frozen=True)
 class Job:
     """`count` guests. `words` are those of `corral`, like ("boot", "--restore", FILE, "--", "echo", "{i}"); {i} is the
-    guest's number from 1. `seconds`: how long each may take. `files`: what has to be on a host, by path. Raises
-    ConfigError."""
+    guest's number from 1. `cases`: words of each guest, in place of those. `seconds`: how long each may take. `files`:
+    what has to be on a host, by path. Raises ConfigError."""
 
     words: tuple[str, ...]
     count: int
     share: GuestShare
     seconds: float | None = None
     files: tuple[str, ...] = ()
+    cases: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST:
             raise ConfigError(f"-n {self.count}: 1 to {MOST}")
 
     def words_of(self, number: int) -> list[str]:
+        if self.cases:
+            return list(self.cases[number - 1])
         return [word.replace(NUMBER, str(number)) for word in self.words]
 
 
@@ -65,3 +68,29 @@ def of_image(
         size = saved.config(True, None).memory
     words = ["boot", *limit, "--restore", path, "--overlay", *tail]
     return Job(tuple(words), count, GuestShare(share, size), seconds, (path,))
+
+
+@record(frozen=True)
+class Matrix:
+    """Guests for each kernel with each system with each number of vCPUs. `images`: what `corral boot` takes, "" for
+    Corral's small Linux; `kernels`: its --kernel, "" for the one it chooses."""
+
+    kernels: tuple[str, ...]
+    images: tuple[str, ...]
+    cpus: tuple[int, ...]
+
+    @property
+    def cases(self) -> list[tuple[str, str, int]]:
+        """Kernel, image, vCPUs of guest 1 and so on."""
+        return [(kernel, image, cpus) for kernel in self.kernels for image in self.images for cpus in self.cpus]
+
+    def job(self, command: list[str], memory: int | None, share: float, seconds: float | None) -> Job:
+        """Each guest boots, runs the command, and ends. Raises ConfigError."""
+        size = 1 << 30 if memory is None else memory
+        common = ["--fresh", "--memory", f"{size >> 20}"]
+        common += [] if seconds is None else ["--timeout", f"{seconds:g}"]
+        cases = []
+        for kernel, image, cpus in self.cases:
+            words = ["boot", *([image] if image else []), *(["--kernel", kernel] if kernel else [])]
+            cases.append((*words, "--cpus", str(cpus), *common, "--", *(command or ["true"])))
+        return Job((), len(cases), GuestShare(share, size), seconds, cases=tuple(cases))

@@ -30,6 +30,10 @@ class FleetNode:
     memory: int
     guests: int
 
+    def values(self) -> dict[str, Any]:
+        """For JSON."""
+        return {name: getattr(self, name) for name in ("name", "address", "cpus", "memory", "guests")}
+
 
 def room() -> int:
     """How many guests this host is offered for where nothing is said."""
@@ -37,9 +41,9 @@ def room() -> int:
     return max(1, min(PER_CPU * len(os.sched_getaffinity(0)), memory // _GUEST_MEMORY))
 
 
-def connect(address: str | None, guests: int | None = None) -> Any:
+def connect(address: str | None, guests: int | None = None, begin: bool = True) -> Any:
     """The module ray, connected. Without `address` and RAY_ADDRESS to the cluster that runs on this host; where there is
-    none, a node is begun here, which ends with this process. Raises HostError, ConfigError."""
+    none, with `begin`, a node is begun here, which ends with this process. Raises HostError, ConfigError."""
     versions.check()
     import ray
 
@@ -54,6 +58,8 @@ def connect(address: str | None, guests: int | None = None) -> Any:
     except (ConnectionError, RuntimeError) as error:
         if wanted:
             raise HostError(f"no Ray answers at {wanted!r}: {str(error).splitlines()[0]}") from None
+        if not begin:
+            raise HostError("there is no Ray on this host; begin it: corral fleet up, or name one: --address") from None
         resources = {GUESTS: float(guests or room())}
         ray.init(resources=resources, object_store_memory=OBJECT_STORE, include_dashboard=False, **common)
     except ValueError as error:

@@ -14,6 +14,7 @@ from corral.fleet.account import Account
 from corral.ray.cluster import GUESTS, nodes
 from corral.ray.files import FileSource, FleetFile, digest
 from corral.ray.host import GuestHost
+from corral.startup.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class _Pen:
 
     def __init__(self, name: str, actor: Any, slots: int) -> None:
         self.name, self.actor, self.slots = name, actor, slots
-        self.where = ""
+        self.where = ""  # its host and process
         self.is_ready = False
         self.asked = 0
 
@@ -140,11 +141,11 @@ class Engine:
         except self._ray.exceptions.RayError as error:
             return self._lose(pen, str(error).strip().splitlines()[-1])
         if not number:
-            pen.is_ready, pen.where = True, answer["host"]
+            pen.is_ready, pen.where = True, f"{answer['host']}/{answer['pid']}"
             return []
         pen.asked -= 1
         end = self.account.ended(number, pen.name, answer)
-        return [end] if end else []
+        return [replace(end, host=pen.where)] if end else []
 
     def _lose(self, pen: _Pen, why: str) -> list[GuestEnd]:
         """The actor has gone, with its node or without. Others take what is left of the job, and one more is begun."""
@@ -156,7 +157,7 @@ class Engine:
             self._fill()
         else:
             self._refused = why
-        return ends
+        return [replace(end, host=pen.where) for end in ends]
 
     def _ask(self) -> None:
         """Gives each actor guests, as many as it has room for and a few that wait there."""

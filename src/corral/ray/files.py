@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 
+from corral import user_cache
 from corral.errors import HostError
-from corral.guests import cache
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -52,7 +52,7 @@ async def here(wanted: FleetFile) -> str:
 
     if os.path.isfile(wanted.path) and await asyncio.to_thread(digest, wanted.path) == wanted.digest:
         return wanted.path
-    target = os.path.join(cache.folder(FOLDER, wanted.digest[:2]), wanted.digest)
+    target = os.path.join(user_cache.folder(FOLDER, wanted.digest[:2]), wanted.digest)
     if os.path.isfile(target) and await asyncio.to_thread(digest, target) == wanted.digest:
         return target
     await _fetch(wanted, target)
