@@ -34,9 +34,11 @@ class ZygoteClient:
         """Guests."""
         return len(self._waiting)
 
-    async def run(self, words: list[str], seconds: float | None = None) -> dict[str, Any]:
-        """One command of `corral` in a process of its own, to its end; the answer is as zygote.py has it. Raises
-        HostError where the zygote cannot start, or ends."""
+    async def run(
+        self, words: list[str], seconds: float | None = None, snapshot: str | None = None
+    ) -> dict[str, Any]:
+        """One command of `corral` in a process of its own, to its end; `snapshot`: the file that it goes on from. The
+        answer is as zygote.py has it. Raises HostError where the zygote cannot start, or ends."""
         async with self._starting:
             if self._writer is None:
                 await self._start()
@@ -45,7 +47,7 @@ class ZygoteClient:
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
-            self._writer.write(json.dumps({"id": number, "words": words, "seconds": seconds}).encode() + b"\n")
+            self._writer.write(_line(id=number, words=words, seconds=seconds, snapshot=snapshot))
             await self._writer.drain()
             return await future
         except ConnectionError:
@@ -101,3 +103,7 @@ class ZygoteClient:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+
+def _line(**request: Any) -> bytes:
+    return json.dumps(request).encode() + b"\n"

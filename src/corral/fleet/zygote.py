@@ -4,8 +4,9 @@ It is told what to run by lines of JSON at standard input, a Unix socket, and te
 is one command of `corral`, in a process and a jail of its own, so nothing of the guest runs in the process that asks.
 When that process ends, or closes the socket, the zygote kills its guests and ends.
 
-Request: {"id": N, "words": ["boot", ...], "seconds": S or null}; or {"kill": N}. Answer: {"id": N, "status": exit status
-as a shell has it, "out": TEXT, "err": TEXT, "cut": whether some output was dropped, "seconds": S}.
+Request: {"id": N, "words": ["boot", ...], "seconds": S or null, "snapshot": FILE or null}; or {"kill": N}. Answer: {"id": N, "status": exit status
+as a shell has it, "out": TEXT, "err": TEXT, "cut": whether some output was dropped, "seconds": S}. A snapshot that is
+named there is read once, for all guests that go on from it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import signal
 import sys
 import time
 
+from corral.errors import CorralError
 from corral.native import lib
 
 TYPE_CHECKING = False
@@ -74,6 +76,7 @@ class _Server:
         self._selector.register(asked, selectors.EVENT_READ)
         self._children: dict[int, _Child] = {}
         self._line = bytearray()
+        self._snapshots: set[str] = set()
 
     def serve(self) -> None:
         """Until the other end of the socket is closed."""
@@ -88,6 +91,8 @@ class _Server:
                     elif key.data.source >= 0 and not key.data.take():
                         self._forget(key.data)
                 self._kill_late()
+        except ConnectionError:
+            return  # the process that asks has ended
         finally:
             for child in list(self._children.values()):
                 _kill(child.pid)
@@ -121,6 +126,7 @@ class _Server:
             return
         number, seconds = request["id"], request.get("seconds")
         streams: list[_Stream] = []
+        self._read_snapshot(request.get("snapshot"))
         try:
             streams += [_Stream(), _Stream()]
             pid = self._fork(request["words"], streams)
@@ -136,6 +142,19 @@ class _Server:
         for stream in streams:
             os.close(stream.theirs)
             self._selector.register(stream.source, selectors.EVENT_READ, stream)
+
+    def _read_snapshot(self, path: str | None) -> None:
+        """What is in it besides memory stays in this process (resumed.py), where forked ones find it."""
+        if path is None or path in self._snapshots:
+            return
+        from corral.snapshot.resumed import Resumed
+
+        self._snapshots.add(path)
+        try:
+            with Resumed(path) as saved:
+                _ = saved.content
+        except (CorralError, OSError):
+            pass  # the guest's own process tells what is wrong with it
 
     def _fork(self, words: list[str], streams: Iterable[_Stream]) -> int:
         parent, (output, errors) = os.getpid(), streams

@@ -35,7 +35,9 @@ class GuestHost:
             return {"status": None, "stopped": True}
         self._begun += 1
         try:
-            answer = await self._zygote.run([self._told.get(word, word) for word in words], seconds)
+            told = [self._told.get(word, word) for word in words]
+            snapshot = next(iter(self._told.values()), None)
+            answer = await self._zygote.run(told, seconds, snapshot)
         except CorralError as error:
             answer = {"status": error.exit_status, "err": str(error)}
         return answer | {"stopped": True, "status": None} if self._stopped else answer
