@@ -53,6 +53,8 @@ LAYERS = [
     "script",
     "aio",
     "compare",
+    "fleet",
+    "ray",
     "cli",
 ]
 

@@ -11,9 +11,9 @@ from corral.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from corral.fleet.job import Job, Matrix
+    from corral.fleet.job import FleetJob, Matrix
 
-ACTIONS = {
+VERBS = {
     "up": "this host runs guests for a Ray cluster: a new one, or the one at --address",
     "run": "-n guests of IMAGE, wherever there is room; results as they come",
     "boot-matrix": "boots each of --kernels with each of --images and --cpus, and tells which fail, and why",
@@ -21,17 +21,18 @@ ACTIONS = {
     "stop": "ends the guests of a JOB, or of all; with --node this host leaves",
 }
 SHARE = 0.125  # CPUs of a host that a guest takes, where nothing is said: 8 guests a CPU
+_JOIN = "corral fleet up --address"
 MATRIX_TIME = 600.0  # seconds for a guest of a matrix, where nothing is said
 
 COMMAND = Command(
     name="fleet",
-    summary="".join(f"  corral fleet {name:12} {text}\n" for name, text in ACTIONS.items())
+    summary="".join(f"  corral fleet {name:12} {text}\n" for name, text in VERBS.items())
     + """
 IMAGE is the file of a snapshot (corral snapshot), or what corral run takes. {i} in COMMAND is a guest's number, from 1.
 Each guest runs in a process and a jail of its own. Ray (pip install 'corral[ray]') places them; without a cluster, run
 and boot-matrix begin one on this host, which ends with them.""",
     operands=("ACTION", "IMAGE|JOB"),
-    words=tuple(ACTIONS),
+    words=tuple(VERBS),
     rest="COMMAND...",
     options=(
         Option("address", "HOST:PORT", "the cluster (default: RAY_ADDRESS, or the one of this host)"),
@@ -74,10 +75,10 @@ def run(words: list[str]) -> int:
         print(COMMAND.help())
         return 2
     action, *operands = arguments.operands
-    if action not in ACTIONS:
+    if action not in VERBS:
         from corral import spelling
 
-        raise ConfigError(f"{spelling.unknown('action of corral fleet', action, ACTIONS)}; see corral fleet --help")
+        raise ConfigError(f"{spelling.unknown('action of corral fleet', action, VERBS)}; see corral fleet --help")
     if len(operands) > 1 or (operands and action not in ("run", "stop")):
         raise ConfigError(f"corral fleet {action} takes no {operands[-1]!r}; see corral fleet --help")
     if arguments.rest is not None and action not in ("run", "boot-matrix"):
@@ -124,7 +125,7 @@ def _memory(arguments: Arguments) -> int | None:
     return parse_size(arguments.values["memory"]) if "memory" in arguments.values else None
 
 
-def _job(arguments: Arguments, operands: list[str]) -> Job:
+def _job(arguments: Arguments, operands: list[str]) -> FleetJob:
     from corral.fleet import job
 
     if not operands:
@@ -134,9 +135,7 @@ def _job(arguments: Arguments, operands: list[str]) -> Job:
     number = count(arguments, "number", 1, job.MOST) or 1
     cpus = count(arguments, "cpus", 1, 64)
     command = arguments.rest or []
-    return job.of_image(
-        operands[0], command, number, _memory(arguments), cpus, _share(arguments), _limit(arguments)
-    )
+    return job.of_image(operands[0], command, number, _memory(arguments), cpus, _share(arguments), _limit(arguments))
 
 
 def _matrix(arguments: Arguments) -> Matrix:
@@ -150,20 +149,21 @@ def _matrix(arguments: Arguments) -> Matrix:
     return Matrix(tuple(kernels.split(",")), tuple(images.split(",")), numbers)
 
 
-def _matrix_job(matrix: Matrix, arguments: Arguments) -> Job:
+def _matrix_job(matrix: Matrix, arguments: Arguments) -> FleetJob:
     limit = _limit(arguments)
     limit = MATRIX_TIME if limit is None else limit
     return matrix.job(arguments.rest or [], _memory(arguments), _share(arguments), limit)
 
 
-def _run(job: Job, matrix: Matrix | None, arguments: Arguments) -> int:
-    from corral.cli.fleet_results import Results
-    from corral.ray import cluster
-    from corral.ray.engine import Engine
+def _run(job: FleetJob, matrix: Matrix | None, arguments: Arguments) -> int:
+    from corral.cli.fleet_results import FleetResults
 
     at_once = count(arguments, "jobs", 1, 1_000_000)
     retries = count(arguments, "retries", 0, 100) or 0
-    results = Results(job, matrix, "json" in arguments.values)
+    from corral.ray import cluster
+    from corral.ray.engine import Engine
+
+    results = FleetResults(job, matrix, "json" in arguments.values)
     ray = cluster.connect(arguments.values.get("address"))
     try:
         with Engine(ray, job, retries, at_once) as engine, results:
@@ -175,11 +175,11 @@ def _run(job: Job, matrix: Matrix | None, arguments: Arguments) -> int:
 
 
 def _up(arguments: Arguments) -> int:
+    guests = count(arguments, "guests", 1, 100_000)
     from corral.ray import node
 
-    guests = count(arguments, "guests", 1, 100_000)
     address = node.begin(arguments.values.get("address"), guests)
-    print(f"this host runs guests; corral fleet stop --node ends that. Others join by:\n  corral fleet up --address {address}")
+    print(f"this host runs guests; corral fleet stop --node ends that. Others join by:\n  {_JOIN} {address}")
     return 0
 
 
@@ -205,11 +205,11 @@ def _ps(arguments: Arguments) -> int:
 
 
 def _stop(arguments: Arguments, operands: list[str]) -> int:
+    if operands and "node" in arguments.values:
+        raise ConfigError("--node ends all that this host runs; leave the JOB out")
     from corral.ray import cluster, jobs, node
 
     if "node" in arguments.values:
-        if operands:
-            raise ConfigError("--node ends all that this host runs; leave the JOB out")
         if not node.end():
             print("corral: this host is no node that corral fleet up began", file=sys.stderr)
         return 0

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from typing import Self
 
     from corral.fleet.account import Account, GuestEnd
-    from corral.fleet.job import Job, Matrix
+    from corral.fleet.job import FleetJob, Matrix
 
 STOPPED_STATUS = 143  # as of a process that SIGTERM ended
 _BETWEEN = 0.2  # seconds between two lines of progress
 
 
-class Results:
+class FleetResults:
     """A context manager: progress is on standard error within."""
 
-    def __init__(self, job: Job, matrix: Matrix | None, as_json: bool) -> None:
+    def __init__(self, job: FleetJob, matrix: Matrix | None, as_json: bool) -> None:
         self._job, self._matrix, self._json = job, matrix, as_json
         self._progress = Progress()
         self._began = time.monotonic()

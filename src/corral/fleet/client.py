@@ -34,9 +34,7 @@ class ZygoteClient:
         """Guests."""
         return len(self._waiting)
 
-    async def run(
-        self, words: list[str], seconds: float | None = None, snapshot: str | None = None
-    ) -> dict[str, Any]:
+    async def run(self, words: list[str], seconds: float | None = None, snapshot: str | None = None) -> dict[str, Any]:
         """One command of `corral` in a process of its own, to its end; `snapshot`: the file that it goes on from. The
         answer is as zygote.py has it. Raises HostError where the zygote cannot start, or ends."""
         async with self._starting:
@@ -62,7 +60,7 @@ class ZygoteClient:
         with theirs:
             command = [sys.executable, "-P", "-m", "corral.fleet.zygote", COMMAND]
             try:
-                self._process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL)
+                self._process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL)
             except OSError as error:
                 ours.close()
                 raise HostError(f"cannot start the process that starts guests: {error.strerror}") from None

@@ -20,7 +20,7 @@ class GuestShare:
 
 
 @record(frozen=True)
-class Job:
+class FleetJob:
     """`count` guests. `words` are those of `corral`, like ("boot", "--restore", FILE, "--", "echo", "{i}"); {i} is the
     guest's number from 1. `cases`: words of each guest, in place of those. `seconds`: how long each may take. `files`:
     what has to be on a host, by path. Raises ConfigError."""
@@ -50,7 +50,7 @@ def of_image(
     cpus: int | None,
     share: float,
     seconds: float | None,
-) -> Job:
+) -> FleetJob:
     """`image`: the file of a snapshot, or what `corral run` takes. `share`: CPUs that one guest takes of a host. Raises
     ConfigError, BootError, HostError for what this host can see is wrong."""
     limit = [] if seconds is None else ["--timeout", f"{seconds:g}"]
@@ -58,7 +58,7 @@ def of_image(
     if not os.path.isfile(image) or image.endswith(".erofs"):
         size = 1 << 30 if memory is None else memory
         words = ["run", *limit, "--memory", f"{size >> 20}", "--cpus", str(cpus or 1), image, *tail]
-        return Job(tuple(words), count, GuestShare(share, size), seconds)
+        return FleetJob(tuple(words), count, GuestShare(share, size), seconds)
     if memory is not None or cpus is not None:
         raise ConfigError("a snapshot has its memory and cpus; leave --memory and --cpus out")
     from corral.snapshot.resumed import Resumed
@@ -67,7 +67,7 @@ def of_image(
     with Resumed(path) as saved:
         size = saved.config(True, None).memory
     words = ["boot", *limit, "--restore", path, "--overlay", *tail]
-    return Job(tuple(words), count, GuestShare(share, size), seconds, (path,))
+    return FleetJob(tuple(words), count, GuestShare(share, size), seconds, (path,))
 
 
 @record(frozen=True)
@@ -84,7 +84,7 @@ class Matrix:
         """Kernel, image, vCPUs of guest 1 and so on."""
         return [(kernel, image, cpus) for kernel in self.kernels for image in self.images for cpus in self.cpus]
 
-    def job(self, command: list[str], memory: int | None, share: float, seconds: float | None) -> Job:
+    def job(self, command: list[str], memory: int | None, share: float, seconds: float | None) -> FleetJob:
         """Each guest boots, runs the command, and ends. Raises ConfigError."""
         size = 1 << 30 if memory is None else memory
         common = ["--fresh", "--memory", f"{size >> 20}"]
@@ -93,4 +93,4 @@ class Matrix:
         for kernel, image, cpus in self.cases:
             words = ["boot", *([image] if image else []), *(["--kernel", kernel] if kernel else [])]
             cases.append((*words, "--cpus", str(cpus), *common, "--", *(command or ["true"])))
-        return Job((), len(cases), GuestShare(share, size), seconds, cases=tuple(cases))
+        return FleetJob((), len(cases), GuestShare(share, size), seconds, cases=tuple(cases))

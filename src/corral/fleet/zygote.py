@@ -4,9 +4,9 @@ It is told what to run by lines of JSON at standard input, a Unix socket, and te
 is one command of `corral`, in a process and a jail of its own, so nothing of the guest runs in the process that asks.
 When that process ends, or closes the socket, the zygote kills its guests and ends.
 
-Request: {"id": N, "words": ["boot", ...], "seconds": S or null, "snapshot": FILE or null}; or {"kill": N}. Answer: {"id": N, "status": exit status
-as a shell has it, "out": TEXT, "err": TEXT, "cut": whether some output was dropped, "seconds": S}. A snapshot that is
-named there is read once, for all guests that go on from it.
+A request is {"id": N, "words": ["boot", ...], "seconds": S or null, "snapshot": FILE or null}, or {"kill": N}. A
+snapshot that is named is read once, for all guests that go on from it. The answer to the first is {"id": N, "status":
+the exit status as a shell has it, "out": TEXT, "err": TEXT, "cut": whether some output was dropped, "seconds": S}.
 """
 
 from __future__ import annotations
@@ -32,8 +32,11 @@ MOST_REQUEST = 1 << 20  # bytes of a line
 _PIECE = 1 << 16
 _BUG = 70  # exit status of a process that ends by what it did not expect
 _LATE = 5.0  # seconds after its time that a guest's process has to end by itself
-_LOADED = "arch backends boot cli core devices files guests injection jail kvm launch native numa running snapshot".split()
-
+# What any guest may need: what a guest's process would import, each would import again.
+_LOADED = [
+    *("arch", "backends", "boot", "cli", "core", "devices", "files", "guests", "injection", "jail", "kvm", "launch"),
+    *("native", "numa", "running", "snapshot"),
+]
 
 
 class _Stream:
@@ -234,7 +237,6 @@ def _kill(pid: int) -> None:
 
 
 def _load_all() -> None:
-    """Imports what any guest may need: what a guest's process would import, each would import again."""
     import pkgutil
     from importlib import import_module
 

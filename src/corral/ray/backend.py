@@ -51,7 +51,7 @@ class _Held:
 
 
 class CorralSandboxBackend(BaseSandboxBackend):
-    """Beside Ray's verbs: snapshot(), fork(), suspend() and resume(). All raise Ray's SandboxError and what is below it.
+    """Beside Ray's verbs: snapshot(), fork(), suspend() and resume(). All raise Ray's SandboxError.
 
     Of a SandboxConfig, `cpu` is rounded up to whole vCPUs, 1 at least; `memory` is the guest's, 1 GiB where it is 0.
     `rootless`, `capabilities` and `_ignore_cgroups` are about a kernel that a container shares with its host; the guest
@@ -182,8 +182,8 @@ class CorralSandboxBackend(BaseSandboxBackend):
         return size
 
     def resume(self, path: str, timeout_seconds: float = 30.0) -> str:
-        """A sandbox that goes on from what snapshot() or suspend() saved. Raises SandboxCreationError for a file that is
-        none, and where this node's CPU lacks what the guest was told it has."""
+        """A sandbox that goes on from what snapshot() or suspend() saved. Raises SandboxCreationError for a file that
+        is none, and where this node's CPU lacks what the guest was told it has."""
         about = _about(path)
         try:
             box = Sandbox(snapshot=path, timeout=timeout_seconds)
@@ -201,7 +201,7 @@ class CorralSandboxBackend(BaseSandboxBackend):
 
 
 def _options(config: SandboxConfig) -> list[str]:
-    """Words of `corral run`. As Ray has it: of a read-only image /tmp and a folder that was asked for can be written."""
+    """Words of `corral run`. As Ray has it, of a read-only image /tmp and the folder asked for can be written."""
     if config._oci_spec_transform_fn is not None:
         raise SandboxCreationError("a guest of Corral's has no OCI spec; leave _oci_spec_transform_fn out")
     words = []

@@ -42,8 +42,8 @@ def room() -> int:
 
 
 def connect(address: str | None, guests: int | None = None, begin: bool = True) -> Any:
-    """The module ray, connected. Without `address` and RAY_ADDRESS to the cluster that runs on this host; where there is
-    none, with `begin`, a node is begun here, which ends with this process. Raises HostError, ConfigError."""
+    """The module ray, connected. Without `address` and RAY_ADDRESS to the cluster that runs on this host; where there
+    is none, with `begin`, a node is begun here, which ends with this process. Raises HostError, ConfigError."""
     versions.check()
     import ray
 

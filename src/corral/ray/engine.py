@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from corral.fleet.account import GuestEnd
-    from corral.fleet.job import Job
+    from corral.fleet.job import FleetJob
 
 SLOTS = 8  # guests that an actor has at once, at most
 PATIENCE = 60.0  # seconds for the first actor to be there
@@ -44,7 +44,7 @@ class _Pen:
 class Engine:
     """Runs one job in a cluster; `ray` is the module, connected. A context manager: at its end no guest is left."""
 
-    def __init__(self, ray: Any, job: Job, retries: int = 0, jobs: int | None = None) -> None:
+    def __init__(self, ray: Any, job: FleetJob, retries: int = 0, jobs: int | None = None) -> None:
         self._ray, self._job = ray, job
         self.account = Account(job.count, retries)
         self.name = f"{PREFIX}{os.urandom(4).hex()}"

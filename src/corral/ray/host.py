@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 
 from corral.errors import CorralError
 from corral.fleet.client import ZygoteClient
@@ -47,7 +48,7 @@ class GuestHost:
         return {"status": 0, "out": "", "err": "", "seconds": 0.0}
 
     async def look(self) -> dict[str, Any]:
-        """For `corral fleet ps`."""
+        """For `corral fleet ps`, and what this process has taken of a CPU, in seconds, its guests not included."""
         host = socket.gethostname()
         return {
             "job": self._job,
@@ -55,6 +56,7 @@ class GuestHost:
             "slots": self._slots,
             "running": self._zygote.running,
             "begun": self._begun,
+            "cpu": time.process_time(),
         }
 
     async def stop(self) -> None:

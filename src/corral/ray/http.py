@@ -47,4 +47,5 @@ def build_app(args: dict[str, Any] | None = None) -> Any:
     class Ingress:
         pass
 
-    return Ingress.options(num_replicas=settings.num_replicas).bind()
+    deployment: Any = Ingress
+    return deployment.options(num_replicas=settings.num_replicas).bind()

@@ -14,8 +14,8 @@ _PATIENCE = 5.0  # seconds for the actors to answer
 
 
 def look(ray: Any) -> list[dict[str, Any]]:
-    """What each host actor does: "job", "host", "slots", "running", "begun". One that does not answer, as one that waits
-    for room, is "waiting" or "silent" by its "job" alone."""
+    """What each host actor does: "job", "host", "slots", "running", "begun", "cpu". One that waits for room does not answer,
+    and has "job", "host", "waiting"."""
     found = []
     actors = _actors(ray)
     answers = {name: actor.look.remote() for name, actor in actors.items()}
@@ -30,7 +30,7 @@ def look(ray: Any) -> list[dict[str, Any]]:
 
 
 def stop(ray: Any, job: str | None) -> int:
-    """Ends the guests of a job, or of all; returns how many actors had guests. Raises ConfigError for an unknown job."""
+    """Ends the guests of a job, or of all; returns how many actors it had. Raises ConfigError for an unknown job."""
     actors = {name: actor for name, actor in _actors(ray).items() if job in (None, _job(name))}
     if job is not None and not actors:
         raise ConfigError(f"there is no job {job!r}; see corral fleet ps")

@@ -17,6 +17,6 @@ def check() -> None:
         works = ", ".join(WORKING)
         raise HostError(f"Ray {ray.__version__} is here, and Corral works with {works}: pip install ray=={WORKING[-1]}")
     try:
-        import ray.experimental.sandbox  # noqa: F401
+        import ray.experimental.sandbox
     except ImportError as error:
         raise HostError(f"this Ray has no ray.experimental.sandbox ({error}); pip install ray=={WORKING[-1]}") from None

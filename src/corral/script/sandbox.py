@@ -41,10 +41,10 @@ class Sandbox:
     `memory` is like "1G" or a number of MiB. `options` are further words of `corral boot`, like ["--disk", "data.img"].
     `name`: by which `corral exec` and others find it; without one it gets its own. `snapshot`: a file to go on from,
     which snapshot() or `corral snapshot NAME FILE` has made: all of the guest is in there, but for its ends. `image`: a
-    container image as `corral run` takes it, which has a program `sleep`; `options` are words of `corral run` then. `nets`,
-    `publish`, `allow` and `deny` are what follows --net and so on, one each or many; without them it has no network,
-    and with a network and no rule it connects nowhere until `network` allows it. Raises ConfigError, BootError,
-    HostError, GuestError, GuestTimeout.
+    container image as `corral run` takes it, which has a program `sleep`; `options` are words of `corral run` then.
+    `nets`, `publish`, `allow` and `deny` are what follows --net and so on, one each or many; without them it has no
+    network, and with a network and no rule it connects nowhere until `network` allows it. Raises ConfigError,
+    BootError, HostError, GuestError, GuestTimeout.
     """
 
     def __init__(
