@@ -29,7 +29,8 @@ def number(power: int) -> str:
 def drawn(curves: list[tuple[str, list[Outcome]]], cpu_bound: float) -> str:
     """SVG. `cpu_bound`: guests a second that one node's CPUs could start."""
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif"',
+        ' font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         f'<text x="{LEFT}" y="18" font-size="14">Guests a second, of a million (simulated)</text>',
     ]

@@ -37,6 +37,7 @@ def test_commands_files_and_status(nodes: Nodes, sandbox: Any, root: str) -> Non
     assert (done.exit_code, done.stdout) == (1, "b c\n/work\n")
     assert "Read-only file system" in done.stderr
     assert get(nodes, box.exec.remote(["id", "-un"], user="web")).stdout == "web\n"
+    assert "leave the group out" in failure(nodes, box.exec.remote(["id"], user="33:34"))
     get(nodes, box.write_file.remote("deep/er/file", "one"))
     get(nodes, box.write_file.remote("/work/deep/er/file", b" two", append=True))
     assert get(nodes, box.read_file.remote("deep/er/file")) == b"one two"

@@ -110,6 +110,10 @@ class CorralSandboxBackend(BaseSandboxBackend):
     ) -> ExecResult:
         """Raises SandboxTimeoutError for a command whose time was over; it is killed with all that it has started."""
         held = self._of(sandbox_id)
+        if user and ":" in user:
+            raise SandboxExecError(
+                f"user {user!r}: a guest has a user's groups from its /etc/group; leave the group out"
+            )
         words = [shell or held.config.shell, "-c", command] if isinstance(command, str) else command
         variables = {**held.env, **(env or {})}
         try:

@@ -14,8 +14,8 @@ _PATIENCE = 5.0  # seconds for the actors to answer
 
 
 def look(ray: Any) -> list[dict[str, Any]]:
-    """What each host actor does: "job", "host", "slots", "running", "begun", "cpu". One that waits for room does not answer,
-    and has "job", "host", "waiting"."""
+    """What each host actor does: "job", "host", "slots", "running", "begun", "cpu". One that waits for room does
+    not answer, and has "job", "host", "waiting"."""
     found = []
     actors = _actors(ray)
     answers = {name: actor.look.remote() for name, actor in actors.items()}
