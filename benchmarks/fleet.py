@@ -35,7 +35,7 @@ from corral.ray.cluster import GUESTS, OBJECT_STORE, connect
 from corral.ray.engine import Engine
 from tests.support.tiny_guests import tiny_guest
 
-COUNT, ROUNDS, AT_ONCE = 200, 5, 16
+COUNT, ROUNDS, AT_ONCE = 200, 3, 16
 KILLED, KILL_AFTER = 1000, 300
 SHARE, LIMIT = 0.05, 60.0
 TASK, ALONE, ENGINE = "a Ray task that does nothing", "a guest, by a zygote alone", "a guest, through Ray"

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds of one step, unless told otherwise. `guest_cpu`: of one CPU for a guest; `driver`: of the driver's CPU for
-    a guest; `control`: of the control store for an actor; `actor`: of its node's CPU until it is ready; `snapshot`:
+    """Seconds of one step, unless told otherwise. `guest_cpu`: of one CPU for a guest; `driver`: of the driver's CPU
+    for a guest; `control`: of the control store for an actor; `actor`: of its node's CPU until it is ready; `snapshot`:
     bytes that a node fetches once; `registry`: bytes a second that the source of snapshots gives."""
 
     guest_cpu: float = 0.0156

@@ -20,7 +20,7 @@ from corral.ray.engine import Engine
 from tests.fleet.conftest import Nodes
 from tests.support.tiny_guests import tiny_guest
 
-COUNT = 120
+COUNT = 60
 SHARE = 0.05
 LIMIT = 60.0
 

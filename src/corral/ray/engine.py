@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SLOTS = 8  # guests that an actor has at once, at most
 PATIENCE = 60.0  # seconds for the first actor to be there
+MOST_REFUSED = 4  # actors that could not begin, one after the other, until the job is given up
 _LOOK = 0.5  # seconds between looks at whether to go on
 _QUEUED = 2  # guests that an actor is asked for beyond those that run: the next is there when one has ended
 PREFIX = "guests-"
@@ -54,7 +55,8 @@ class Engine:
         self._source: Any = None
         self._files: tuple[FleetFile, ...] = ()
         self._begun = 0
-        self._refused = ""
+        self._refused = ""  # why an actor could not begin
+        self._refusals = 0
 
     def __enter__(self) -> Engine:
         if self._job.files:
@@ -85,7 +87,7 @@ class Engine:
                 yield from self._take(reference)
             if not any(pen.is_ready for pen in self._pens.values()):
                 self._fill()
-                if not self._pens or time.monotonic() - began > PATIENCE:
+                if not self._pens or self._refusals >= MOST_REFUSED or time.monotonic() - began > PATIENCE:
                     raise HostError(self._no_room())
             else:
                 began = time.monotonic()
@@ -141,6 +143,7 @@ class Engine:
         except self._ray.exceptions.RayError as error:
             return self._lose(pen, str(error).strip().splitlines()[-1])
         if not number:
+            self._refusals = 0
             pen.is_ready, pen.where = True, f"{answer['host']}/{answer['pid']}"
             return []
         pen.asked -= 1
@@ -156,7 +159,7 @@ class Engine:
         if pen.is_ready:
             self._fill()
         else:
-            self._refused = why
+            self._refused, self._refusals = why, self._refusals + 1
         return [replace(end, host=pen.where) for end in ends]
 
     def _ask(self) -> None:
