@@ -20,8 +20,8 @@ class Costs:
     for a guest; `control`: of the control store for an actor; `actor`: of its node's CPU until it is ready; `snapshot`:
     bytes that a node fetches once; `registry`: bytes a second that the source of snapshots gives."""
 
-    guest_cpu: float = 0.0156
-    driver: float = 0.0012
+    guest_cpu: float = 0.0174
+    driver: float = 0.00092
     control: float = 0.004
     actor: float = 1.0
     snapshot: float = 28e6
