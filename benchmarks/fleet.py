@@ -31,8 +31,9 @@ from corral.fleet.account import ENDED
 from corral.fleet.client import ZygoteClient
 from corral.fleet.job import of_image
 from corral.ray import jobs, versions
-from corral.ray.cluster import GUESTS, OBJECT_STORE, connect
+from corral.ray.cluster import connect
 from corral.ray.engine import Engine
+from corral.ray.node import GUESTS, OBJECT_STORE
 from tests.support.tiny_guests import tiny_guest
 
 COUNT, ROUNDS, AT_ONCE = 200, 3, 16

@@ -20,10 +20,10 @@ os.environ |= {
 
 import corral
 from corral.guests import initramfs
-from corral.ray import cluster
+from corral.ray import cluster, node
 from tests.support.tiny_guests import tiny_guest
 
-NODE = {"num_cpus": 1, "object_store_memory": cluster.OBJECT_STORE, "resources": {cluster.GUESTS: 8}}
+NODE = {"num_cpus": 1, "object_store_memory": node.OBJECT_STORE, "resources": {node.GUESTS: 8}}
 
 
 class Nodes:

@@ -88,7 +88,7 @@ def test_a_snapshot_that_is_corrupt_fails_each_guest_with_one_line(nodes: Nodes,
 
 
 def test_a_full_node_gets_no_guest_and_the_other_runs_all(nodes: Nodes, snapshot: str) -> None:
-    from corral.ray.cluster import GUESTS
+    from corral.ray.node import GUESTS
 
     class Taken:
         def is_there(self) -> bool:

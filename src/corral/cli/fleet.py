@@ -35,7 +35,7 @@ and boot-matrix begin one on this host, which ends with them.""",
     words=tuple(VERBS),
     rest="COMMAND...",
     options=(
-        Option("address", "HOST:PORT", "the cluster (default: RAY_ADDRESS, or the one of this host)"),
+        Option("address", "HOST:PORT", "the cluster (default: RAY_ADDRESS, or that of fleet up here)"),
         Option("number", "N", "how many guests (default: 1)", "n"),
         Option("jobs", "N", "how many at once, at most (default: as many as the hosts have room for)", "j"),
         Option("retries", "N", "how often a guest is started again whose host went away (default: 0)"),

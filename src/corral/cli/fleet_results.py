@@ -63,8 +63,7 @@ class FleetResults:
             for line in text.splitlines():
                 print(f"{prefix}{line}", file=file)
         if end.how != ENDED:
-            why = f" ({end.err})" if end.err and end.how == STOPPED else ""
-            print(f"corral: guest {end.number} {_WORDS[end.how]}{why}", file=sys.stderr)
+            print(f"corral: guest {end.number} {_WORDS[end.how]}", file=sys.stderr)
         sys.stdout.flush()
 
     def conclude(self, account: Account) -> int:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 
 from corral.errors import ConfigError, HostError
-from corral.ray import versions
+from corral.ray import node, versions
+from corral.ray.node import GUESTS, OBJECT_STORE, QUIET, room
 from corral.startup.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-GUESTS = "corral_guests"  # Ray's name of the resource: how many guests a node may have at once
 NAMESPACE = "corral-fleet"
-PER_CPU = 8  # guests, where nothing is said
-_GUEST_MEMORY = 256 << 20  # bytes of the host's memory for each of them, at least
-OBJECT_STORE = 80 << 20  # bytes; what goes through it is small
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+ANSWERS = 5.0  # seconds for a cluster to take a connection
 
 
 @record(frozen=True)
@@ -35,15 +33,10 @@ class FleetNode:
         return {name: getattr(self, name) for name in ("name", "address", "cpus", "memory", "guests")}
 
 
-def room() -> int:
-    """How many guests this host is offered for where nothing is said."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(PER_CPU * len(os.sched_getaffinity(0)), memory // _GUEST_MEMORY))
-
-
 def connect(address: str | None, guests: int | None = None, begin: bool = True) -> Any:
-    """The module ray, connected. Without `address` and RAY_ADDRESS to the cluster that runs on this host; where there
-    is none, with `begin`, a node is begun here, which ends with this process. Raises HostError, ConfigError."""
+    """The module ray, connected. Without `address` and RAY_ADDRESS to the cluster that this host is in by node.begin();
+    where there is none, with `begin`, a node is begun here, which ends with this process. Raises HostError,
+    ConfigError."""
     versions.check()
     import ray
 
@@ -52,27 +45,38 @@ def connect(address: str | None, guests: int | None = None, begin: bool = True) 
     if ray.is_initialized():
         return ray
     common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
-    wanted = address or os.environ.get("RAY_ADDRESS")
+    wanted = address or os.environ.get("RAY_ADDRESS") or node.own_address()
+    if wanted is None and not begin:
+        raise HostError("corral fleet up has begun no Ray on this host; do so, or name one: --address HOST:PORT")
     try:
-        ray.init(address=wanted or "auto", **common)
+        if wanted is None:
+            resources = {GUESTS: float(guests or room())}
+            ray.init("local", resources=resources, object_store_memory=OBJECT_STORE, include_dashboard=False, **common)
+        else:
+            _require_answer(wanted)
+            ray.init(wanted, **common)
     except (ConnectionError, RuntimeError) as error:
-        if wanted:
-            raise HostError(f"no Ray answers at {wanted!r}: {str(error).splitlines()[0]}") from None
-        if not begin:
-            raise HostError("there is no Ray on this host; begin it: corral fleet up, or name one: --address") from None
-        resources = {GUESTS: float(guests or room())}
-        ray.init(resources=resources, object_store_memory=OBJECT_STORE, include_dashboard=False, **common)
-    except ValueError as error:
-        raise ConfigError(f"--address {wanted!r}: {error}") from None
+        raise HostError(f"Ray at {wanted or 'this host'!r}: {str(error).splitlines()[0]}") from None
     return ray
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself looks for a cluster that has gone for minutes. Raises HostError, ConfigError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(f"--address {address!r} is not HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWERS).close()
+    except OSError as error:
+        raise HostError(f"no Ray answers at {address}: {error.strerror or error}; see corral fleet up there") from None
 
 
 def nodes(ray: Any) -> list[FleetNode]:
     """Those that are alive and run guests."""
     found = []
-    for node in ray.nodes():
-        own = node["Resources"]
-        if node["Alive"] and own.get(GUESTS):
-            name, address = node["NodeManagerHostname"], f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+    for each in ray.nodes():
+        own = each["Resources"]
+        if each["Alive"] and own.get(GUESTS):
+            name, address = each["NodeManagerHostname"], f"{each['NodeManagerAddress']}:{each['NodeManagerPort']}"
             found.append(FleetNode(name, address, own.get("CPU", 0.0), int(own.get("memory", 0)), int(own[GUESTS])))
-    return sorted(found, key=lambda node: node.address)
+    return sorted(found, key=lambda found: found.address)

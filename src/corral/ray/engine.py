@@ -11,9 +11,10 @@ import time
 
 from corral.errors import HostError
 from corral.fleet.account import Account
-from corral.ray.cluster import GUESTS, nodes
+from corral.ray.cluster import nodes
 from corral.ray.files import FileSource, FleetFile, digest
 from corral.ray.host import GuestHost
+from corral.ray.node import GUESTS
 from corral.startup.record import replace
 
 TYPE_CHECKING = False

@@ -41,7 +41,7 @@ class GuestHost:
             answer = await self._zygote.run(told, seconds, snapshot)
         except CorralError as error:
             answer = {"status": error.exit_status, "err": str(error)}
-        return answer | {"stopped": True, "status": None} if self._stopped else answer
+        return {"status": None, "stopped": True} if self._stopped else answer
 
     async def nothing(self) -> dict[str, Any]:
         """What a guest costs without the guest, for benchmarks."""

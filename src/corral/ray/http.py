@@ -7,7 +7,7 @@ from ray.experimental.sandbox.http.host import HostSettings, SandboxHost, Sandbo
 from ray.experimental.sandbox.http.resolver import RayActorHandleResolver
 from ray.experimental.sandbox.http.schemas import SandboxAPISettings
 
-from corral.ray.cluster import GUESTS
+from corral.ray.node import GUESTS
 from corral.ray.sandbox import CorralSandboxRuntime
 
 TYPE_CHECKING = False

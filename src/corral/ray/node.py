@@ -12,16 +12,31 @@ import time
 from corral import user_cache
 from corral.errors import ConfigError, HostError
 from corral.ray import versions
-from corral.ray.cluster import GUESTS, OBJECT_STORE, QUIET, room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+GUESTS = "corral_guests"  # Ray's name of the resource: how many guests a node may have at once
+PER_CPU = 8  # guests, where nothing is said
+_GUEST_MEMORY = 256 << 20  # bytes of the host's memory for each of them, at least
+OBJECT_STORE = 80 << 20  # bytes; what goes through it is small
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 PATIENCE = 90.0  # seconds until the node is there
 _ENDS = 20.0  # seconds that it takes to end
 _LOOK = 0.2
 _UP = "Ray runtime started"
+
+
+def room() -> int:
+    """How many guests this host is offered for where nothing is said."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(PER_CPU * len(os.sched_getaffinity(0)), memory // _GUEST_MEMORY))
+
+
+def own_address() -> str | None:
+    """Of the cluster whose node this host is by begin(); None: it is none."""
+    return str(_read()["address"]) if _running() is not None else None
 
 
 def begin(address: str | None, guests: int | None) -> str:
@@ -47,9 +62,10 @@ def begin(address: str | None, guests: int | None) -> str:
             env=os.environ | QUIET,
         )
     _await(process, log)
+    at = address or _address(log)
     with open(_about(), "w", encoding="utf-8") as file:
-        json.dump({"pid": process.pid, "began": _began(process.pid)}, file)
-    return address or _address(log)
+        json.dump({"pid": process.pid, "began": _began(process.pid), "address": at}, file)
+    return at
 
 
 def end() -> bool:
@@ -106,11 +122,15 @@ def _about() -> str:
     return os.path.join(user_cache.folder("fleet"), "node.json")
 
 
+def _read() -> dict[str, Any]:
+    with open(_about(), encoding="utf-8") as file:
+        return dict(json.load(file))
+
+
 def _running() -> int | None:
     """The process of the node."""
     try:
-        with open(_about(), encoding="utf-8") as file:
-            about: dict[str, Any] = json.load(file)
+        about = _read()
         pid = int(about["pid"])
         return pid if _began(pid) == about["began"] else None
     except (OSError, ValueError, KeyError, TypeError):

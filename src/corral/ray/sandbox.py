@@ -25,8 +25,8 @@ from ray.experimental.sandbox import (
 from ray.experimental.sandbox.config import SandboxConfig
 
 from corral.ray.backend import ABOUT, CorralSandboxBackend
-from corral.ray.cluster import GUESTS
 from corral.ray.images import CorralImageManager
+from corral.ray.node import GUESTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
