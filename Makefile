@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-mi
 	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
 .PHONY: help boot check test test-all lint declarations unit unit-1 unit-2 guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize atheris fuzz fuzz-long durability \
-	kvm-long unit-long compilers fleet fleet-bench debian13 wheel release install docs bench baseline venv clean
+	kvm-long unit-long store compilers fleet fleet-bench debian13 wheel release install docs bench baseline venv clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -32,7 +32,7 @@ boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which ta
 # Some parts at a time, begun in this order; a table of them comes last. `kvm-1` builds the small kernel beside the others.
 UNIT := unit-1 unit-2
 QUICK := kvm-1 kvm-2 lint $(UNIT)
-LONG := nested-hosts nested-machines debian13 install docs durability sanitize fuzz fleet kvm-long unit-long compilers
+LONG := nested-hosts nested-machines debian13 install docs durability sanitize fuzz fleet kvm-long unit-long store compilers
 
 check: $(VENV)/dev  ## lint and unit: a minute
 	@$(BIN)/python -m tests lint $(UNIT)
@@ -145,6 +145,14 @@ fuzz-long: atheris  ## the same for FUZZ_LONG=1800 seconds each, a night in all;
 # CORRAL_DURABILITY=10 looks ten times as hard, in kvm-long too; CORRAL_SEED repeats a run.
 durability: guests $(VENV)/dev  ## power cuts, kills and failing hosts: what a guest has flushed is there
 	$(PYTEST) tests/durability
+
+S3 := $(CACHE)/s3-$(HERE)
+$(S3)/ready: $(VENV)/dev
+	@$(BIN)/pip --quiet --disable-pip-version-check install --target $(S3) s3fs 'moto[s3]>=5' flask flask-cors
+	@touch $@
+
+store: $(S3)/ready  ## snapshots through s3://, against a server that speaks it
+	CORRAL_S3=$(S3) $(PYTEST) tests/store
 
 compilers: $(VENV)/dev  ## the shim with every compiler that is here, and C programs of ours under the sanitizers
 	$(PYTEST) tests/compilers

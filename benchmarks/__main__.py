@@ -19,6 +19,7 @@ NAMES = [
     "boot",
     "native",
     "restore",
+    "store",
     "run",
     "disk_boot",
     "fio",

@@ -2,7 +2,8 @@
 (declarations.py), for the limited API.
 
 Beside it go programs of their own: the server of shared folders, `_corral_folder_server` (csrc/p9server), and what
-waits in the clerk's place, `_corral_clerk` (csrc/clerk).
+waits in the clerk's place, `_corral_clerk` (csrc/clerk), and the switch of guests that share a network,
+`_corral_switch` (csrc/switch).
 
 As a hatchling build hook it puts all into the wheel. As a command it compiles into a folder, which is
 how the sanitizer build is made:  python csrc/build_ffi.py --into DIR [--sanitize]
@@ -30,7 +31,11 @@ INCLUDES = [f"-I{folder}" for folder in FOLDERS]
 MODULE = "_corral_shim"
 FILE = f"{MODULE}.abi3.so"
 SERVER_SOURCES = CSRC / "p9server"
-PROGRAMS = {"_corral_folder_server": SERVER_SOURCES, "_corral_clerk": CSRC / "clerk"}
+PROGRAMS = {
+    "_corral_folder_server": SERVER_SOURCES,
+    "_corral_clerk": CSRC / "clerk",
+    "_corral_switch": CSRC / "switch",
+}
 
 COMPLETION = {
     "bash": "share/bash-completion/completions/corral",
@@ -157,7 +162,7 @@ def compile_program(name: str, into: Path, sanitize: bool = False) -> Path:
         raise SystemExit(f"csrc: no {compiler[0]}; install a C compiler: apt-get install gcc")
     into.mkdir(parents=True, exist_ok=True)
     flags = ["-O2", "-std=gnu11", "-pthread", "-fvisibility=hidden", *WARNINGS, *HARDENED]
-    flags += [*SANITIZE, "-DP9_SANITIZED"] if sanitize else ["-D_FORTIFY_SOURCE=2"]
+    flags += [*SANITIZE, "-DP9_SANITIZED", "-DSWITCH_SANITIZED"] if sanitize else ["-D_FORTIFY_SOURCE=2"]
     with tempfile.TemporaryDirectory() as folder:
         linked = Path(folder) / name
         command = [*compiler, *flags, *map(str, sorted(PROGRAMS[name].glob("*.c"))), "-o", str(linked)]

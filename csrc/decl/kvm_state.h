@@ -34,3 +34,20 @@ struct kvm_clock_data {
     uint32_t flags;
     ...;
 };
+
+#define KVM_GET_DIRTY_LOG ...
+#define KVM_CLEAR_DIRTY_LOG ...
+#define KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 ...
+
+struct kvm_dirty_log {
+    uint32_t slot;
+    void *dirty_bitmap;
+    ...;
+};
+
+struct kvm_clear_dirty_log {
+    uint32_t slot, num_pages;
+    uint64_t first_page;
+    void *dirty_bitmap;
+    ...;
+};

@@ -87,7 +87,8 @@ static enum corral_access_result walk(const struct corral_ram *ram, const struct
     bool no_execute = false;
     uint64_t table = sregs->cr3 & PTE_ADDRESS, combined = PTE_WRITE | PTE_USER;
     for (int shift = sregs->cr4 & CR4_LA57 ? 48 : 39;; shift -= 9) {
-        uint64_t *slot = corral_ram_at(ram, table + (address >> shift & 511) * 8, 8);
+        const uint64_t entry_at = table + (address >> shift & 511) * 8;
+        uint64_t *slot = corral_ram_look_at(ram, entry_at, 8);
         if (!slot)
             return CORRAL_ACCESS_NOT_RAM;
         uint64_t entry = __atomic_load_n(slot, __ATOMIC_RELAXED);
@@ -102,7 +103,7 @@ static enum corral_access_result walk(const struct corral_ram *ram, const struct
         }
         uint64_t marks = PTE_ACCESSED | (leaf && r.write ? PTE_DIRTY : 0);
         if (mark && (entry & marks) != marks)
-            __atomic_fetch_or(slot, marks, __ATOMIC_RELAXED);
+            __atomic_fetch_or((uint64_t *)corral_ram_at(ram, entry_at, 8), marks, __ATOMIC_RELAXED);
         table = entry & PTE_ADDRESS;
         if (leaf) {
             uint64_t offset_mask = (1ULL << shift) - 1;
@@ -119,7 +120,7 @@ static void *host_address(struct corral_vcpu *v, uint64_t address, size_t size, 
     *result = walk(v->ram, &v->run->s.regs.sregs, address, r, mark, &gpa, fault);
     if (*result != CORRAL_ACCESS_OK)
         return NULL;
-    void *host = corral_ram_at(v->ram, gpa, size);
+    void *host = r.write ? corral_ram_at(v->ram, gpa, size) : corral_ram_look_at(v->ram, gpa, size);
     if (!host)
         *result = CORRAL_ACCESS_NOT_RAM;
     return host;
@@ -210,7 +211,7 @@ size_t corral_peek(const struct corral_ram *ram, const struct kvm_sregs *sregs, 
         size_t part = part_of(address + done, size - done);
         if (walk(ram, sregs, address + done, (struct rights){0}, false, &gpa, &unused) != CORRAL_ACCESS_OK)
             break;
-        const void *host = corral_ram_at(ram, gpa, part);
+        const void *host = corral_ram_look_at(ram, gpa, part);
         if (!host)
             break;
         memcpy((uint8_t *)buffer + done, host, part);

@@ -42,6 +42,8 @@ int corral_native_switch(struct corral_vcpu *v)
     if (result < 0)
         return result;
 
+    /* A kick that is for the vCPU's thread, which does not run now, stays for it. */
+    __atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
     do /* other signals end KVM_RUN too */
         result = ioctl(v->fd, KVM_RUN, 0) < 0 ? -errno : 0;
     while (result == -EINTR && is_set(timer));
@@ -52,5 +54,7 @@ int corral_native_switch(struct corral_vcpu *v)
     timer_delete(timer);
 
     const int completed = corral_vcpu_complete(v);
+    if (__atomic_load_n(&v->kicked, __ATOMIC_SEQ_CST))
+        __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
     return result ? result : completed;
 }

@@ -63,14 +63,14 @@ static const char *card_up(long fd, int number, const char *at)
     return at;
 }
 
-/* All of them, if there are any. The command line must have been read. */
+/* The guest's own loopback, and all cards, if there are any. The command line must have been read. */
 static void network_up(const char *command_line)
 {
     static char words[1024];
     const char *at = words;
+    loopback_up();
     if (!parameter(command_line, "corral.net", words, sizeof words))
         return;
-    loopback_up();
     long fd = SYSCALL(socket, IPV4, DATAGRAMS, 0, 0, 0);
     for (int number = 0; *at && number < CARDS; number++)
         at = card_up(fd, number, at);

@@ -18,25 +18,28 @@ static unsigned take_address(const char **at)
     return result;
 }
 
-/* Writes resolv.conf at `path` with the resolver of the first card that has one. An older file, or a link to what some
+/* Writes resolv.conf at `path` with the resolvers of all cards, in their order. An older file, or a link to what some
  * daemon writes, is replaced. */
 static void use_resolver(const char *words, const char *folder, const char *path)
 {
     static const char line[] = "nameserver ";
-    const char *at = words, *begin;
-    do {
+    const char *at = words;
+    long fd = -1;
+    while (*at) {
         for (int commas = 0; *at && commas < 2; at++)
             commas += *at == ',';
-        begin = at;
-    } while (!take_address(&at) && *at);
-    word size = (word)(at - begin);
-    if (!size || begin[0] == '0')
-        return;
-    SYSCALL(mkdir, folder, 0755, 0, 0, 0);
-    SYSCALL(unlink, path, 0, 0, 0, 0);
-    long fd = SYSCALL(open, path, O_WRONLY | O_CREAT, 0644, 0, 0);
-    SYSCALL(write, fd, line, sizeof line - 1, 0, 0);
-    SYSCALL(write, fd, begin, size - (at[-1] == '+'), 0, 0);
-    SYSCALL(write, fd, "\n", 1, 0, 0);
-    SYSCALL(close, fd, 0, 0, 0, 0);
+        const char *begin = at;
+        if (!take_address(&at))
+            continue;
+        if (fd < 0) {
+            SYSCALL(mkdir, folder, 0755, 0, 0, 0);
+            SYSCALL(unlink, path, 0, 0, 0, 0);
+            fd = SYSCALL(open, path, O_WRONLY | O_CREAT, 0644, 0, 0);
+        }
+        SYSCALL(write, fd, line, sizeof line - 1, 0, 0);
+        SYSCALL(write, fd, begin, (word)(at - begin) - (at[-1] == '+'), 0, 0);
+        SYSCALL(write, fd, "\n", 1, 0, 0);
+    }
+    if (fd >= 0)
+        SYSCALL(close, fd, 0, 0, 0, 0);
 }

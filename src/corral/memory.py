@@ -7,7 +7,7 @@ import mmap
 import os
 
 from corral.errors import DENIED, ClosedError, ConfigError, CorralError, HostError
-from corral.native import ffi
+from corral.native import ffi, lib
 
 PAGE = 4096
 HUGE_PAGE = 2 << 20
@@ -92,8 +92,11 @@ class GuestMemory:
         return regions
 
     def view(self, gpa: int, length: int) -> memoryview:
-        """A writable view of [gpa, gpa + length). Raises GuestMemoryError when a byte of it is not RAM, ClosedError."""
+        """A writable view of [gpa, gpa + length). What is written there after the next checkpoint, or reset to one, is
+        not known to those that follow. Raises GuestMemoryError when a byte of it is not RAM, ClosedError."""
         offset = self.offset(gpa, length)
+        if self.native.touched:
+            lib.corral_ram_touched(self.native, offset, length)
         try:
             return self._view[offset : offset + length]
         except ValueError:  # it was released

@@ -23,8 +23,10 @@ ALL, NONE = "all", "none"  # in a rule
 MOST_PUBLISHED = 64
 LONGEST_NAME = 15  # of an interface, bytes
 LONGEST_HOST = 253  # a name, characters
+_FORMS = "user, tap=NAME, socket=PATH, shared=NAME, none"
 LONGEST_PATH = 107  # of a socket, bytes
-BACKENDS = ("user", "tap", "socket")
+BACKENDS = ("user", "tap", "socket", "shared")
+SHARED_PREFIX, SHARED_RESOLVER = 24, "10.77.0.1"  # of networks that guests share: csrc/switch
 
 
 @record(frozen=True)
@@ -66,8 +68,9 @@ class NetConfig(DeviceConfig):
 
     `backend` is what its other end is: "user", connections of this user's by passt; "tap", the tap device of the host
     that `target` names; "socket", a Unix socket at `target`, whose other end sends each frame behind its length, as
-    QEMU does; it is connected to, or awaited there where `listens`. `mac` "": one that no other has. `mtu` 0: as the
-    guest has it. `address` is one of IPv4 with a prefix, like "10.0.0.1/24", that Corral's init sets. With
+    QEMU does; it is connected to, or awaited there where `listens`; "shared", the network `target` of this user's
+    guests, by whose switch `address` is given (backends.shared_network.joined). `mac` "": one that no other has. `mtu`
+    0: as the guest has it. `address` is one of IPv4 with a prefix, like "10.0.0.1/24", that Corral's init sets. With
     `rules` that allow something nothing else is allowed; one that denies wins. `dump` is a file that gets all frames,
     as pcapng, `dump_size` bytes of them at most. Not `connected`: the card is as that backend has it, without a link.
     Raises ConfigError.
@@ -88,7 +91,11 @@ class NetConfig(DeviceConfig):
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
-            raise ConfigError(f"--net {self.backend!r} is none of user, tap=NAME, socket=PATH, none")
+            raise ConfigError(f"--net {self.backend!r} is none of {_FORMS}")
+        if self.backend == "shared" and not _is_network_name(self.target):
+            raise ConfigError(
+                f"--net shared={printable(self.target)}: a network's name has 1 to 32 letters, digits and -"
+            )
         if self.backend == "tap" and not 0 < len(self.target.encode()) <= LONGEST_NAME:
             raise ConfigError(f"--net tap={printable(self.target)}: an interface's name has 1 to {LONGEST_NAME} bytes")
         if self.backend == "socket" and not 0 < len(os.fsencode(self.target)) <= LONGEST_PATH:
@@ -101,6 +108,8 @@ class NetConfig(DeviceConfig):
             object.__setattr__(self, "mac", MAC if self.backend == "user" else _random_mac())
         if self.address:
             _parse_address(self.address)
+        if self.backend == "shared" and self.listens:
+            raise ConfigError("--net shared: there is nothing to listen at; leave listen out")
         if self.backend == "user" and (self.address or self.listens):
             raise ConfigError("--net user: its guest's address is Corral's choice, and there is nothing to listen at")
         if self.published and self.backend != "user":
@@ -118,19 +127,21 @@ class NetConfig(DeviceConfig):
         """For Corral's init: an address with its prefix, a gateway and a resolver, 0.0.0.0 for none."""
         if self.backend == "user":
             return f"{ADDRESS}/{PREFIX},{GATEWAY},{RESOLVER}"
+        if self.backend == "shared":
+            return f"{self.address or '0.0.0.0/0'},0.0.0.0,{SHARED_RESOLVER}"
         return f"{self.address or '0.0.0.0/0'},0.0.0.0,0.0.0.0"
 
 
 def parse(text: str) -> NetConfig | None:
-    """From "[user|tap=NAME|socket=PATH|none][,listen][,mac=MAC][,mtu=N][,ip=ADDRESS/PREFIX]"; "" is "user". A path's
-    own commas are doubled. None: no network. Raises ConfigError."""
+    """From "[user|tap=NAME|socket=PATH|shared=NAME|none][,listen][,mac=MAC][,mtu=N][,ip=ADDRESS/PREFIX]"; "" is "user".
+    A path's own commas are doubled. None: no network. Raises ConfigError."""
     first, *words = (part.replace("\0", ",") for part in text.replace(",,", "\0").split(","))
     kind, is_named, target = first.partition("=")
     values: dict[str, Any] = {"backend": kind or "user", "target": target}
     if kind in ("mac", "mtu", "ip"):
         words, values = [first, *words], {}
-    elif (kind in ("tap", "socket")) != bool(is_named):
-        raise ConfigError(f"--net {text!r} is none of user, tap=NAME, socket=PATH, none")
+    elif (kind in ("tap", "socket", "shared")) != bool(is_named):
+        raise ConfigError(f"--net {text!r} is none of {_FORMS}")
     for word in words:
         name, _, value = word.partition("=")
         if word == "listen":
@@ -154,13 +165,15 @@ def parse(text: str) -> NetConfig | None:
 def parse_all(
     nets: list[str], published: list[str], allowed: list[str], denied: list[str], dump: str = ""
 ) -> tuple[NetConfig, ...]:
-    """Of all options. Published ports are the first user network's, rules are for each card; with one of these there is
-    a card. Raises ConfigError."""
+    """Of all options. Published ports are the first user network's, which is there for them beside a shared one; rules
+    are for each card; with one of these there is a card. Raises ConfigError."""
     cards = [one for one in map(parse, nets) if one]
     if nets and not cards and (published or allowed or denied or dump):
         raise ConfigError("--publish, --allow, --deny and --net-dump are about a network; leave --net none out")
     if not cards and not nets:
         cards = [NetConfig()]
+    if published and all(card.backend == "shared" for card in cards):
+        cards.append(NetConfig())
     if dump and len(cards) > 1:
         raise ConfigError("--net-dump is of one network card; this guest has more")
     rules = parse_rules(allowed, denied)
@@ -217,6 +230,10 @@ def _parse_published(text: str) -> Published:
 def denies_rest(rules: tuple[Rule, ...]) -> bool:
     """Whether what no rule is about is denied: with one that allows something."""
     return not all(rule.denies for rule in rules)
+
+
+def _is_network_name(text: str) -> bool:
+    return 0 < len(text) <= 32 and text.isascii() and text.replace("-", "").isalnum()
 
 
 def _is_port(text: str) -> bool:

@@ -256,7 +256,7 @@ def test_a_full_file_system_of_the_guest_is_told(shared: Guests, tmp_path: Path)
 
 
 def test_a_port_leads_to_the_guest(shared: Guests) -> None:
-    shared.exec("web", "ifconfig lo up; mkdir -p /www; echo page >/www/index.html; httpd -p 8080 -h /www")
+    shared.exec("web", "mkdir -p /www; echo page >/www/index.html; httpd -p 8080 -h /www")
     process = shared.start("port", "web", "8080")
     assert process.stdout
     address = process.stdout.readline().decode().strip()
@@ -392,6 +392,17 @@ def test_one_that_looks_like_this_host_has_the_agent(guests: Guests, tmp_path: P
     done = guests.exec("like", f"cat {tmp_path}/x; echo new >{tmp_path}/x")
     assert (done.returncode, done.stdout) == (0, b"content"), done.stderr
     assert (tmp_path / "x").read_text() == "content"
+
+
+def test_one_that_is_paused_is_told_to_who_waits_for_it(guests: Guests, tmp_path: Path) -> None:
+    guests.boot("one")
+    assert guests.run("pause", "one").returncode == 0
+    (tmp_path / "file").write_text("content")
+    for words in (("exec", "one", "--", "true"), ("cp", str(tmp_path / "file"), "one:/tmp")):
+        done = guests.run(*words)
+        assert (done.returncode, b"'one' is paused; corral resume one" in done.stderr) == (124, True), done.stderr
+    assert guests.run("resume", "one").returncode == 0
+    assert guests.exec("one", "echo on").stdout == b"on\n"
 
 
 # Faults.

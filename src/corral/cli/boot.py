@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Watch = Callable[[Machine], AbstractContextManager[object]]
 
-NETS = ("user", "tap", "socket", "none", "mac", "mtu", "ip")
+NETS = ("user", "tap", "socket", "none", "mac", "mtu", "ip", "shared")
 
 COMMAND = Command(
     name="boot",
@@ -70,7 +70,7 @@ with it the guest.""",
         Option("plan-json", "", "the same for programs"),
         Option("disk", "PATH[,...]", "a raw image or block device; may be repeated; see below"),
         Option("share", "PATH[,...]", "a folder for the guest, read-only unless ,rw; may be repeated; see below"),
-        Option("net", "[KIND][,...]", "a network card; user (default), tap=NAME, socket=PATH; see below", begins=NETS),
+        Option("net", "[KIND][,...]", "a network card; user (default), tap, socket, shared; see below", begins=NETS),
         Option("publish", "PORT:PORT", "a port of the host that leads to one of the guest's; may be repeated"),
         Option("allow", "HOST[:PORT]", "the guest may connect there, and nowhere else; may be repeated; see below"),
         Option("deny", "HOST[:PORT]", "the guest may not connect there; may be repeated"),
@@ -80,7 +80,7 @@ with it the guest.""",
         Option("cloud-init", "FILE", "user-data for a cloud image, on a seed disk after the others"),
         Option("hostname", "NAME", "for cloud-init: the guest's name"),
         Option("ssh-key", "FILE", "for cloud-init: public keys that may log in, like ~/.ssh/id_ed25519.pub"),
-        Option("restore", "FILE", "go on from what corral snapshot saved, with all that it had"),
+        Option("restore", "FILE", "go on from what corral snapshot saved, a file or the URL of a store"),
         Option("overlay", "", "with --restore: what it writes to disks is gone with it, and images stay as they are"),
         Option("fresh", "", "boot, also where the boot cache has a guest that has booted"),
         Option("root", "N", "the disk with the root file system: number, id or 'none' (default: 0)"),
@@ -133,12 +133,12 @@ examples:
 
 --share takes after the path: rw; tag=NAME (default: share); the guest mounts it by that:
   mount -t 9p -o trans=virtio share /mnt
-  The guest's kernel needs drivers for it, which Corral's small one has not; it may do there what you may
+  It may do there what you may, and no more than the folder holds
 
 --net: 'user' is the network as you have it, by passt: TCP and UDP go out as yours, and 10.0.2.2 is this
-  host; nothing comes in but by --publish. tap=NAME is a tap device of this host's, socket=PATH a Unix
-  socket with QEMU's framing, for two guests or a switch; ,listen awaits the other end there. After it may
-  come ,mac=MAC ,mtu=N and, of tap and socket, ,ip=ADDRESS/PREFIX. May be repeated; without it there is none
+  host; nothing comes in but by --publish. shared=NAME is a network of guests of yours, which find each other
+  by name. tap=NAME is a tap device, socket=PATH a Unix socket with QEMU's framing; ,listen awaits the other
+  end. After it may come ,mac=MAC ,mtu=N and, of tap and socket, ,ip=ADDRESS/PREFIX. May be repeated
 
 --publish: 8080:80, 8053:53/udp, 0.0.0.0:8080:80; without an address at 127.0.0.1, for this host alone
 

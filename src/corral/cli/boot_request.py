@@ -49,9 +49,9 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         _require_restorable(arguments)
         command = None if arguments.rest is None else tuple(arguments.rest)
         return BootRequest(
-            snapshot=values["restore"],
+            snapshot=snapshot(values["restore"]),
             overlay="overlay" in values,
-            nets=nets(every),
+            nets=nets(every, values.get("name", values.get("hostname", ""))),
             others=tuple(parse_vsock(text) for text in every.get("vsock", [])),
             command=command,
             grace=grace,
@@ -74,7 +74,7 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
         memory=memory,
         disks=disks,
         shares=shares,
-        nets=nets(every),
+        nets=nets(every, values.get("name", values.get("hostname", ""))),
         others=others,
         cloud_init=_cloud_init(values),
         root=values.get("root"),
@@ -86,6 +86,15 @@ def from_arguments(arguments: Arguments, session: str = "") -> BootRequest:
     )
 
 
+def snapshot(text: str) -> str:
+    """The path of a snapshot's file; of one in a store, of its copy here. Raises BootError, ConfigError, HostError."""
+    if "://" not in text:
+        return text
+    from corral.cli import store
+
+    return store.fetched(text)
+
+
 def _require_restorable(arguments: Arguments) -> None:
     """Raises ConfigError for what a restored guest cannot be given."""
     given = sorted({*arguments.values} - _OF_RESTORED)
@@ -95,14 +104,20 @@ def _require_restorable(arguments: Arguments) -> None:
         raise ConfigError(f"--restore goes on with the machine that was saved; leave --{given[0]} out")
 
 
-def nets(every: dict[str, list[str]]) -> tuple[NetConfig, ...]:
-    """Of --net and the options about it. Raises ConfigError."""
+def nets(every: dict[str, list[str]], name: str) -> tuple[NetConfig, ...]:
+    """Of --net and the options about it; `name` is what the guest is known by on networks that it shares. Raises
+    ConfigError, HostError."""
     if not {"net", "publish", "allow", "deny", "net-dump"} & every.keys():
         return ()
     from corral import network
 
     cards, published, allowed, denied = (every.get(name, []) for name in ("net", "publish", "allow", "deny"))
-    return network.parse_all(cards, published, allowed, denied, every.get("net-dump", [""])[-1])
+    found = network.parse_all(cards, published, allowed, denied, every.get("net-dump", [""])[-1])
+    if not any(card.backend == "shared" for card in found):
+        return found
+    from corral.backends.shared_network import joined
+
+    return joined(found, name)
 
 
 def _cloud_init(values: dict[str, str]) -> CloudInit | None:

@@ -13,6 +13,7 @@ fetched, images made, when they are needed next.""",
     options=(
         Option("clean", "", "remove all of it that is not in use and not being made"),
         Option("all", "", "list each one, not only how many there are"),
+        Option("json", "", "each one, for programs: kind, name, path, bytes of the disk, whether it is in use"),
     ),
     epilog="""\
 examples:
@@ -29,6 +30,8 @@ def run(words: list[str]) -> int:
         return 0
     if "clean" in arguments.values:
         print(cleaned())
+    elif "json" in arguments.values:
+        print(_json())
     else:
         print(_text("all" in arguments.values))
     return 0
@@ -41,6 +44,14 @@ def cleaned() -> str:
     freed, kept = cache_content.clean()
     staying = f"; {', '.join(kept)} in use" if kept else ""
     return f"removed {size_text(freed)}{staying}"
+
+
+def _json() -> str:
+    import json
+
+    found = [entry for kind in cache_content.KINDS for entry in cache_content.entries(kind)]
+    rows = [{"kind": e.kind, "name": e.name, "path": e.path, "size": e.size, "in_use": e.in_use} for e in found]
+    return json.dumps(rows, indent=2)
 
 
 def _text(each: bool) -> str:

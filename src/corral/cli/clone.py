@@ -76,12 +76,13 @@ def run(words: list[str]) -> int:
     if jail not in ("on", "off"):
         raise ConfigError(f"--jail {jail!r} is none of on, off")
     from corral.cli.boot_request import nets as wired
+    from corral.cli.boot_request import snapshot
     from corral.cli.clone_process import Clones, Terms
     from corral.snapshot.other_devices import DeviceEnds
     from corral.snapshot.resumed import Resumed
 
-    with Resumed(arguments.operands[0]) as saved:
-        nets = wired(arguments.every)
+    with Resumed(snapshot(arguments.operands[0])) as saved:
+        nets = wired(arguments.every, values.get("name", ""))
         config = saved.config("overlay" in values, _line(arguments), DeviceEnds(nets))
         _check(saved, config, number, arguments)
         terms = Terms(

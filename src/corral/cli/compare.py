@@ -21,12 +21,16 @@ COMMAND = Command(
     name="compare",
     summary="""\
 Measures what virtualization costs on this machine: the same static programs as native processes, in containers, in
-Corral's virtual machines and in QEMU's, in turns. Ends with a table, and with a report, samples.json and samples.csv
-in a folder. Who cannot run here is told with the reason. Ctrl-C ends it early and keeps what was measured.""",
+Corral's virtual machines and in QEMU's, in turns. Ends with the answers, a table, and a report, samples.json and
+samples.csv in a folder. Who cannot run here is told with the reason. Ctrl-C ends it early and keeps what was measured.
+`corral compare show JSON` tells an earlier run again; with two files, of two machines or days, where they differ.""",
+    operands=("show", "JSON", "JSON"),
+    words=("show",),
     options=(
         Option("only", "NAME,...", "only these measures or workloads (see --list); rate is rate-1, rate-10 and so on"),
         Option("contenders", "NAME,...", "only these; may be repeated (see --list)"),
         Option("runs", "N", "rounds that count (default: 10; 6 are the fewest that show a difference)"),
+        Option("quick", "", "six rounds of what most people ask: start, rate, memory, computing, system calls"),
         Option("short", "", "one round of few measures: whether all works, not what it costs"),
         Option("out", "DIR", "where the report goes (default: compare-DATE-TIME here)"),
         Option("memory", "SIZE", "a guest's memory (default: 128M)"),
@@ -38,7 +42,9 @@ in a folder. Who cannot run here is told with the reason. Ctrl-C ends it early a
 examples:
   corral compare                                       everything; takes a while
   corral compare --only start,rate-10 --runs 20        start-up, well measured
+  corral compare --quick                               the answers, in about two minutes
   corral compare --contenders native,corral --short    whether it works
+  corral compare show monday/samples.json today/samples.json
   corral compare --check last/samples.json             is Corral slower than it was?
 
 exit status: 0; 1 worse than the baseline of --check; 2 bad usage; 3 the host lacks something;
@@ -47,6 +53,7 @@ exit status: 0; 1 worse than the baseline of --check; 2 bad usage; 3 the host la
 
 REGRESSION = 1
 RUNS, MOST_RUNS = 10, 1000
+QUICK_RUNS = 6  # the fewest that show a difference
 SHORT_RUNS = 1
 MEMORY = 128 << 20
 
@@ -60,12 +67,33 @@ def run(words: list[str]) -> int:
         print(_list())
         return 0
     terminal.leave_on_signals()
+    if arguments.operands:
+        return _show(arguments.operands)
     request = _request(arguments)
     folder = Path(arguments.values.get("out", time.strftime("compare-%Y%m%d-%H%M%S")))
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {str(folder)!r} is a file; name a folder")
     baseline = Path(arguments.values["check"]) if "check" in arguments.values else None
     return _measure(request, folder, baseline)
+
+
+def _show(operands: list[str]) -> int:
+    from corral.compare import analysis, files, table, two_runs
+    from corral.printable import printable
+
+    word, *paths = operands
+    if word != "show":
+        raise ConfigError(f"corral compare does not know what to do with {word!r}; see corral compare --help")
+    if len(paths) not in (1, 2):
+        raise ConfigError(
+            "corral compare show takes one or two files: corral compare show a/samples.json b/samples.json"
+        )
+    found = [files.read_json(Path(path)) for path in paths]
+    if len(found) == 2:
+        print(two_runs.text(*found))
+    else:
+        print(printable(table.text(found[0], analysis.tables(found[0])), keep="\n"))
+    return 0
 
 
 def _measure(request: ExperimentRequest, folder: Path, baseline: Path | None) -> int:
@@ -106,10 +134,13 @@ def _request(arguments: Arguments) -> ExperimentRequest:
     from corral.compare.experiment import ExperimentRequest
 
     values = arguments.values
-    short = "short" in values
+    short, quick = "short" in values, "quick" in values
+    if short and quick:
+        raise ConfigError("--short and --quick exclude each other; leave one out")
     only = _names(arguments, "only")
     named = [name for name in only if name != "ledger"]
-    rounds = parse_number(values["runs"], "--runs") if "runs" in values else SHORT_RUNS if short else RUNS
+    usual = SHORT_RUNS if short else QUICK_RUNS if quick else RUNS
+    rounds = parse_number(values["runs"], "--runs") if "runs" in values else usual
     if not 1 <= rounds <= MOST_RUNS:
         raise ConfigError(f"--runs {rounds}: it must be 1 to {MOST_RUNS}")
     memory = parse_size(values["memory"]) if "memory" in values else MEMORY
@@ -117,12 +148,14 @@ def _request(arguments: Arguments) -> ExperimentRequest:
         raise ConfigError(f"--memory {values['memory']}: it must be 32M at least, and less than this host has")
     return ExperimentRequest(
         contenders=contenders.choose(_names(arguments, "contenders")),
-        measures=[] if only and not named else suite.choose(named, short, memory),
+        measures=[]
+        if only and not named
+        else suite.choose(named or (list(suite.QUICK) if quick else []), short, memory),
         rounds=rounds,
-        warm_up=0 if short else 1,
+        warm_up=0 if short or quick else 1,
         pinned=_pinned(values.get("pin")),
         memory=memory,
-        ledger=not only or "ledger" in only,
+        ledger=not (only or quick) or "ledger" in only,
     )
 
 

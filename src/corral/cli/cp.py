@@ -6,10 +6,11 @@ import os
 import posixpath
 import time
 
-from corral.agent.connection import Connection, Refused
+from corral.agent.connection import Refused
 from corral.agent.files import GuestFiles
 from corral.cli import terminal
 from corral.cli.options import Command, parse
+from corral.cli.reached import connected
 from corral.errors import ConfigError
 from corral.printable import printable
 from corral.running import place
@@ -48,8 +49,7 @@ def run(words: list[str]) -> int:
             "corral cp copies between this host and a guest: one of both is NAME:PATH, and ./a:b is a file"
         )
     guest = place.running(source[0] or target[0] or "", time.monotonic() + WAIT)
-    path = guest.path(place.VSOCK)
-    files = GuestFiles(lambda: Connection(path, time.monotonic() + WAIT))
+    files = GuestFiles(lambda: connected(guest, time.monotonic() + WAIT))
     name = os.path.basename(source[1].rstrip("/"))
     try:
         with terminal.Progress() as progress:

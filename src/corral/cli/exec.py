@@ -10,6 +10,7 @@ from corral.agent import command as commands
 from corral.agent.connection import Connection, Refused
 from corral.cli import terminal
 from corral.cli.options import Arguments, Command, Option, parse, seconds
+from corral.cli.reached import connected
 from corral.core import waiting
 from corral.errors import ConfigError, GuestError, GuestTimeout
 from corral.running import place
@@ -64,7 +65,7 @@ def run(words: list[str]) -> int:
     wanted = _wanted(arguments)
     until = time.monotonic() + (seconds(arguments.values["wait"], "--wait") if "wait" in arguments.values else WAIT)
     guest = place.running(arguments.operands[0], until)
-    with Connection(guest.path(place.VSOCK), until) as connection:
+    with connected(guest, until) as connection:
         try:
             end = attend(connection, wanted, "interactive" in arguments.values)
         except Refused as refused:

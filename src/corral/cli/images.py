@@ -19,7 +19,10 @@ COMMAND = Command(
 Without an action it lists. What a running guest uses is never removed.""",
     operands=("ACTION", "NAME"),
     words=("list", "rm", "prune"),
-    options=(Option("all", "", "with prune: all that is not in use, kernels and packages too: corral cache --clean"),),
+    options=(
+        Option("all", "", "with prune: all that is not in use, kernels and packages too: corral cache --clean"),
+        Option("json", "", "with list: for programs; sizes in bytes, times in seconds since 1970"),
+    ),
     epilog="exit status: 0 done; 2 bad usage, no such image, or it is in use",
 )
 
@@ -33,7 +36,7 @@ def run(words: list[str]) -> int:
     if action == "rm" and names:
         print(f"removed {names[0]}, {_size(_removed(names[0]))}")
     elif action == "list" and not names:
-        _list()
+        print(_json()) if "json" in arguments.values else _list()
     elif action == "prune" and not names:
         print(cleaned() if "all" in arguments.values else f"removed {_size(_pruned())}")
     else:
@@ -56,6 +59,22 @@ def _list() -> None:
         state = "in use" if stored.in_use else f"used {_ago(time.time() - stored.used)} ago"
         for name in stored.names or ("without a name",):
             print(f"{name:40} {stored.digest[:19]} {_size(stored.size):>10}  {state}")
+
+
+def _json() -> str:
+    import json
+
+    from corral.oci import store
+
+    systems = [
+        {"name": one.name, "release": one.release, "size": one.size, "in_use": one.in_use, "current": one.current}
+        for one in distribution_store.listed()
+    ]
+    images = [
+        {"names": one.names, "digest": one.digest, "size": one.size, "in_use": one.in_use, "used": one.used}
+        for one in store.listed()
+    ]
+    return json.dumps({"distributions": systems, "images": images}, indent=2)
 
 
 def _removed(name: str) -> int:

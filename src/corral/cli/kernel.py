@@ -30,7 +30,7 @@ stock-generic (its kernel for every PC). Without NAME: what `corral boot` takes 
         Option("initrd", "FILE", "check: the initramfs, or 'none'"),
         Option("cpus", "N", "check: for so many CPUs"),
         Option("acpi", "auto|on|off", "check: as for corral boot"),
-        Option("json", "", "check: for programs"),
+        Option("json", "", "check, list: for programs"),
         Option("yes", "", "build, path: as root, install by apt-get, unasked, what it is built with"),
     ),
     epilog="exit status of check: 0 nothing is missing; 2 it would not come to a shell, or cannot be used",
@@ -44,7 +44,7 @@ def run(words: list[str]) -> int:
         return 0 if arguments is None else 2
     action, *rest = arguments.operands
     if action == "list":
-        return _list()
+        return _list("json" in arguments.values)
     if action == "symbols":
         return _symbols(rest)
     if action == "check":
@@ -84,8 +84,13 @@ def _symbols(rest: list[str]) -> int:
     return 0
 
 
-def _list() -> int:
-    for found in kernel.ready():
-        size = os.path.getsize(found.path) / (1 << 20)
-        print(f"{found.name:14} {found.version:16} {size:6.1f} MiB  {found.path}")
+def _list(as_json: bool) -> int:
+    found = [(one.name, one.version, os.path.getsize(one.path), one.path) for one in kernel.ready()]
+    if as_json:
+        import json
+
+        print(json.dumps([dict(zip(("name", "version", "size", "path"), row, strict=True)) for row in found], indent=2))
+        return 0
+    for name, version, size, path in found:
+        print(f"{name:14} {version:16} {size / (1 << 20):6.1f} MiB  {path}")
     return 0

@@ -124,8 +124,9 @@ def _request(arguments: Arguments, told: Told) -> BootRequest:
     image = run_words.image(arguments.operands[0], values.get("pull", "missing"), told.progress)
     wanted = run_words.container(arguments, image.config)
     session = TERMINAL if "tty" in values else PIPES
+    cards = nets(arguments.every, values.get("name", values.get("hostname", "")))
     root = os.path.realpath(image.root)
-    return container.request(root, image.digest, wanted, session, memory, cpus, nets(arguments.every), told)
+    return container.request(root, image.digest, wanted, session, memory, cpus, cards, told)
 
 
 def _words(arguments: Arguments) -> list[str]:

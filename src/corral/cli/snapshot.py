@@ -6,7 +6,7 @@ import os
 import time
 
 from corral import cli
-from corral.cli import boot
+from corral.cli import boot, store
 from corral.cli.options import Arguments, Command, Option, parse, seconds
 from corral.cli.session import PIPES, TERMINAL
 from corral.errors import ConfigError, GuestError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from corral.backends.channel import ChannelState
     from corral.config import MachineConfig
+    from corral.running.place import RunningGuest
     from corral.script.machine import ScriptedMachine
     from corral.snapshot.disks import DiskState
     from corral.snapshot.other_devices import Other
@@ -34,14 +35,21 @@ Boots a guest as `corral boot` does, and saves it to FILE: memory, vCPUs, device
 snapshot=on. It is saved when it is ready for a command or a shell, or with --after when its console says TEXT.
 With the NAME of a guest that runs, that one is saved, and goes on.
 `corral clone FILE -n 100 -- COMMAND` and `corral boot --restore FILE` go on from there, as often as wanted.
-`corral snapshot info FILE` tells what is in one.""",
-    operands=("info|NAME", "FILE"),
-    words=("info",),
+`corral snapshot info FILE` tells what is in one.
+push, pull, list, rm and prune have snapshots in a store that many hosts reach: a folder, or with
+`pip install 'corral[store]'` s3://BUCKET/FOLDER and what else fsspec knows. A store has what snapshots share once.""",
+    operands=("info|NAME|push|pull|list|rm|prune", "FILE|URL", "URL|FILE"),
+    words=("info", *store.WORDS),
     rest="boot ARGUMENTS...",
     options=(
         Option("after", "TEXT", "save when the guest has said this; Corral's shell says '# ' when it is ready"),
         Option("parent", "BASE", "save only what differs from this snapshot, which has to stay as it is"),
         Option("timeout", "S", "give up after S seconds (default: 120)"),
+        Option("whole", "", "with push: also what the store has already, should that be damaged"),
+        Option("digest", "HEX", "with pull: only what push told this digest of"),
+        Option("any-host", "", "with pull: also where its guest cannot go on"),
+        Option("json", "", "with list: for programs; sizes in bytes, times in seconds since 1970"),
+        Option("force", "", "with prune: pushes that have not ended were killed"),
     ),
     epilog="""\
 examples:
@@ -55,6 +63,13 @@ examples:
   corral snapshot web web.snapshot                              the guest `web`, which goes on
   corral boot --restore web.snapshot --name web-2 --detach      another from there
   corral snapshot info shell.snapshot
+  corral snapshot push web.snapshot s3://guests/store/web       into a store, where it is called `web`
+  corral snapshot pull s3://guests/store/web web.snapshot       out of it, on another host
+  corral snapshot web s3://guests/store/web                     the guest `web`, saved and pushed
+  corral boot --restore s3://guests/store/web                   it goes on, here or there
+  corral snapshot list s3://guests/store                        what is there
+  corral snapshot rm s3://guests/store/web                      not any more
+  corral snapshot prune s3://guests/store                       and what only it had goes
 
 An image that a guest writes itself, without snapshot=on, stays where it is, and has to be as it was when FILE is gone
 on from: by one guest, or with --overlay by any number.
@@ -72,6 +87,10 @@ def run(words: list[str]) -> int:
         return 0
     if arguments.operands[:1] == ["info"]:
         return _info(arguments)
+    if arguments.operands[:1] and arguments.operands[0] in store.WORDS:
+        return store.run(arguments)
+    if given := {"whole", "digest", "any-host", "force", "json"} & arguments.values.keys():
+        raise ConfigError(f"--{min(given)} is about a store; see corral snapshot --help")
     if len(arguments.operands) == 2:
         return _save_running(arguments)
     if len(arguments.operands) != 1:
@@ -83,6 +102,7 @@ def run(words: list[str]) -> int:
 
 def _save_running(arguments: Arguments) -> int:
     from corral.running import place, saving
+    from corral.store import address
 
     if arguments.rest is not None or {"after", "parent"} & arguments.values.keys():
         raise ConfigError("a guest that runs is saved as it is, and all of it; leave --after, --parent and -- out")
@@ -90,7 +110,27 @@ def _save_running(arguments: Arguments) -> int:
     patience = seconds(arguments.values.get("timeout", "120"))
     guest = place.running(name, time.monotonic() + patience)
     before = time.monotonic()
+    if address.is_url(path):
+        return _push_running(guest, path, patience)
     return _told(path, saving.save(guest, path, patience), before)
+
+
+def _push_running(guest: RunningGuest, url: str, patience: float) -> int:
+    """By a file that is gone afterwards."""
+    import tempfile
+
+    from corral import store as stores
+    from corral.running import saving
+    from corral.store import address
+
+    address.of_snapshot(url)
+    before = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="corral-push-", dir=os.environ.get("TMPDIR", "/var/tmp")) as folder:
+        path = os.path.join(folder, "guest")
+        with open(path, "xb") as file:  # not synced, as a file that stays would be
+            saving.save_into(guest, file.fileno(), patience)
+        store.tell_pushed(url, stores.push(path, url), before)
+    return 0
 
 
 def _told(path: str, size: int, before: float) -> int:
@@ -101,10 +141,13 @@ def _told(path: str, size: int, before: float) -> int:
 def _save(arguments: Arguments) -> int:
     from corral.cli import terminal
     from corral.script.machine import ScriptedMachine
+    from corral.store import address
 
     terminal.leave_on_signals()
     values = arguments.values
     path, text = arguments.operands[0], values.get("after")
+    if address.is_url(path):
+        raise ConfigError("a guest that is booted here is saved to a file; push that: corral snapshot push FILE URL")
     timeout = seconds(values.get("timeout", "120"))
     folder = os.path.dirname(path) or "."
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -7,10 +7,11 @@ import time
 
 from corral.agent import ssh
 from corral.agent.command import Wanted
-from corral.agent.connection import Connection, Refused
+from corral.agent.connection import Refused
 from corral.agent.files import GuestFiles
 from corral.cli import guest_name, terminal
 from corral.cli.options import Command, Option
+from corral.cli.reached import connected
 from corral.errors import ConfigError
 from corral.running import place
 
@@ -52,7 +53,7 @@ def run(words: list[str]) -> int:
     guest = place.running(arguments.operands[0], until)
     if "proxy" in values:
         return _serve(guest, until)
-    files = GuestFiles(lambda: Connection(guest.path(place.VSOCK), until))
+    files = GuestFiles(lambda: connected(guest, until))
     user = _user(values.get("user", "root"))
     ssh.prepare(guest.name, guest.folder, files)
     options = ssh.options(guest.name, guest.folder, user)
@@ -68,7 +69,7 @@ def run(words: list[str]) -> int:
 def _serve(guest: RunningGuest, until: float) -> int:
     from corral.cli import exec as commands
 
-    with Connection(guest.path(place.VSOCK), until) as connection:
+    with connected(guest, until) as connection:
         try:
             return max(0, commands.attend(connection, Wanted(words=ssh.SERVE), True).status)
         except Refused as refused:

@@ -51,7 +51,9 @@ TOPICS = {
     "snapshots": Topic(
         "guests that go on from a file",
         ("restore", "overlay", "fresh"),
-        "corral snapshot saves one. docs/snapshot.md has what can be saved, and the boot cache.",
+        """\
+corral snapshot saves one. docs/snapshot.md has what can be saved, and the boot cache; docs/store.md has stores, whose
+URLs --restore takes too.""",
     ),
     "folders": Topic("folders of the host in the guest", ("share",)),
     "vsock": Topic(
@@ -123,6 +125,7 @@ From inside: the shell's `exit`, or `poweroff` in a distribution, ends the guest
   TMPDIR           where what a guest writes to a snapshot is kept (default: /var/tmp)
   CORRAL_INSTALL   1: as root, install by apt-get what is missing; 0: never; else a person is asked (default)
   CORRAL_IMAGES_LIMIT  how much container images may take of the disk, like 50G (default: 20G)
+  CORRAL_CHUNKS_LIMIT  how much chunks of snapshots in stores may take, like 10G (default: 4G)
   NO_COLOR         set to anything: no colours""",
     ),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,7 +52,7 @@ def changes(baseline: Results, now: Results) -> list[Change]:
     found = []
     for key in [key for key in old if key in new]:
         fewest = min(len(old[key]), len(new[key]))
-        if math.comb(len(old[key]) + len(new[key]), len(new[key])) * RARE < 2:
+        if not statistics.can_tell(len(old[key]), len(new[key]), RARE):
             raise ConfigError(f"--check: {key[0]} has only {fewest} samples, too few to tell; use --runs 10")
         found.append(_change(key, old[key], new[key]))
     if not found:
@@ -65,9 +64,7 @@ def _change(key: Key, before: Sequence[float], now: Sequence[float]) -> Change:
     middle, after = statistics.median(before), statistics.median(now)
     measure, metric, unit = key
     grown = after / middle - 1 if middle else 0.0
-    positive = all(value > 0 for value in (*before, *now))
-    # Of logarithms, where there are any: one straggler then counts for less, and ratios alike in both directions.
-    p = statistics.shuffles(*([math.log(v) for v in values] if positive else values for values in (before, now)))
+    p = statistics.unlike(before, now)
     return Change(f"{measure} {metric}", unit, middle, after, -grown if more_is_better(unit) else grown, p)
 
 

@@ -139,6 +139,21 @@ def dots(lines: Sequence[PlotLine], unit: str, title: str, narrow: bool = False)
     return frame.svg(parts, title)
 
 
+def bars(lines: Sequence[PlotLine], unit: str, title: str, narrow: bool = False) -> str:
+    """A bar from zero to each median, with its number and its confidence interval."""
+    frame = Frame([line.label for line in lines], [0.0, *(line.high for line in lines)], narrow, from_zero=True)
+    parts = frame.around(unit)
+    for index, line in enumerate(lines):
+        y, left, right = frame.y(index), frame.x(0.0), frame.x(line.median)
+        low, high, said = frame.x(line.low), frame.x(line.high), f"{number(line.median)} {unit}"
+        parts.append(
+            f'<rect class="bar" x="{left:.1f}" y="{y - 9:.1f}" width="{max(1, right - left):.1f}" height="18"/>'
+        )
+        parts.append(f'<line class="median" x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(_beside(frame, min(left, low), max(right, high), y, said))
+    return frame.svg(parts, title)
+
+
 def stages(found: Sequence[Stage], title: str, narrow: bool = False) -> str:
     """A bar for each stage, one below the other, where it is in time."""
     names = [stage.label for stage in found]
@@ -151,10 +166,15 @@ def stages(found: Sequence[Stage], title: str, narrow: bool = False) -> str:
             f'<rect class="stage" x="{left:.1f}" y="{y - 8:.1f}" width="{max(1, right - left):.1f}" height="16">'
             f"<title>{escape(stage.label)}: {spent}</title></rect>"
         )
-        room = right + 5 + LETTER * len(spent) < frame.width
-        at, anchor = (right + 5, "start") if room else (left - 5, "end")
-        parts.append(f'<text class="value" x="{at:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}">{spent}</text>')
+        parts.append(_beside(frame, left, right, y, spent))
     return frame.svg(parts, title)
+
+
+def _beside(frame: Frame, left: float, right: float, y: float, said: str) -> str:
+    """What a bar from `left` to `right` stands for: after it, or before it where there is no room."""
+    room = right + 5 + LETTER * len(said) < frame.width
+    at, anchor = (right + 5, "start") if room else (left - 5, "end")
+    return f'<text class="value" x="{at:.1f}" y="{y + 4:.1f}" text-anchor="{anchor}">{escape(said)}</text>'
 
 
 def _step(rough: float) -> float:

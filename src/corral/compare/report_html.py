@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from corral.compare import names, suite
+from corral.compare import claims, names, suite
 from corral.compare.analysis import ResultRow, ResultTable, verdict
 from corral.compare.numbers import number
-from corral.compare.plots import PlotLine, Stage, dots, stages
+from corral.compare.plots import PlotLine, Stage, bars, dots, stages
 from corral.compare.samples import Results, more_is_better
 from corral.compare.table import missing, summed
 
@@ -38,6 +38,7 @@ td.text:first-child { min-width: 9rem; }
 svg { width: 100%; max-width: 720px; height: auto; display: block; font-size: 12px; }
 svg text { fill: var(--ink); } svg .tick { fill: var(--faint); } svg .grid { stroke: var(--line); }
 svg .dot { fill: var(--dot); fill-opacity: .55; } svg .ci { fill: var(--band); }
+svg .bar { fill: var(--dot); fill-opacity: .75; } .answers { font-size: 1.1rem; padding-left: 1.2rem; }
 svg .median { stroke: var(--ink); stroke-width: 2; } svg .stage { fill: var(--dot); }
 .narrow { display: none; }
 @media (max-width: 44rem) {
@@ -53,7 +54,7 @@ svg .median { stroke: var(--ink); stroke-width: 2; } svg .stage { fill: var(--do
 def render(results: Results, found: Sequence[ResultTable]) -> str:
     """The whole page. What guests and other programs said is escaped."""
     measures = {table.measure: names.of_measure(table.measure, suite.titles()) for table in found}
-    body = ["<h1>What virtualization costs on this machine</h1>", _summary(results)]
+    body = ["<h1>What virtualization costs on this machine</h1>", _summary(results), _answers(results, found)]
     body += [f'<p class="note">{escape(warning)}</p>' for warning in (*missing(results), *results.warnings)]
     body.append(_contents(measures, results))
     for measure, title in measures.items():
@@ -81,6 +82,25 @@ def _summary(results: Results) -> str:
     return f'<p class="faint">{escape("; ".join(word for word in words if word))}</p>'
 
 
+def _answers(results: Results, found: Sequence[ResultTable]) -> str:
+    """What people come for, before all that it rests on."""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in claims.sentences(results, found))
+    starts = claims.find(found, "start", "first-line")
+    chart = ""
+    if starts:
+        title = f"Start to the first line of a program, median ({starts.unit}; less is better)"
+        lines, unit = _plot_lines(starts, results), starts.unit
+        chart = f"<h3>{escape(title)}</h3>{_plot(lambda narrow: bars(lines, unit, title, narrow))}"
+    return f'<ul class="answers">{items}</ul>{chart}' if items or chart else ""
+
+
+def _plot_lines(table: ResultTable, results: Results) -> list[PlotLine]:
+    return [
+        PlotLine(results.contenders[row.contender], row.values, row.summary.median, row.summary.low, row.summary.high)
+        for row in table.rows
+    ]
+
+
 def _contents(measures: dict[str, str], results: Results) -> str:
     sections = dict(measures)
     sections |= {"ledger": "Where the time of a start goes"} if results.ledger else {}
@@ -100,10 +120,7 @@ def _plot(draw: Callable[[bool], str]) -> str:
 
 def _section(table: ResultTable, results: Results) -> str:
     better = "more" if more_is_better(table.unit) else "less"
-    lines = [
-        PlotLine(results.contenders[row.contender], row.values, row.summary.median, row.summary.low, row.summary.high)
-        for row in table.rows
-    ]
+    lines = _plot_lines(table, results)
     reference = results.contenders[table.reference]
     head = ["", f"median, {table.unit}", "95 % of it", "MAD", "IQR", "samples", f"times {reference}", "95 % of these"]
     rows = "".join(_row(row, results.contenders[row.contender], head) for row in table.rows)

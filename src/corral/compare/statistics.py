@@ -112,6 +112,19 @@ def sign_flips(differences: Sequence[float]) -> float:
     return (hits_found + 1) / (SHUFFLES + 1)
 
 
+def can_tell(before: int, after: int, rare: float) -> bool:
+    """Whether so many samples can show a difference at p below `rare`."""
+    return math.comb(before + after, after) * rare >= 2
+
+
+def unlike(before: Sequence[float], after: Sequence[float]) -> float:
+    """p of shuffles(), of logarithms where there are any: one straggler then counts for less, and ratios alike in both
+    directions."""
+    if all(value > 0 for value in (*before, *after)):
+        return shuffles([math.log(value) for value in before], [math.log(value) for value in after])
+    return shuffles(before, after)
+
+
 def shuffles(before: Sequence[float], after: Sequence[float]) -> float:
     """The permutation test of two samples that are not pairs, two-sided, by the difference of their means: the share of
     ways to deal all values into two such samples that differ at least as much. Exact where there are few ways."""

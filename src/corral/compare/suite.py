@@ -16,6 +16,8 @@ from corral.compare.measures.workload import Workload
 from corral.errors import ConfigError
 
 SHORT = ("start", "rate-2", "memory-1")
+QUICK = ("start", "rate-10", "memory-3", "integer", "syscall")
+"""What the sentences of claims.py are made of, as far as it takes seconds."""
 ONLY_NAMED = ("rate-2", "disk-2")
 """For a short run: not part of a run that names nothing."""
 MANY = "rate-100"  # part of such a run where memory allows it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from corral.compare import claims
 from corral.compare.analysis import ResultTable
 from corral.compare.numbers import number
 from corral.compare.samples import Results
@@ -11,8 +12,9 @@ from corral.compare.statistics import Ratio
 
 
 def text(results: Results, tables: Sequence[ResultTable]) -> str:
-    """Who is missing altogether, all tables, then what else is missing, then the warnings."""
-    lines = [f"note: {sentence}" for sentence in missing(results)]
+    """The answers, who is missing altogether, all tables, then what else is missing, then the warnings."""
+    answers = claims.sentences(results, tables)
+    lines = [*answers, *([""] if answers else []), *(f"note: {sentence}" for sentence in missing(results))]
     for table in tables:
         lines += ["", *_lines(table, results)]
     for name, stages in results.ledger.items():

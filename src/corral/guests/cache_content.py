@@ -27,6 +27,8 @@ KINDS = {
     "workloads": "programs of corral compare",
     "tiny": "guests of a few instructions, of examples and tests",
     "boots": "guests that the next corral boot goes on from; the least used go by themselves",
+    "chunks": "of snapshots in stores; the least used go by themselves",
+    "snapshots": "snapshots in stores that guests here went on from; the least used go by themselves",
     "container-images": "container images, as file systems; see corral images list",
     "container-layers": "what they were made of",
     "apt": "package lists of other releases",

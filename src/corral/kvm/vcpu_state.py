@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from corral.kvm.vcpu import Vcpu
 
 TSC, TSC_DEADLINE = 0x10, 0x6E0
+MOST_EXITS = 8192  # that one instruction leads to: its operands, a byte each
 RUNNABLE, HALTED = 0, 3  # of KVM_GET_MP_STATE
 
 
@@ -126,3 +127,12 @@ def complete(vcpu: Vcpu) -> bool:
     if result < 0 and result != -EAGAIN:
         raise KvmError("KVM_RUN", -result, "")
     return result == 0
+
+
+def abandon(vcpu: Vcpu) -> None:
+    """complete() for a vCPU whose state is given up: what the last exit led to is as well. Raises KvmError."""
+    for _ in range(MOST_EXITS):
+        vcpu.native.at_hand = False
+        if complete(vcpu):
+            break
+    vcpu.native.at_hand = vcpu.native.unfinished = False

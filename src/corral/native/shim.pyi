@@ -115,6 +115,9 @@ class Lib:
     KVM_SET_IRQCHIP: int
     KVM_GET_CLOCK: int
     KVM_SET_CLOCK: int
+    KVM_GET_DIRTY_LOG: int
+    KVM_CLEAR_DIRTY_LOG: int
+    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: int
 
     # jail.h
     CORRAL_JAIL_STATUS: int
@@ -146,6 +149,17 @@ class Lib:
 
     # memory.h
     CORRAL_HIGH_BASE: int
+
+    # mirror.h
+    def corral_mirror_fill(self, m: CData, /) -> int: ...
+    def corral_mirror_changed(self, m: CData, dirty: CData, /) -> int: ...
+    def corral_mirror_advance(self, m: CData, dirty: bytes | CData, pages: CData, contents: CData, /) -> None: ...
+    def corral_mirror_exchange(
+        self, m: CData, n: int, pages: bytes | CData, contents: CData, dirty: CData, /
+    ) -> None: ...
+    def corral_mirror_reset(self, m: CData, dirty: CData, end: int, tables: CData, /) -> int: ...
+    def corral_mirror_add(self, bits: CData, others: bytes | CData, words: int, /) -> None: ...
+    def corral_ram_touched(self, ram: CData, offset: int, length: int, /) -> None: ...
 
     # numa.h
     def corral_memory_bind(self, address: int, length: int, node: int, strict: bool, /) -> int: ...

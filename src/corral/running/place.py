@@ -9,11 +9,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import stat
 import time
 
+from corral import user_runtime
 from corral.core import waiting
-from corral.errors import ConfigError, GuestTimeout, HostError
+from corral.errors import ConfigError, GuestTimeout
 from corral.startup.record import record
 
 TYPE_CHECKING = False
@@ -41,21 +41,7 @@ def check_name(name: str) -> str:
 
 def base() -> str:
     """The folder of all. It is made when it is not there. Raises HostError for one that others may enter."""
-    uid = os.getuid()
-    given = os.environ.get("XDG_RUNTIME_DIR")
-    user = f"/run/user/{uid}"
-    above = given or (user if os.path.isdir(user) else None)
-    path = os.path.join(above, "corral") if above else f"/tmp/corral-{uid}"
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise HostError(f"cannot make {path!r}: {error.strerror}; set XDG_RUNTIME_DIR to a folder of yours") from error
-    about = os.lstat(path)
-    if not stat.S_ISDIR(about.st_mode) or about.st_uid != uid or stat.S_IMODE(about.st_mode) & 0o077:
-        raise HostError(f"{path!r} is not a folder that you alone may enter; remove it, or set XDG_RUNTIME_DIR")
-    return path
+    return user_runtime.folder("corral")
 
 
 def folder(name: str) -> str:

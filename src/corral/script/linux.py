@@ -84,9 +84,14 @@ def _cards(
         return ()
     from corral import network
 
-    return network.parse_all(
+    found = network.parse_all(
         list(_as_sequence(nets)), list(_as_sequence(publish)), list(_as_sequence(allow)), list(_as_sequence(deny))
     )
+    if not any(card.backend == "shared" for card in found):
+        return found
+    from corral.backends.shared_network import joined
+
+    return joined(found, "")
 
 
 def _as_sequence(given: str | Sequence[str]) -> Sequence[str]:

@@ -14,9 +14,9 @@ from corral.core.vcpu_thread import State
 from corral.core.waiting import wait
 from corral.debug.guest_registers import get_regs, get_sregs
 from corral.errors import ConfigError, GuestError, GuestTimeout
-from corral.machine import Machine
 from corral.native import Event
 from corral.script import interrupts, jailed, live_devices
+from corral.script.checkpointed import CheckpointedMachine
 from corral.script.conversation import Conversation
 from corral.script.goal import Goal, Reached
 from corral.script.memory_access import Linear, Physical
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 POLL = 0.01  # seconds between two looks at a condition
 
 
-class ScriptedMachine(Machine):
+class ScriptedMachine(CheckpointedMachine):
     """`corral.Machine`. Methods are for one thread at a time; a device may call inject() on any.
 
     A guest that ends stops all its vCPUs, and everything can be looked at until close(). After that there are still

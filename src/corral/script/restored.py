@@ -23,6 +23,8 @@ def restore(
     with corral.restore("shell.snapshot") as vm:
         vm.console.send("date\n")
 
+    `path` may be the URL of one in a store, which is fetched to this host's cache (docs/store.md).
+
     `command` is for a guest that waits for its session, as `corral snapshot` without --after saves one: one word for a
     shell's line, more for a program and its arguments. `name`: the guest's host name, with which goes a machine id of
     its own; only of a guest with a channel or an agent. `vsock`: the path of a socket, by which programs reach the
@@ -35,10 +37,14 @@ def restore(
     Raises BootError for a file that is no snapshot, or that this host cannot go on with, and for a disk whose image is
     not as it was; ConfigError.
     """
-    line = None
+    source, line = os.fspath(path), None
+    if "://" in source:
+        from corral import store
+
+        source = store.local_copy(source)
     if command:
         from corral.guests import parameters
 
         line = parameters.line(list(command))
     device = None if vsock is None else VsockConfig(os.fspath(vsock))
-    return forks.machine(ScriptedMachine, Resumed(os.fspath(path)), overlay, line, name, device)
+    return forks.machine(ScriptedMachine, Resumed(source), overlay, line, name, device)

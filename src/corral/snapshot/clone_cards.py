@@ -15,6 +15,10 @@ def check(nets: tuple[NetConfig, ...], number: int, has_channel: bool) -> None:
     if number < 2:
         return
     for net in nets:
+        if net.backend == "shared":
+            raise ConfigError(
+                "--net shared: clones cannot join one yet; start guests one by one: --restore FILE --net ..."
+            )
         if net.backend != "user" and NUMBER not in net.target:
             raise ConfigError(
                 f"--net {net.backend}={net.target}: {number} clones cannot share it; {NUMBER} in its name is each "

@@ -159,14 +159,27 @@ def _begin(
     fd: int, content: str, memory: GuestMemory, layers: Sequence[Layered], parent: ram.Chain | None = None
 ) -> tuple[ram.RamJob, int]:
     """Writes all but the RAM. Returns how that is saved, and how many bytes of layers are written."""
-    text = content.encode()
-    _write_all(fd, _HEAD.pack(MAGIC, VERSION, len(text), sha256(text)) + text)
-    own_at = _aligned(_HEAD.size + len(text))
+    begin = head(content)
+    _write_all(fd, begin)
+    own_at = _aligned(len(begin))
     at = _ram_at(own_at, memory.size, parent is not None)
     places, end = _layer_offsets(at + memory.size, [disk.size for disk in layers])
     os.ftruncate(fd, end)
     written = sum(disk.save_layer(fd, *place) for disk, place in zip(layers, places, strict=True))
     return ram.RamJob(fd, at, memory, parent, own_at), written
+
+
+def head(content: str) -> bytes:
+    """What a file with this JSON begins with."""
+    text = content.encode()
+    return _HEAD.pack(MAGIC, VERSION, len(text), sha256(text)) + text
+
+
+def places(head: int, memory: int, disks: Sequence[int]) -> tuple[int, list[tuple[int, int]], int]:
+    """Of a file without a parent, with a head of so many bytes: where its RAM is, where each layer's map and data are,
+    and where it ends."""
+    at = _aligned(head)
+    return at, *_layer_offsets(at + memory, disks)
 
 
 def _ram_at(own_at: int, memory: int, has_parent: bool) -> int:
@@ -251,6 +264,10 @@ class SnapshotFile:
 
     def layer_of_ram(self) -> ram.Layer:
         return self._fd, self._ram_at, self._own
+
+    def layer_places(self) -> tuple[int, list[tuple[int, int]]]:
+        """A descriptor that stays its own, and where the map and the data of each layer are."""
+        return self._fd, self._layer_offsets
 
     def identity(self) -> tuple[int, int]:
         """Its size in bytes, and when it was last written, in nanoseconds since 1970."""

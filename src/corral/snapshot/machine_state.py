@@ -114,6 +114,37 @@ class Still:
         self.release()
 
 
+class GoingBack:
+    """A machine that is paused and on its way to a `state` that it was in. In the block it leaves its memory alone,
+    which is to be as it was then when done() is called; without that the devices go on. Raises what Still does."""
+
+    def __init__(self, machine: Parts, state: MachineState) -> None:
+        self._machine, self._state = machine, state
+        self._stopped: list[tuple[MmioTransport, NegotiationState]] = []
+
+    def __enter__(self) -> GoingBack:
+        machine = self._machine
+        try:
+            for vcpu, state in zip(machine.vcpus, self._state.vcpus, strict=True):
+                vcpu_state.abandon(vcpu)
+                native_mode.prepare_to_go_back(vcpu, machine.memory, state)
+            for transport in machine.virtio:
+                self._stopped.append((transport, transport.save()))
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def done(self) -> None:
+        self._stopped = []
+        restore(self._machine, self._state, again=True)
+
+    def __exit__(self, *exception: object) -> None:
+        stopped, self._stopped = self._stopped, []
+        for transport, state in stopped:
+            transport.restore(state)
+
+
 def _read(machine: Parts, virtio: tuple[NegotiationState, ...]) -> MachineState:
     msrs = vcpu_state.msrs_to_keep(machine.system, _sets_tsc(machine.system))
     ioapic, pit = machine.shell.ioapic, machine.pit.save()
@@ -135,16 +166,18 @@ def _read(machine: Parts, virtio: tuple[NegotiationState, ...]) -> MachineState:
     )
 
 
-def restore(machine: Parts, state: MachineState) -> None:
-    """Into a machine that has its memory already and has not run. Raises BootError for a state that KVM refuses or
-    this machine cannot have, KvmError."""
+def restore(machine: Parts, state: MachineState, again: bool = False) -> None:
+    """Into a machine that has its memory already and has not run; `again`: it has, and is GoingBack. Raises BootError
+    for a state that KVM refuses or this machine cannot have, KvmError."""
     if len(state.vcpus) != len(machine.vcpus):
         raise BootError(f"the state is of {len(state.vcpus)} vCPUs, and the machine has {len(machine.vcpus)}")
     if len(state.virtio) != len(machine.virtio):
         raise BootError(f"the state is of {len(state.virtio)} devices, and the machine has {len(machine.virtio)}")
     try:
         for vcpu, one in zip(machine.vcpus, state.vcpus, strict=True):
-            if one.native:
+            if again:
+                one = native_mode.switch_back(vcpu, machine.memory, one)
+            elif one.native:
                 one = native_mode.switch_on(vcpu, machine.memory, one)
             vcpu_state.restore(vcpu, one)
             if state.lidt is not None and machine.system.kind is Kind.PAGETABLE:

@@ -85,6 +85,10 @@ def _connected(cards: tuple[Card, ...], nets: tuple[NetConfig, ...]) -> tuple[Ne
     """Raises ConfigError for other cards than the guest has."""
     from corral.network import NetConfig
 
+    if any(net.backend == "shared" for net in nets):
+        raise ConfigError(
+            "--net shared: a guest that goes on would keep its address there; leave it out, or boot one anew"
+        )
     if nets and [net.backend for net in nets] != [card.backend for card in cards]:
         had = ", ".join(f"--net {card.backend}" for card in cards) or "no network card"
         raise ConfigError(f"the guest in this snapshot has {had}; give it the same, or none to leave them unconnected")

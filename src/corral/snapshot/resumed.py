@@ -23,8 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from corral.arch.x86_64.cpuid import Entry
     from corral.devices.virtio.blk import Disk
     from corral.devices.virtio.device import Layer
+    from corral.kvm.system import System
     from corral.memory import GuestMemory
     from corral.snapshot.parts import Parts
 
@@ -246,7 +248,7 @@ class Resumed:
 
     def require_whole(self) -> None:
         """Raises HostError for a file that was cut off since; its guest cannot go on."""
-        if not all(one.is_whole for one in (self._file, *self._line.files)):
+        if not all(one.is_whole for one in self.generations):
             raise HostError(
                 f"the snapshot {self._file.path!r} was cut off while a guest ran from it; remove one, or replace it, "
                 "but do not write to it"
@@ -260,22 +262,31 @@ class Resumed:
 
     def load(self, memory: GuestMemory, cmdline: bytes, initrd: object, rsdp: int) -> None:
         """Maps the RAM, which has all of these in it. There is no entry: see restore()."""
-        Chain([one.layer_of_ram() for one in (self._file, *self._line.files)]).map(memory)
+        Chain([one.layer_of_ram() for one in self.generations]).map(memory)
+
+    @property
+    def generations(self) -> list[file.SnapshotFile]:
+        """It and its parents, the oldest last."""
+        return [self._file, *self._line.files]
 
     def restore(self, machine: Parts) -> None:
         """Before the machine runs. Raises BootError for what this host or this machine cannot go on with."""
-        host = host_of(machine.system)
-        saved = self.content.host
-        if host.kind != saved.kind:
-            raise self._file.error(f"was saved on {saved.kind} KVM, and this host has {host.kind}; boot it here anew")
-        if machine.cpuid != self.content.cpuid:
-            from corral.arch.x86_64 import cpuid_names
-
-            how = cpuid_names.difference(self.content.cpuid, machine.cpuid)
-            raise self._file.error(f"was saved on {saved.cpu}; this host ({host.cpu}) {how}; boot it here anew")
-        if host.boot != saved.boot:
-            raise self._file.error("was saved before this host was booted, and its clock cannot be set; boot it anew")
+        self.require_host(machine.system, machine.cpuid)
         try:
             machine_state.restore(machine, self.content.state)
         except BootError as error:
             raise self._file.error(str(error)) from None
+
+    def require_host(self, system: System, found: tuple[Entry, ...]) -> None:
+        """That its guest can go on here, where vCPU 0 has the CPUID `found`. Raises BootError, with what it lacks."""
+        host = host_of(system)
+        saved = self.content.host
+        if host.kind != saved.kind:
+            raise self._file.error(f"was saved on {saved.kind} KVM, and this host has {host.kind}; boot it here anew")
+        if found != self.content.cpuid:
+            from corral.arch.x86_64 import cpuid_names
+
+            how = cpuid_names.difference(self.content.cpuid, found)
+            raise self._file.error(f"was saved on {saved.cpu}; this host ({host.cpu}) {how}; boot it here anew")
+        if host.boot != saved.boot:
+            raise self._file.error("was saved before this host was booted, and its clock cannot be set; boot it anew")

@@ -32,6 +32,11 @@ FRAME = struct.Struct("<5Q")  # RIP, CS, RFLAGS, RSP, SS
 # What programs run with, and the selector that stands for it where the kernel returns to one (docs/native.md).
 PROGRAM_STACK, RETURN_STACK = 0x2B, 0x3B
 CODE = int(lib.CORRAL_NATIVE_SWITCH_CODE).to_bytes(4, "little")
+OUT = CODE[2:]
+HIGHEST = 15  # of CR8: no interrupt is above it
+GATE = struct.Struct("<HHHHI4x")  # of an IDT: offset's low part, selector, type, the rest of the offset
+PAGE_FAULT = 14
+NOWHERE = 0x1000 - 16  # a linear address that no program has mapped
 RFLAGS_FIXED = 1 << 1
 
 
@@ -50,17 +55,58 @@ _CODE, _STACK = _Segment(0x10, 11, 0, 1), _Segment(0x18, 3, 1, 0)
 def switch_on(vcpu: Vcpu, memory: GuestMemory, state: VcpuState) -> VcpuState:
     """Leaves the vCPU in native mode, with registers of no meaning. Returns the state that it is to get then. Raises
     BootError where the guest's tables do not map its own kernel, KvmError."""
+    sregs, runs_program = _of_kernel(state), bool(state.native & lib.CORRAL_NATIVE_USER)
+    entry = _entry(memory, sregs, state, runs_program)
+    _execute(vcpu, memory, sregs, state, entry, state.native & (lib.CORRAL_NATIVE_PAGE | FLAGS))
+    return _entered(memory, sregs, state, entry, runs_program)
+
+
+def prepare_to_go_back(vcpu: Vcpu, memory: GuestMemory, state: VcpuState) -> None:
+    """Before the memory of a vCPU that has run is that of `state` again: has it leave its program, if it is to be in
+    its kernel. Raises BootError where the guest's tables do not lead there, KvmError."""
+    now = int(vcpu.held(lib.corral_native_mode))
+    if now & lib.CORRAL_NATIVE_USER and not (_is_same_mode(now, state) and state.native & lib.CORRAL_NATIVE_USER):
+        _leave_program(vcpu, memory, bool(now & lib.CORRAL_NATIVE_PAIRS))
+
+
+def switch_back(vcpu: Vcpu, memory: GuestMemory, state: VcpuState) -> VcpuState:
+    """switch_on() for a vCPU that has run, after prepare_to_go_back(), with the memory of `state`; also for one without
+    the mode."""
+    now = int(vcpu.held(lib.corral_native_mode))
+    if not now and not state.native:
+        return state
+    if not state.native:
+        raise BootError("the guest's kernel runs natively by now, and did not at the checkpoint; take one later")
+    runs_program = bool(state.native & lib.CORRAL_NATIVE_USER)
+    if now & lib.CORRAL_NATIVE_USER:
+        memory.view(state.native & lib.CORRAL_NATIVE_PAGE, PENDING + 1)[PENDING] = 1
+        return state
+    sregs = _of_kernel(state)
+    entry = _entry(memory, sregs, state, runs_program)
+    if not _is_same_mode(now, state):
+        _execute(vcpu, memory, sregs, state, entry, state.native & (lib.CORRAL_NATIVE_PAGE | FLAGS))
+    return _entered(memory, sregs, state, entry, runs_program)
+
+
+def _is_same_mode(now: int, state: VcpuState) -> bool:
+    """But for what KVM adds: that a program runs."""
+    return (now ^ state.native) & (lib.CORRAL_NATIVE_PAGE | FLAGS) == 0
+
+
+def _of_kernel(state: VcpuState) -> CData:
+    """The registers of `state`, with the page tables of its kernel."""
     sregs = ffi.new("struct kvm_sregs *")
     place = ffi.buffer(sregs)
     if len(state.sregs) != len(place):
         raise ValueError(f"sregs: {len(state.sregs)} bytes, not {len(place)}")
     place[:] = state.sregs
-    runs_program = bool(state.native & lib.CORRAL_NATIVE_USER)
-    if runs_program and state.native & lib.CORRAL_NATIVE_PAIRS:
+    if state.native & lib.CORRAL_NATIVE_USER and state.native & lib.CORRAL_NATIVE_PAIRS:
         sregs.cr3 &= ~PAGE  # programs run on the second of a pair
-    kernel = _in_kernel(sregs)
-    quiet = _without_interrupt(kernel)
+    return sregs
 
+
+def _entry(memory: GuestMemory, sregs: CData, state: VcpuState, runs_program: bool) -> int:
+    """Kernel code that is mapped, with room for ours in its page. Raises BootError."""
     entry = dict(state.msrs).get(LSTAR, 0)
     gpa = page_walk.translate(memory, sregs, entry)
     if gpa is None and not runs_program:  # early in its boot the kernel has no system calls yet
@@ -68,22 +114,61 @@ def switch_on(vcpu: Vcpu, memory: GuestMemory, state: VcpuState) -> VcpuState:
         gpa = page_walk.translate(memory, sregs, entry)
     if gpa is None or gpa % PAGE > PAGE - len(CODE):
         raise BootError("the guest's page tables do not map its kernel; the snapshot is damaged")
-    code = memory.view(gpa, len(CODE))
-    page = memory.view(state.native & lib.CORRAL_NATIVE_PAGE, PENDING + 1)
+    return entry
+
+
+def _execute(vcpu: Vcpu, memory: GuestMemory, sregs: CData, state: VcpuState, entry: int, value: int) -> None:
+    """WRMSR of the mode by the vCPU, in code of ours at `entry`, and no interrupt meanwhile."""
+    gpa = page_walk.translate(memory, sregs, entry)
+    assert gpa is not None
+    code, page = memory.view(gpa, len(CODE)), memory.view(state.native & lib.CORRAL_NATIVE_PAGE, PENDING + 1)
     before, allows_interrupts = bytes(code), page[ALLOWED]
+    regs = ffi.new("struct kvm_regs *")
+    regs.rax, regs.rdx, regs.rcx = value & 0xFFFFFFFF, value >> 32, lib.CORRAL_MSR_NATIVE
+    kernel = ffi.new("struct kvm_sregs *")
+    ffi.buffer(kernel)[:] = ffi.buffer(sregs)[:]
     code[:], page[ALLOWED] = CODE, 0
     try:
-        value = state.native & (lib.CORRAL_NATIVE_PAGE | FLAGS)
-        _run(vcpu, quiet, entry, value)
+        _run(vcpu, _without_interrupt(_in_kernel(kernel)), entry, regs)
     finally:
         code[:], page[ALLOWED] = before, allows_interrupts
+
+
+def _leave_program(vcpu: Vcpu, memory: GuestMemory, pairs: bool) -> None:
+    """A page fault of the program, whose handler begins with an exit meanwhile. Interrupts wait, for the task's
+    priority is the highest."""
+    sregs = vcpu.get_sregs()
+    kernel = ffi.new("struct kvm_sregs *")
+    ffi.buffer(kernel)[:] = ffi.buffer(sregs)[:]
+    if pairs:
+        kernel.cr3 &= ~PAGE
+    low, _, _, middle, high = GATE.unpack(
+        page_walk.read(memory, kernel, sregs.idt.base + PAGE_FAULT * GATE.size, GATE.size).ljust(GATE.size, b"\0")
+    )
+    gpa = page_walk.translate(memory, kernel, low | middle << 16 | high << 32)
+    if gpa is None or gpa % PAGE > PAGE - len(OUT):
+        raise BootError("the guest's kernel has no handler of page faults: it cannot be brought back from its program")
+    code = memory.view(gpa, len(OUT))
+    before = bytes(code)
+    sregs.cr8 = HIGHEST
+    code[:] = OUT
+    try:
+        _run(vcpu, _without_interrupt(bytes(ffi.buffer(sregs))), NOWHERE, ffi.new("struct kvm_regs *"))
+    finally:
+        code[:] = before
+
+
+def _entered(memory: GuestMemory, sregs: CData, state: VcpuState, entry: int, runs_program: bool) -> VcpuState:
+    """What a vCPU gets that is in native mode, in its kernel."""
+    page = memory.view(state.native & lib.CORRAL_NATIVE_PAGE, PENDING + 1)
     page[PENDING] = 1  # KVM need not tell again of an interrupt that it held back: the kernel asks for it
     values = {name: getattr(state, name) for name in type(state).__annotations__}
     if runs_program:
         page[ALLOWED] = 0  # until the return, as in the kernel's own way there
+        _in_kernel(sregs)
         values |= _returning(memory, sregs, state, entry)
     else:
-        values["sregs"] = kernel
+        values["sregs"] = _in_kernel(sregs)
     if state.mp_state == vcpu_state.HALTED:  # Linux looks around after HLT, and halts again
         values["mp_state"] = vcpu_state.RUNNABLE
     return type(state)(**values)
@@ -116,9 +201,7 @@ def _returning(memory: GuestMemory, sregs: CData, state: VcpuState, entry: int) 
     return {"regs": bytes(ffi.buffer(regs)), "sregs": bytes(ffi.buffer(sregs)), "msrs": tuple(msrs.items())}
 
 
-def _run(vcpu: Vcpu, sregs: bytes, rip: int, value: int) -> None:
-    regs = ffi.new("struct kvm_regs *")
-    regs.rax, regs.rdx, regs.rcx = value & 0xFFFFFFFF, value >> 32, lib.CORRAL_MSR_NATIVE
+def _run(vcpu: Vcpu, sregs: bytes, rip: int, regs: CData) -> None:
     regs.rip, regs.rflags = rip, RFLAGS_FIXED
     vcpu_state.set_mp_state(vcpu, vcpu_state.RUNNABLE)
     vcpu_state.set_part(vcpu, "sregs", sregs)

@@ -67,6 +67,10 @@ def _backend(config: NetConfig) -> Backend:
         from corral.backends.frame_socket import FrameSocket
 
         return FrameSocket(config)
+    if config.backend == "shared":
+        from corral.backends.shared_network import SharedNetwork
+
+        return SharedNetwork(config)
     from corral.backends.passt import Passt
 
     return Passt(config)
