@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -129,6 +130,18 @@ def test_a_job_that_is_stopped_from_beside_ends_with_every_guest_told(
         ends = list(running.run(stop))
     assert {end.how for end in ends} == {STOPPED}
     assert len(ends) == 40
+    none_left(left)
+
+
+def test_ctrl_c_ends_the_command_and_its_guests(nodes: Nodes, snapshot: str, left: Callable[[], set[int]]) -> None:
+    words = [sys.executable, "-m", "corral", "fleet", "run", snapshot, "-n", "100000", "--address", nodes.address]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        assert command.stdout
+        assert command.stdout.readline().endswith(": hello\n")
+        command.send_signal(signal.SIGINT)
+        errors = command.communicate(timeout=LIMIT)[1]
+    assert command.returncode == 130
+    assert "Traceback" not in errors
     none_left(left)
 
 

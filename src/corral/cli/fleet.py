@@ -167,11 +167,26 @@ def _run(job: FleetJob, matrix: Matrix | None, arguments: Arguments) -> int:
     ray = cluster.connect(arguments.values.get("address"))
     try:
         with Engine(ray, job, retries, at_once) as engine, results:
-            for end in engine.run():
+            signals = _noted_signals()
+            for end in engine.run(lambda: bool(signals)):
+                if signals:
+                    return 128 + signals[0]
                 results.tell(end, engine.account)
         return results.conclude(engine.account)
     finally:
         ray.shutdown()
+
+
+def _noted_signals() -> list[int]:
+    """Gets the signals that are to end the job. Waiting in Ray turns an exception of a handler into another
+    one, so a handler only notes."""
+    import signal
+
+    noted: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: noted.append(number))
+    return noted
 
 
 def _up(arguments: Arguments) -> int:

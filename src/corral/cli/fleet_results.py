@@ -48,7 +48,7 @@ class FleetResults:
         if self._json:
             case = {} if self._matrix is None else dict(zip(_CASE, self._matrix.cases[end.number - 1], strict=True))
             print(json.dumps(case | end.values()), flush=True)
-        elif self._matrix is None:
+        elif self._matrix is None or status:
             self._show(end)
         now = time.monotonic()
         if now - self._told > _BETWEEN:
@@ -82,11 +82,11 @@ class FleetResults:
 
     def _table(self) -> None:
         assert self._matrix is not None
-        print(f"{'KERNEL':28} {'IMAGE':24} {'CPUS':>4}  RESULT")
+        print(f"{'CASE':>4}  {'KERNEL':28} {'IMAGE':24} {'CPUS':>4}  RESULT")
         for number, (kernel, image, cpus) in enumerate(self._matrix.cases, 1):
             status = self._statuses.get(number, 0)
             result = f"status {status}" if status else "good"
-            print(f"{kernel or '(chosen)':28} {image or '(small)':24} {cpus:4}  {result}")
+            print(f"{number:4}  {kernel or '(chosen)':28} {image or '(small)':24} {cpus:4}  {result}")
 
 
 _CASE = ("kernel", "image", "cpus")
