@@ -57,7 +57,7 @@ def of_image(
     tail = ["--", *command] if command else []
     if not os.path.isfile(image) or image.endswith(".erofs"):
         size = 1 << 30 if memory is None else memory
-        words = ["run", *limit, "--memory", f"{size >> 20}", "--cpus", str(cpus or 1), image, *tail]
+        words = ["run", *limit, "--memory", f"{size >> 20}", "--cpus", str(cpus or 1), _whole(image), *tail]
         return FleetJob(tuple(words), count, GuestShare(share, size), seconds)
     if memory is not None or cpus is not None:
         raise ConfigError("a snapshot has its memory and cpus; leave --memory and --cpus out")
@@ -90,7 +90,18 @@ class Matrix:
         common = ["--fresh", "--memory", f"{size >> 20}"]
         common += [] if seconds is None else ["--timeout", f"{seconds:g}"]
         cases = []
-        for kernel, image, cpus in self.cases:
-            words = ["boot", *([image] if image else []), *(["--kernel", kernel] if kernel else [])]
+        for named, system, cpus in self.cases:
+            kernel, image = _whole(named), _whole(system)
+            booted = image or (kernel if "/" in kernel else "")  # a kernel's file is what is booted, without a system
+            words = [
+                "boot",
+                *([booted] if booted else []),
+                *(["--kernel", kernel] if kernel not in ("", booted) else []),
+            ]
             cases.append((*words, "--cpus", str(cpus), *common, "--", *(command or ["true"])))
         return FleetJob((), len(cases), GuestShare(share, size), seconds, cases=tuple(cases))
+
+
+def _whole(name: str) -> str:
+    """A file or folder by its whole path: guests begin elsewhere. Other names stay as they are."""
+    return os.path.abspath(name) if "/" in name and os.path.exists(name) else name

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from corral.errors import ConfigError
 from corral.fleet.account import ENDED, LOST, STOPPED, Account, GuestEnd
-from corral.fleet.job import FleetJob, GuestShare, Matrix
+from corral.fleet.job import FleetJob, GuestShare, Matrix, of_image
 
 GOOD: dict[str, Any] = {"status": 0, "out": "hello\n", "err": "", "cut": False, "seconds": 0.1}
 NO_ROOM: dict[str, Any] = {"status": 3, "out": "", "err": "no memory", "cut": False, "seconds": 0.1}
@@ -96,8 +97,19 @@ def test_a_matrix_has_each_case_once() -> None:
     matrix = Matrix(("small", "./k"), ("", "debian"), (1, 2))
     job = matrix.job(["true"], 512 << 20, 0.5, 60)
     assert job.count == len(set(matrix.cases)) == 8
+    assert job.words_of(5)[:4] == ["boot", "./k", "--cpus", "1"]
+    assert Matrix(("",), ("debian",), (1,)).job([], None, 0.5, None).words_of(1)[:3] == ["boot", "debian", "--cpus"]
     assert job.words_of(1)[:3] == ["boot", "--kernel", "small"]
     assert job.words_of(8) == [
         *("boot", "debian", "--kernel", "./k", "--cpus", "2"),
         *("--fresh", "--memory", "512", "--timeout", "60", "--", "true"),
     ]
+
+
+def test_files_are_named_by_their_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "k").write_bytes(b"")
+    (tmp_path / "root").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Matrix(("./k",), ("",), (1,)).job([], None, 0.5, None).words_of(1)[1] == f"{tmp_path}/k"
+    assert f"{tmp_path}/root" in of_image("./root", [], 1, None, None, 0.5, None).words
+    assert "python:3.12" in of_image("python:3.12", [], 1, None, None, 0.5, None).words
