@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -o cache_dir=$(CACHE)/pytest --durations=8 --durations-mi
 	$(if $(CORRAL_RESULTS),--junitxml=$(CORRAL_RESULTS)/$@.xml)
 
 .PHONY: help boot check test test-all lint declarations unit unit-1 unit-2 guests kvm kvm-1 kvm-2 nested nested-machines nested-hosts sanitize atheris fuzz fuzz-long durability \
-	kvm-long unit-long store compilers debian13 wheel release install docs api bench baseline venv clean
+	kvm-long unit-long store compilers fleet fleet-bench debian13 wheel release install docs api bench baseline venv clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 20
@@ -32,7 +32,7 @@ boot: $(VENV)/ready  ## boot Linux to a shell (the first time: sets up, which ta
 # Some parts at a time, begun in this order; a table of them comes last. `kvm-1` builds the small kernel beside the others.
 UNIT := unit-1 unit-2
 QUICK := kvm-1 kvm-2 lint $(UNIT)
-LONG := nested-hosts nested-machines debian13 install docs durability sanitize fuzz kvm-long unit-long store compilers api
+LONG := nested-hosts nested-machines debian13 install docs durability sanitize fuzz fleet kvm-long unit-long store compilers api
 
 check: $(VENV)/dev  ## lint and unit: a minute
 	@$(BIN)/python -m tests lint $(UNIT)
@@ -157,6 +157,19 @@ store: $(S3)/ready  ## snapshots through s3://, against a server that speaks it
 compilers: $(VENV)/dev  ## the shim with every compiler that is here, and C programs of ours under the sanitizers
 	$(PYTEST) tests/compilers
 
+# Ray is 80 MB, and has an environment of its own.
+FLEET := $(CACHE)/fleet-$(HERE)
+$(FLEET)/ready: pyproject.toml $(SHIM) | $(VENV)/dev
+	@$(PYTHON) -m venv $(FLEET)
+	@$(FLEET)/bin/pip --quiet --disable-pip-version-check install -e '.[ray]' 'pytest>=8' 'hypothesis>=6.100' 'pydantic>=2'
+	@touch $@
+
+fleet: guests $(FLEET)/ready  ## jobs of guests and sandboxes by Ray, on a cluster of two nodes in this machine
+	$(PYTEST:$(BIN)/%=$(FLEET)/bin/%) tests/fleet
+
+fleet-bench: guests $(FLEET)/ready  ## what Ray costs a guest; it is in no other part
+	$(FLEET)/bin/python -m benchmarks fleet
+
 debian13:  ## `make boot` and the main parts in a Debian 13 chroot
 	@.ci/debian13
 
@@ -210,4 +223,4 @@ baseline: guests $(VENV)/dev  ## what `make bench` compares Corral with; made in
 	$(COMPARE) --out $(BASELINE)
 
 clean:  ## remove what was built for this checkout
-	rm -rf $(VENV) $(ASAN)
+	rm -rf $(VENV) $(ASAN) $(FLEET)

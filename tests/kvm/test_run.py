@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import corral
 from corral.arch.x86_64.supervisor import Supervisor, supervisor_mode
 from corral.guests import container, initramfs
 from tests.support.named_guest import Guests, skip_without_kernel
@@ -253,3 +254,18 @@ def test_the_second_start_goes_on_from_the_first(shared: Guests, image: str) -> 
     assert b"start: booted" in first.stderr
     assert b"start: went on" in again.stderr
     assert again.stdout == b"mine\n"
+
+
+def test_a_sandbox_of_an_image_has_its_files_and_options(image: str) -> None:
+    with corral.Sandbox(image=image, memory="128M", options=["--read-only", "--tmpfs", "/run"]) as box:
+        assert box.run(["cat", "/srv/no-program"]).stdout == "no program\n"
+        assert box.run(["touch", "/srv/file"]).returncode == 1
+        box.files.write("/run/file", b"kept")
+        (fork,) = box.fork()
+        with fork:
+            assert fork.files.read("/run/file") == b"kept"
+
+
+def test_a_sandbox_has_a_system_or_an_image() -> None:
+    with pytest.raises(corral.ConfigError, match="a system, a snapshot or an image"):
+        corral.Sandbox("debian", image="python:3.12")

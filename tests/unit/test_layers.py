@@ -60,6 +60,8 @@ LAYERS = [
     "aio",
     "fuzz",
     "compare",
+    "fleet",
+    "ray",
     "cli",
 ]
 

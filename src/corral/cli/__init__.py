@@ -30,6 +30,7 @@ COMMANDS = {
     "exec": "a command in a guest that runs",
     "fuzz": "change inputs of a program or a kernel in a guest until one is a bug's",
     "firecracker": "corral api, by the command line that Firecracker has",
+    "fleet": "thousands of guests on many hosts, by Ray: started, watched, accounted for",
     "help": "tell about a command, or about a topic like disks or keys",
     "image": "make disk images from folders and archives, and look into them",
     "images": "list and remove the distributions that `corral boot debian` made, and container images",

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 READY = 120.0  # seconds until the agent answers: an interpreted kernel takes that long
 MOST_FORKS = 100  # of one call: each is a process
+_IDLE = ("--", "sleep", "2147483647")  # what a container does until its sandbox is closed
 _ENDS = 5.0  # seconds that a killed process takes at most
 _numbers = itertools.count(1)
 
@@ -39,10 +40,11 @@ class Sandbox:
     `system` is what `corral boot` takes: None for Corral's small Linux, "debian", "ubuntu:noble", a kernel's path.
     `memory` is like "1G" or a number of MiB. `options` are further words of `corral boot`, like ["--disk", "data.img"].
     `name`: by which `corral exec` and others find it; without one it gets its own. `snapshot`: a file to go on from,
-    which snapshot() or `corral snapshot NAME FILE` has made: all of the guest is in there, but for its ends. `nets`,
-    `publish`, `allow` and `deny` are what follows --net and so on, one each or many; without them it has no network,
-    and with a network and no rule it connects nowhere until `network` allows it. Raises ConfigError, BootError,
-    HostError, GuestError, GuestTimeout.
+    which snapshot() or `corral snapshot NAME FILE` has made: all of the guest is in there, but for its ends. `image`: a
+    container image as `corral run` takes it, which has a program `sleep`; `options` are words of `corral run` then.
+    `nets`, `publish`, `allow` and `deny` are what follows --net and so on, one each or many; without them it has no
+    network, and with a network and no rule it connects nowhere until `network` allows it. Raises ConfigError,
+    BootError, HostError, GuestError, GuestTimeout.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Sandbox:
         options: Sequence[str] = (),
         name: str | None = None,
         snapshot: str | os.PathLike[str] | None = None,
+        image: str | None = None,
         timeout: float = READY,
         nets: Words = (),
         publish: Words = (),
@@ -62,7 +65,9 @@ class Sandbox:
     ) -> None:
         if snapshot is not None and (system, memory, cpus) != (None, None, None):
             raise ConfigError("a snapshot has its system, memory and cpus; leave those out")
-        self.system, self.name = system, place.check_name(name) if name else _new_name()
+        if image is not None and (system, snapshot) != (None, None):
+            raise ConfigError("a sandbox has a system, a snapshot or an image; leave two out")
+        self.system, self.name = system or image, place.check_name(name) if name else _new_name()
         self._temporary = name is None
         self._ports: dict[int, Forward] = {}
         words = [system] if system is not None else []
@@ -75,7 +80,8 @@ class Sandbox:
         lifeline, self._lifeline = os.pipe()
         self.closed = False
         try:
-            self._process = starting.start(self.name, ["boot", *words, *options], lifeline, self.notices.append)
+            command = ["boot", *words, *options] if image is None else ["run", *words, *options, image, *_IDLE]
+            self._process = starting.start(self.name, command, lifeline, self.notices.append)
         except BaseException:
             os.close(self._lifeline)
             self._forget()
