@@ -74,7 +74,7 @@ class _ApiGuest:
 
     def attach(self, machine: Machine, console: Console) -> None:
         """Before it runs."""
-        self.named.attach(machine, console, self._start.paused)
+        self.named.attach(machine, console, paused=self._start.paused)
         os.write(self._ready, named.READY)
         os.close(self._ready)
         self._ready = -1

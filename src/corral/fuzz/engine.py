@@ -20,7 +20,7 @@ _WALKS = 256  # inputs that wait for theirs, at most
 _LOOK = 5.0  # seconds between two looks for what other jobs have found
 
 
-class Engine:
+class FuzzEngine:
     """`step` is what Target.drive() is given. `limit`: after so many executions it ends. `command` replays a finding,
     and `tell` is called with each new one."""
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from corral.errors import ConfigError
 from corral.fuzz.corpus import FIRST, Corpus
 from corral.fuzz.coverage import Coverage
-from corral.fuzz.engine import Engine
+from corral.fuzz.engine import FuzzEngine
 from corral.fuzz.findings import CRASH, MOST, Findings, FuzzFinding, is_one
 from corral.fuzz.mutate import Mutator
 from corral.fuzz.target import Execution
@@ -57,12 +57,12 @@ def test_a_map_that_is_known_costs_nothing_and_their_number_is_bounded(monkeypat
 
 def run(
     folder: Path, target: Callable[[bytes], Execution], seed: int = 1, limit: int = 100_000
-) -> tuple[Engine, list[str]]:
+) -> tuple[FuzzEngine, list[str]]:
     (folder / "corpus").mkdir(exist_ok=True)
     (folder / "crashes").mkdir(exist_ok=True)
     told: list[str] = []
     corpus, findings = Corpus(str(folder / "corpus"), ROOM), Findings(str(folder / "crashes"))
-    engine = Engine(
+    engine = FuzzEngine(
         corpus, findings, Mutator(seed, ROOM), "corral fuzz x --replay", lambda name, _: told.append(name), limit
     )
     data = engine.step(None)
