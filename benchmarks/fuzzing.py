@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks.measure import interleaved, report, verdict
 from corral.fuzz import afl, program
 from corral.fuzz.corpus import Corpus
-from corral.fuzz.engine import Engine
+from corral.fuzz.engine import FuzzEngine
 from corral.fuzz.findings import Findings
 from corral.fuzz.mutate import Mutator
 from corral.fuzz.target import Target
@@ -60,7 +60,7 @@ def of_corral(target: Path, fresh: int) -> float:
         config, symbols = program.config(str(target), temporary)
         with Target(config, 0.5, fresh, symbols) as guest:
             corpus = Corpus(temporary, guest.room)
-            engine = Engine(corpus, Findings(temporary), Mutator(1, guest.room), "", lambda name, finding: None)
+            engine = FuzzEngine(corpus, Findings(temporary), Mutator(1, guest.room), "", lambda name, finding: None)
             began = time.perf_counter()
             guest.drive(engine.step, time.monotonic() + RUNS)
             return (time.perf_counter() - began) / engine.executions

@@ -14,7 +14,7 @@ from corral.files.file import ImageFile
 from corral.fuzz import afl, program
 from corral.fuzz import findings as found
 from corral.fuzz.corpus import Corpus
-from corral.fuzz.engine import Engine
+from corral.fuzz.engine import FuzzEngine
 from corral.fuzz.findings import Findings
 from corral.fuzz.mutate import Mutator
 from corral.fuzz.target import Target
@@ -80,7 +80,7 @@ def run(wanted: FuzzRequest) -> int:
     findings = Findings(wanted.crashes)
     with _target(wanted) as target:
         corpus, mutator = Corpus(wanted.corpus, target.room), Mutator(wanted.seed, target.room)
-        engine = Engine(corpus, findings, mutator, _command(wanted), _say, wanted.executions)
+        engine = FuzzEngine(corpus, findings, mutator, _command(wanted), _say, wanted.executions)
         said = _Said(engine, findings, target.edges)
         target.drive(engine.step, time.monotonic() + wanted.time if wanted.time else float("inf"), said)
     said.last()
@@ -103,7 +103,7 @@ def serve(wanted: FuzzRequest) -> int:
 class _Said:
     """A line on how it goes, every few seconds, for stderr."""
 
-    def __init__(self, engine: Engine, findings: Findings, edges: int) -> None:
+    def __init__(self, engine: FuzzEngine, findings: Findings, edges: int) -> None:
         self._engine, self._findings, self._edges = engine, findings, edges
         self._began = time.monotonic()
         self._next = self._began + _TELL
