@@ -98,6 +98,7 @@ def test_what_another_program_has_for_itself(loop: str) -> None:
 def test_a_disk_of_which_a_partition_is_mounted(image: Path, loop: str, tmp_path: Path) -> None:
     disk(image, (LINUX, ext4(4 * MIB, tmp_path)))
     run("losetup", "--set-capacity", loop)
+    subprocess.run(["partx", "--delete", loop], check=False, capture_output=True)  # an interrupted test may leave it
     run("partx", "--add", loop)
     (tmp_path / "mnt").mkdir()
     try:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 
+from corral import os_errors
 from corral.errors import HostError
 from corral.jail import message
 from corral.jail.message import BadMessage
@@ -53,7 +54,7 @@ class Clerk:
         """When it has been started. Raises HostError."""
         self.settle()
         if self._pid < 0:
-            why = os.strerror(-self._pid)
+            why = os_errors.of_c(-self._pid)
             raise HostError(f"cannot start {PROGRAM}, which makes reports: {why}; --jail off runs without a jail")
         return self._pid
 

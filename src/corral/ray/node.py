@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from corral import user_cache
+from corral import user_runtime
 from corral.errors import ConfigError, HostError
 from corral.ray import versions
 
@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+FOLDER = "corral-fleet"  # of this user: what the node is known by
 GUESTS = "corral_guests"  # Ray's name of the resource: how many guests a node may have at once
 PER_CPU = 8  # guests, where nothing is said
 _GUEST_MEMORY = 256 << 20  # bytes of the host's memory for each of them, at least
@@ -45,8 +46,7 @@ def begin(address: str | None, guests: int | None) -> str:
     versions.check()
     if _running() is not None:
         raise ConfigError("this host is a node already; corral fleet stop --node ends it")
-    folder = user_cache.folder("fleet")
-    os.makedirs(folder, 0o700, exist_ok=True)
+    folder = user_runtime.folder(FOLDER)
     resources = json.dumps({GUESTS: guests or room()})
     words = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
     words += ["--resources", resources, f"--object-store-memory={OBJECT_STORE}", "--include-dashboard=false"]
@@ -119,7 +119,7 @@ def _address(log: str) -> str:
 
 
 def _about() -> str:
-    return os.path.join(user_cache.folder("fleet"), "node.json")
+    return os.path.join(user_runtime.folder(FOLDER), "node.json")
 
 
 def _read() -> dict[str, Any]:
