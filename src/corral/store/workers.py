@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from queue import SimpleQueue
 from typing import Generic, TypeVar
@@ -17,6 +18,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 PATIENCE = 90.0  # seconds for one of them
+GRACE = 0.5  # seconds, after an error, for those that have begun: they take away what they have not finished
 
 
 class _Job(Generic[T, R]):
@@ -29,8 +31,8 @@ class _Job(Generic[T, R]):
 
 def each(function: Callable[[T], R], items: Iterable[T], count: int) -> Iterator[R]:
     """Results in the order of `items`, which are asked for as threads become free; `count` threads. The first error is
-    raised, and what has not begun is not begun. Threads are waited for when all went well alone: a store may not
-    answer. Raises HostError when one takes longer than PATIENCE."""
+    raised, and what has not begun is not begun. Then threads are waited for only as long as a whole store needs to end
+    what it has begun: it may not answer. Raises HostError when one takes longer than PATIENCE."""
     jobs: SimpleQueue[_Job[T, R] | None] = SimpleQueue()
     stopped = threading.Event()
 
@@ -56,12 +58,16 @@ def each(function: Callable[[T], R], items: Iterable[T], count: int) -> Iterator
             yield _result(waiting.popleft())
     except BaseException:
         stopped.set()
+        _end(threads, jobs, time.monotonic() + GRACE)
         raise
-    finally:
-        for _ in threads:
-            jobs.put(None)
+    _end(threads, jobs, None)
+
+
+def _end(threads: list[threading.Thread], jobs: SimpleQueue[_Job[T, R] | None], until: float | None) -> None:
+    for _ in threads:
+        jobs.put(None)
     for thread in threads:
-        thread.join()
+        thread.join(None if until is None else max(0.0, until - time.monotonic()))
 
 
 def _result(job: _Job[T, R]) -> R:
