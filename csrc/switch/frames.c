@@ -36,7 +36,7 @@ void switch_frame(struct switch_state *state, struct port *from, const uint8_t *
     static uint8_t answer[FRAME_MAX];
     if (!is_its_own(from, frame, size))
         return;
-    const size_t answered = switch_answer(state, from, frame, size, answer);
+    const size_t answered = switch_answer(state, frame, size, answer);
     if (answered) {
         port_queue(from, answer, answered);
         return;

@@ -149,9 +149,7 @@ static size_t answer_udp(const struct switch_state *state, const uint8_t *frame,
     return least - DNS_SIZE + length;
 }
 
-size_t switch_answer(const struct switch_state *state, const struct port *from, const uint8_t *frame, size_t size,
-                     uint8_t *answer)
+size_t switch_answer(const struct switch_state *state, const uint8_t *frame, size_t size, uint8_t *answer)
 {
-    (void)from;
     return get16(frame + TYPE) == ARP ? answer_arp(frame, size, answer) : answer_udp(state, frame, size, answer);
 }

@@ -54,8 +54,7 @@ void port_queue(struct port *port, const uint8_t *frame, size_t size); /* drops 
 void switch_frame(struct switch_state *state, struct port *from, const uint8_t *frame, size_t size);
 
 /* names.c: what the switch itself answers. A frame in `answer`, which has room for FRAME_MAX bytes; 0: none. */
-size_t switch_answer(const struct switch_state *state, const struct port *from, const uint8_t *frame, size_t size,
-                     uint8_t *answer);
+size_t switch_answer(const struct switch_state *state, const uint8_t *frame, size_t size, uint8_t *answer);
 
 /* jail.c: gives all rights up but those that it works by. */
 void switch_jail(void);

@@ -32,14 +32,14 @@ def failure(nodes: Nodes, reference: Any) -> str:
 
 
 def test_commands_files_and_status(nodes: Nodes, sandbox: Any, root: str) -> None:
-    box = sandbox.create(root, cpu=0.1, memory="128Mi", env={"A": "b"}, workdir="/work")
+    box = sandbox.create(root, cpu=0.1, memory="128Mi", env={"A": "b"}, workdir="/job")
     done = get(nodes, box.exec.remote("echo $A $B; pwd; touch here; touch /no", env={"B": "c"}, shell="/bin/sh"))
-    assert (done.exit_code, done.stdout) == (1, "b c\n/work\n")
+    assert (done.exit_code, done.stdout) == (1, "b c\n/job\n")
     assert "Read-only file system" in done.stderr
     assert get(nodes, box.exec.remote(["id", "-un"], user="web")).stdout == "web\n"
     assert "leave the group out" in failure(nodes, box.exec.remote(["id"], user="33:34"))
     get(nodes, box.write_file.remote("deep/er/file", "one"))
-    get(nodes, box.write_file.remote("/work/deep/er/file", b" two", append=True))
+    get(nodes, box.write_file.remote("/job/deep/er/file", b" two", append=True))
     assert get(nodes, box.read_file.remote("deep/er/file")) == b"one two"
     assert "SandboxError" in failure(nodes, box.read_file.remote("/not/there"))
     assert "SandboxTimeoutError" in failure(nodes, box.exec.remote(["sleep", "60"], timeout=0.2))
@@ -61,10 +61,10 @@ def test_its_time_to_live_ends_it(nodes: Nodes, sandbox: Any, root: str) -> None
 
 def test_forks_go_on_from_where_it_is_and_apart(nodes: Nodes, sandbox: Any, root: str) -> None:
     box = sandbox.create(root, cpu=0.1, memory="128Mi", readonly=False)
-    get(nodes, box.write_file.remote("/srv/file", "parent"))
+    get(nodes, box.write_file.remote("/job/file", "parent"))
     forks = get(nodes, box.fork.remote(2))
-    get(nodes, forks[0].write_file.remote("/srv/file", "child"))
-    found = [get(nodes, one.read_file.remote("/srv/file")) for one in (box, *forks)]
+    get(nodes, forks[0].write_file.remote("/job/file", "child"))
+    found = [get(nodes, one.read_file.remote("/job/file")) for one in (box, *forks)]
     assert found == [b"parent", b"child", b"parent"]
     for one in (box, *forks):
         nodes.ray.kill(one)
@@ -76,7 +76,7 @@ def test_a_suspended_one_goes_on_on_another_node(nodes: Nodes, sandbox: Any, roo
     path = str(tmp_path / "suspended")
     ids = [node["NodeID"] for node in nodes.ray.nodes() if node["Alive"]]
     box = sandbox.Sandbox.options(num_cpus=0.1, scheduling_strategy=At(ids[0], soft=False)).remote(
-        root, memory="128Mi", env={"A": "b"}, workdir="/work"
+        root, memory="128Mi", env={"A": "b"}, workdir="/job"
     )
     get(nodes, box.write_file.remote("file", "kept"))
     assert get(nodes, box.suspend.remote(path)) > 1 << 20

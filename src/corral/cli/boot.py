@@ -372,13 +372,7 @@ def _machine(
     return Machine(config, shell, opened)
 
 
-def _run(
-    machine: Machine,
-    console: Console,
-    timeout: float | None,
-    watch: Watch | None,
-    grace: float,
-) -> Outcome:
+def _run(machine: Machine, console: Console, timeout: float | None, watch: Watch | None, grace: float) -> Outcome:
     if grace:
         from corral.cli.farewell import Farewell
 

@@ -48,5 +48,5 @@ def _save(source: str, path: str) -> int:
     from corral.running import place, seen
 
     guest = place.running(source)
-    with core_dump.PublishingCore(path) as fd:
+    with core_dump.publishing(path) as fd:
         return seen.write_core(guest, fd)

@@ -14,7 +14,6 @@ from corral import __version__, os_errors
 from corral.arch.x86_64 import page_walk
 from corral.errors import ConfigError, CorralError
 from corral.introspect import core_dump, core_file
-from corral.introspect.core_dump import PublishingCore
 from corral.introspect.subject import Subject, tables
 from corral.memory import GuestMemoryError
 from corral.running import control, monitor, place, seen
@@ -185,7 +184,7 @@ class QmpSession:
         if "begin" in arguments or "length" in arguments:
             some = _number(arguments, "begin"), _number(arguments, "length")
         if where.startswith(_LOCATION[0]):
-            with PublishingCore(where.removeprefix(_LOCATION[0])) as fd:
+            with core_dump.publishing(where.removeprefix(_LOCATION[0])) as fd:
                 self._dump_into(fd, some)
         elif where.startswith(_LOCATION[1]):
             fd = self._file(where.removeprefix(_LOCATION[1]))

@@ -65,13 +65,14 @@ def write(
 
 
 class Publishing:
-    """A context manager: an empty file for a snapshot, which is at `path` when all has gone well; else what was there
-    stays. Raises HostError, also for an OSError within; ConfigError for a place where something else than a snapshot
-    is."""
+    """A context manager: an empty file for a snapshot, or what `what` says, which is at `path` when all has gone well;
+    else what was there stays. Raises HostError, also for an OSError within; ConfigError for a place where there is
+    something that is none of them, by `is_known`."""
 
-    def __init__(self, path: str) -> None:
-        if os.path.lexists(path) and not is_one(path):
-            raise ConfigError(f"{path!r} is there and is no snapshot; name another file")
+    def __init__(self, path: str, what: str = "snapshot", is_known: Callable[[str], bool] | None = None) -> None:
+        if os.path.lexists(path) and not (is_known or is_one)(path):
+            raise ConfigError(f"{path!r} is there and is no {what}; name another file")
+        self._what = what
         self._path, self._beside = path, f"{path}.unfinished-{os.urandom(8).hex()}"
 
     def __enter__(self) -> int:
@@ -102,7 +103,7 @@ class Publishing:
         from corral import os_errors
 
         cure = os_errors.text(error, "see who may write there, and whether there is room")
-        return HostError(f"cannot write the snapshot {self._path!r}: {cure}")
+        return HostError(f"cannot write the {self._what} {self._path!r}: {cure}")
 
 
 def save(
